@@ -1,0 +1,1 @@
+//! The failover-aware client library, its wire protocol, and the proxy.

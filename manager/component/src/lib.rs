@@ -1,0 +1,1 @@
+//! What a component author depends on: traits, the C interface, code generation.

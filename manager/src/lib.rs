@@ -1,0 +1,1 @@
+//! The component manager: the daemon quintetd and the command line quintet.

@@ -1,0 +1,1 @@
+//! Deterministic simulator of the protocol cores.

@@ -1,0 +1,1 @@
+//! Virtual synchrony: agreed views and totally ordered, stable multicast.
