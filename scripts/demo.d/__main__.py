@@ -1,0 +1,95 @@
+"""The demo: a bank on three nodes keeps its word through kill -9."""
+
+import argparse
+import os
+import sys
+import threading
+import time
+
+from books import Books, total
+from cluster import Cluster, Failure
+from faults import Faults
+from load import Load
+from report import report
+
+
+def main():
+    arguments = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    arguments.add_argument("--transport", choices=["auto", "shm", "udp"], default="auto",
+                           help="udp: each node in a network namespace of its own")
+    arguments.add_argument("--transfers", type=int, help="default 100,000; with --short 20,000")
+    arguments.add_argument("--accounts", type=int, default=1000)
+    arguments.add_argument("--callers", type=int, default=8)
+    arguments.add_argument("--short", action="store_true", help="a fifth of the transfers, a shorter stop")
+    arguments.add_argument("--dir", required=True, help="where the cluster keeps its data and logs")
+    options = arguments.parse_args()
+    transfers = options.transfers or (20_000 if options.short else 100_000)
+    if options.transport == "udp" and os.getuid() != 0:
+        raise Failure("--transport udp makes network namespaces, which only root may: run it as root, or without")
+    # Named after this process: two demos side by side do not meet.
+    directory = os.path.join(options.dir, f"{options.transport}-{os.getpid()}")
+
+    say(f"starting three nodes and a proxy, data and logs in {directory}")
+    with Cluster(directory, options.transport) as cluster:
+        cluster.quintet("component", "deploy", "examples/bank")
+        target = cluster.json("status")["proxy"]["listen"]
+        for link in sorted({(l["path"], l["reason"]) for n in cluster.json("status")["nodes"] for l in n["links"]}):
+            say(f"links: {link[0]} ({link[1]})")
+        before = total(target)
+        say(f"bank deployed, {before:,} in {options.accounts:,} accounts; callers connect to {target}")
+
+        load = Load(target, transfers, options.accounts, options.callers, 18 if options.short else 45)
+        faults = Faults(cluster, say, 2 if options.short else 5)
+        load.start()
+        stop_progress = progress(load)
+        try:
+            for wait_until, fault in [(0.1, faults.kill_routed), (0.4, faults.freeze_another), (0.7, faults.kill_coordinator)]:
+                while load.running() and load.acknowledged() < wait_until * transfers:
+                    time.sleep(0.05)
+                if not load.running():
+                    raise Failure(f"the load ended before {fault.__name__}: give it more --transfers")
+                fault()
+        finally:
+            stop_progress()
+        say("waiting for the callers")
+        outcome = load.finish()
+        books = Books(target, cluster)
+        kept = report(outcome, books, before, faults.done, cluster.json("events"), cluster.json("status")["proxy"])
+    return 0 if kept else 1
+
+
+def progress(load):
+    """Prints a line a second until the returned function is called."""
+    stop = threading.Event()
+
+    def run():
+        last = 0
+        while not stop.wait(1):
+            done = load.acknowledged()
+            say(f"{done:>9,} of {load.transfers:,} transfers  {done - last:>6,}/s  {load.failed()} errors")
+            last = done
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def end():
+        stop.set()
+        thread.join()
+
+    return end
+
+
+_started = time.monotonic()
+
+
+def say(text):
+    print(f"{time.monotonic() - _started:6.1f} s  {text}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failure as failure:
+        sys.exit(f"error: {failure}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

@@ -1,0 +1,91 @@
+"""The table at the end, and the verdict."""
+
+import statistics
+
+GOOD, BAD, DIM, BOLD, PLAIN = "\033[32m", "\033[31m", "\033[2m", "\033[1m", "\033[0m"
+
+
+def report(outcome, books, before, faults, events, proxy):
+    """Prints what happened; returns True if every promise was kept."""
+    lost, twice = books.lost(outcome.acknowledged), books.twice()
+    states = {state for _, state in books.hashes.values()}
+    promises = [
+        ("transfers acknowledged", f"{len(outcome.acknowledged):,}", len(outcome.acknowledged) > 0),
+        ("transfers applied", f"{len(books.applied):,}", True),
+        ("acknowledged, but lost", f"{len(lost):,}", not lost),
+        ("applied twice", f"{len(twice):,}", not twice),
+        ("client errors", f"{len(outcome.errors):,}", not outcome.errors),
+        ("sum of money", f"{before:,} before, {books.total:,} after", before == books.total),
+        ("state of the replicas", f"{len(books.hashes)} replicas, {len(states)} state" + "s" * (len(states) != 1),
+         len(books.hashes) == 3 and len(states) == 1),
+    ]
+    _title("Promises")
+    for what, figure, kept in promises:
+        print(f"  {_mark(kept)} {what:<26} {figure}")
+    for error in outcome.errors[:5]:
+        print(f"      {error}")
+    for reference in sorted(lost)[:5]:
+        print(f"      lost: transfer {reference}")
+    for reference in sorted(twice)[:5]:
+        print(f"      applied twice: transfer {reference}")
+
+    _title("What the callers felt")
+    print(f"  {len(outcome.acknowledged) / outcome.seconds:,.0f} transfers/s over {outcome.seconds:.1f} s; "
+          f"p50 {outcome.percentile_ms(50):.2f} ms, p99 {outcome.percentile_ms(99):.2f} ms, "
+          f"p99.9 {outcome.percentile_ms(99.9):.2f} ms, worst {outcome.percentile_ms(100):.1f} ms")
+    print(f"  longest time without any reply: {outcome.longest_gap_ms:.0f} ms, "
+          f"{outcome.longest_gap_at_s:.1f} s into the load (goal at most 500 ms)")
+    print(f"  the proxy changed its route {proxy['reroutes']} times and replayed {proxy['replays']} calls")
+
+    _title("Faults")
+    kills = []
+    for fault in faults:
+        view = _first_view_without(events, fault)
+        to_view = f"next view after {(view['installed_ns'] - fault.done_ns) / 1e6:6.1f} ms" if view else "no view change"
+        if view and fault.is_kill:
+            kills.append((view["installed_ns"] - fault.done_ns) / 1e6)
+        print(f"  {fault.what + ', node ' + str(fault.node):<52} {to_view}, whole again after {fault.whole_after_s:.1f} s")
+    if kills:
+        print(f"  from kill -9 to the new view: median {statistics.median(kills):.1f} ms of {len(kills)}")
+
+    _title("Views")
+    print(f"  {DIM}{'view':>4}  {'members':<10} {'evidence to install':>20}  cause{PLAIN}")
+    for view in _views(events):
+        took = (view["installed_ns"] - view["evidence_ns"]) / 1e6 if view.get("evidence_ns") else None
+        took = f"{took:.1f} ms" if took is not None else ""
+        members = " ".join(map(str, view["members"]))
+        print(f"  {view['view']:>4}  {members:<10} {took:>20}  {view['cause']}")
+
+    _title("Replicas")
+    for node, (position, state) in sorted(books.hashes.items()):
+        print(f"  node {node}  at {position:<14} {state}")
+
+    kept = all(kept for _, _, kept in promises)
+    print(f"\n{GOOD + BOLD}Every promise was kept.{PLAIN}" if kept else f"\n{BAD + BOLD}A promise was broken.{PLAIN}")
+    return kept
+
+
+def _views(events):
+    """One entry a view: the first install of it."""
+    first = {}
+    for event in events:
+        if event["kind"] == "view":
+            known = first.get(event["view"])
+            if known is None or event["installed_ns"] < known["installed_ns"]:
+                first[event["view"]] = event
+    return [first[view] for view in sorted(first)]
+
+
+def _first_view_without(events, fault):
+    for view in _views(events):
+        if view["installed_ns"] > fault.done_ns and fault.node not in view["members"]:
+            return view
+    return None
+
+
+def _title(text):
+    print(f"\n{BOLD}{text}{PLAIN}")
+
+
+def _mark(good):
+    return f"{GOOD}✓{PLAIN}" if good else f"{BAD}✗{PLAIN}"
