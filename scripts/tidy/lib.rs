@@ -1,0 +1,211 @@
+//! The rules that no compiler checks, as tests: who may depend on whom, what a protocol core may not touch,
+//! which licences may come in, and that every dependency has its reason written down.
+//!
+//! Each rule is a function from the sources to the list of what breaks it, so that a rule can be tried on a
+//! text that must fail it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// One source file of the workspace.
+pub struct Source {
+    /// Path from the top of the checkout, with `/`.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// The top of the checkout.
+pub fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("two folders below the top")
+        .to_owned()
+}
+
+/// All Rust sources of the workspace, build output left out.
+pub fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    collect(&top(), &top(), &mut found);
+    assert!(found.len() > 10, "only {} sources found: looking in the wrong place", found.len());
+    found
+}
+
+fn collect(top: &Path, folder: &Path, found: &mut Vec<Source>) {
+    for entry in fs::read_dir(folder).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            if !name.starts_with('.') && name != "target" {
+                collect(top, &path, found);
+            }
+        } else if name.ends_with(".rs") {
+            let relative =
+                path.strip_prefix(top).expect("below the top").to_string_lossy().replace('\\', "/");
+            found.push(Source {
+                path: relative,
+                text: fs::read_to_string(&path).expect("readable UTF-8"),
+            });
+        }
+    }
+}
+
+/// Folders of protocol cores: driven by `handle_*`, drained by `poll_*`, everything else handed in.
+pub const CORES: &[&str] = &["transport/src/reliable/", "vsync/src/core/", "vsync/sim/src/"];
+
+/// What a core may not name, and why.
+const NOT_IN_A_CORE: &[(&str, &str)] = &[
+    ("unsafe ", "unsafe code lives in small files that do nothing else"),
+    ("Instant::now", "time is handed in"),
+    ("SystemTime", "time is handed in"),
+    ("std::net::UdpSocket", "a core has no sockets"),
+    ("std::net::Tcp", "a core has no sockets"),
+    ("std::os::", "a core knows no operating system"),
+    ("libc::", "a core knows no operating system"),
+    ("getrandom", "entropy is handed in"),
+    ("std::fs", "a core has no files"),
+    ("std::thread", "a core has no threads"),
+    ("std::sync::Mutex", "a core has no locks"),
+];
+
+/// Lines in protocol cores that name a clock, a socket, a thread, a file, randomness or unsafe code.
+pub fn impure_cores(sources: &[Source]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for source in
+        sources.iter().filter(|source| CORES.iter().any(|core| source.path.starts_with(core)))
+    {
+        // The simulator's front end spreads seeds over threads; its world does not.
+        if source.path == "vsync/sim/src/main.rs"
+            || source.path.ends_with("tests.rs")
+            || source.path.contains("/tests/")
+        {
+            continue;
+        }
+        for (number, line) in source.text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for (word, why) in NOT_IN_A_CORE {
+                if code.contains(word) {
+                    broken.push(format!(
+                        "{}:{}: `{}`: {why}",
+                        source.path,
+                        number + 1,
+                        word.trim()
+                    ));
+                }
+            }
+        }
+    }
+    broken
+}
+
+/// Files outside `tests` that hold more lines than one story needs.
+pub fn long_files(sources: &[Source], limit: usize) -> Vec<String> {
+    sources
+        .iter()
+        .filter(|source| !source.path.ends_with("tests.rs") && !source.path.contains("/tests/"))
+        .map(|source| (source.text.lines().count(), &source.path))
+        .filter(|(lines, _)| *lines > limit)
+        .map(|(lines, path)| {
+            format!("{path}: {lines} lines, more than {limit}: look for the second story in it")
+        })
+        .collect()
+}
+
+/// Files whose first line does not say what they are for.
+pub fn headless_files(sources: &[Source]) -> Vec<String> {
+    sources
+        .iter()
+        .filter(|source| {
+            let mut lines = source
+                .text
+                .lines()
+                .skip_while(|line| line.starts_with("#![") || line.trim().is_empty());
+            !lines.next().is_some_and(|line| line.starts_with("//"))
+        })
+        .map(|source| format!("{}: no header comment", source.path))
+        .collect()
+}
+
+/// Lines with an `#[ignore]` that gives no reason.
+pub fn silent_ignores(sources: &[Source]) -> Vec<String> {
+    let bare = concat!("#[ign", "ore]");
+    let mut broken = Vec::new();
+    for source in sources {
+        for (number, line) in source.text.lines().enumerate() {
+            if line.trim() == bare {
+                broken.push(format!("{}:{}: ignored without a reason", source.path, number + 1));
+            }
+        }
+    }
+    broken
+}
+
+/// Which crates of the workspace each may depend on; development dependencies are free, but for cycles.
+pub const MAY_DEPEND: &[(&str, &[&str])] = &[
+    ("quintet-transport", &[]),
+    ("quintet-vsync", &["quintet-transport"]),
+    ("quintet-sim", &["quintet-transport", "quintet-vsync"]),
+    ("quintet-component", &[]),
+    ("quintet-client", &["quintet-transport"]),
+    (
+        "quintet-manager",
+        &["quintet-client", "quintet-component", "quintet-transport", "quintet-vsync", "counter"],
+    ),
+    (
+        "quintet-bench",
+        &["quintet-transport", "quintet-vsync", "quintet-component", "quintet-client"],
+    ),
+    ("quintet-tidy", &[]),
+    ("bank", &["quintet-component"]),
+    ("counter", &["quintet-component"]),
+];
+
+/// Licences that may come in; an expression passes when one of its alternatives has only these.
+pub const LICENCES: &[&str] = &[
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Whether a licence expression (SPDX, or the old form with `/`) can be met with [`LICENCES`] alone.
+pub fn licence_passes(expression: &str) -> bool {
+    let expression = expression.replace('/', " OR ");
+    split_top(&expression, " OR ").iter().any(|alternative| {
+        split_top(alternative, " AND ").iter().all(|part| {
+            let part = part.trim();
+            match part.strip_prefix('(').and_then(|part| part.strip_suffix(')')) {
+                Some(inner) => licence_passes(inner),
+                None => LICENCES.contains(&part),
+            }
+        })
+    })
+}
+
+/// Splits at `separator` where no parenthesis is open.
+fn split_top<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0_i32, 0);
+    for (at, character) in text.char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ if depth == 0 && at >= start && text[at..].starts_with(separator) => {
+                parts.push(&text[start..at]);
+                start = at + separator.len();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}

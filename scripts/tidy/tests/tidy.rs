@@ -1,0 +1,107 @@
+//! The rules of `quintet_tidy`, each against the workspace and against a text that must fail it.
+
+use std::collections::HashMap;
+use std::fs;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+use quintet_tidy::*;
+
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .manifest_path(top().join("Cargo.toml"))
+        .other_options(vec!["--locked".into()])
+        .exec()
+        .expect("cargo metadata of the workspace")
+}
+
+fn assert_none(broken: Vec<String>) {
+    assert!(broken.is_empty(), "{} broken:\n  {}", broken.len(), broken.join("\n  "));
+}
+
+fn planted(path: &str, text: &str) -> Vec<Source> {
+    vec![Source { path: path.into(), text: text.into() }]
+}
+
+#[test]
+fn cores_touch_no_clock_socket_thread_or_unsafe() {
+    assert_eq!(
+        impure_cores(&planted("vsync/src/core/order.rs", "let t = Instant::now();")).len(),
+        1
+    );
+    assert_eq!(impure_cores(&planted("transport/src/reliable/rtt.rs", "unsafe { x() }")).len(), 1);
+    assert_none(impure_cores(&planted("vsync/src/core/order.rs", "// never Instant::now()")));
+    assert_none(impure_cores(&sources()));
+}
+
+#[test]
+fn files_tell_one_story_and_say_which() {
+    assert_eq!(long_files(&planted("a.rs", &"x\n".repeat(701)), 700).len(), 1);
+    assert_eq!(headless_files(&planted("a.rs", "use std::fs;\n")).len(), 1);
+    assert_none(long_files(&sources(), 700));
+    assert_none(headless_files(&sources()));
+}
+
+#[test]
+fn no_test_is_ignored_without_a_reason() {
+    assert_eq!(silent_ignores(&planted("a.rs", concat!("    #[ign", "ore]"))).len(), 1);
+    assert_none(silent_ignores(&sources()));
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let metadata = metadata();
+    let allowed: HashMap<&str, &[&str]> = MAY_DEPEND.iter().copied().collect();
+    let mut broken = Vec::new();
+    for package in metadata.workspace_packages() {
+        let name = package.name.as_str();
+        let Some(may) = allowed.get(name) else {
+            broken.push(format!("{name}: say in MAY_DEPEND what it may depend on"));
+            continue;
+        };
+        for dependency in &package.dependencies {
+            let ours = allowed.contains_key(dependency.name.as_str());
+            if ours
+                && dependency.kind == DependencyKind::Normal
+                && !may.contains(&dependency.name.as_str())
+            {
+                broken.push(format!("{name} depends on {}", dependency.name));
+            }
+        }
+    }
+    assert_none(broken);
+}
+
+#[test]
+fn licences_are_free_to_use() {
+    for good in ["MIT", "MIT/Apache-2.0", "GPL-3.0 OR MIT", "(MIT OR Apache-2.0) AND Unicode-3.0"] {
+        assert!(licence_passes(good), "{good}");
+    }
+    for bad in ["GPL-2.0-only", "MIT AND AGPL-3.0", "", "(GPL-2.0 OR LGPL-3.0) AND MIT"] {
+        assert!(!licence_passes(bad), "{bad}");
+    }
+    let broken = metadata()
+        .packages
+        .iter()
+        .filter(|package| !licence_passes(package.license.as_deref().unwrap_or_default()))
+        .map(|package| format!("{} {}: {:?}", package.name, package.version, package.license))
+        .collect();
+    assert_none(broken);
+}
+
+#[test]
+fn every_dependency_has_its_reason_in_the_architecture() {
+    let architecture = fs::read_to_string(top().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let mut broken = Vec::new();
+    for package in metadata().workspace_packages() {
+        for dependency in package.dependencies.iter().filter(|dependency| dependency.path.is_none())
+        {
+            if !architecture.contains(&format!("`{}`", dependency.name)) {
+                broken.push(format!(
+                    "{} (used by {}) has no line in ARCHITECTURE.md",
+                    dependency.name, package.name
+                ));
+            }
+        }
+    }
+    assert_none(broken);
+}
