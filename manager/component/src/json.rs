@@ -1,0 +1,71 @@
+//! Requests and replies as JSON, for people and scripts: protobuf's canonical JSON mapping.
+//!
+//! The mapping is the one of every gRPC tool: 64-bit integers are strings in output (`"1000"`) because JavaScript
+//! and jq lose digits of larger numbers, and both forms are taken in input; `bytes` are base64. Fields at their
+//! default are shown, so that a balance of 0 is seen.
+
+use prost::Message;
+use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
+
+use crate::{Error, Method};
+
+impl Method {
+    /// The request that a JSON object means, as protobuf bytes.
+    pub fn json_to_request(&self, json: &str) -> Result<Vec<u8>, Error> {
+        let descriptor = self.descriptor().input();
+        let fail = |reason: String| {
+            Error::new(format!(
+                "not a {}: {reason}\n{} takes {}",
+                descriptor.name(),
+                self.name(),
+                shape(&descriptor)
+            ))
+        };
+        let mut input = serde_json::Deserializer::from_str(json);
+        let message = DynamicMessage::deserialize(descriptor.clone(), &mut input)
+            .and_then(|message| input.end().map(|()| message))
+            .map_err(|error| fail(error.to_string()))?;
+        Ok(message.encode_to_vec())
+    }
+
+    /// A request as one line of JSON.
+    pub fn request_to_json(&self, request: &[u8]) -> Result<String, Error> {
+        to_json(self.descriptor().input(), request)
+    }
+
+    /// A reply as one line of JSON.
+    pub fn reply_to_json(&self, reply: &[u8]) -> Result<String, Error> {
+        to_json(self.descriptor().output(), reply)
+    }
+}
+
+fn to_json(descriptor: MessageDescriptor, bytes: &[u8]) -> Result<String, Error> {
+    let name = descriptor.full_name().to_owned();
+    let message = DynamicMessage::decode(descriptor, bytes).map_err(|error| {
+        Error::new(format!("{} bytes that are not a {name}: {error}", bytes.len()))
+    })?;
+    let mut out = Vec::new();
+    let options = SerializeOptions::new().skip_default_fields(false);
+    message
+        .serialize_with_options(&mut serde_json::Serializer::new(&mut out), &options)
+        .map_err(|error| Error::new(format!("a {name} that has no JSON form: {error}")))?;
+    String::from_utf8(out)
+        .map_err(|_| Error::new(format!("a {name} that has no JSON form: not UTF-8")))
+}
+
+/// The fields of a message as a person would be told: `{"from": uint64, "to": uint64}`.
+fn shape(descriptor: &MessageDescriptor) -> String {
+    let fields: Vec<String> = descriptor
+        .fields()
+        .map(|field| {
+            let kind = match field.kind() {
+                prost_reflect::Kind::Message(message) => message.name().to_owned(),
+                prost_reflect::Kind::Enum(values) => values.name().to_owned(),
+                scalar => format!("{scalar:?}").to_ascii_lowercase(),
+            };
+            let list = if field.is_list() { "[]" } else { "" };
+            format!("\"{}\": {kind}{list}", field.json_name())
+        })
+        .collect();
+    format!("{{{}}}", fields.join(", "))
+}
