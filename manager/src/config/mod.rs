@@ -1,0 +1,296 @@
+//! The node-local facts of one daemon, read once at start from a TOML file.
+//!
+//! Only what differs between machines lives here (who am I, where do I keep my data, where do I
+//! listen); everything that may change while the cluster runs lives in the replicated catalogue.
+//! A configuration file is written by people at three in the morning, so a mistake is answered
+//! with the file, the line, the key, and the nearest key that exists ([`Error`]).
+//!
+//! ```toml
+//! node = 1
+//! cluster = "demo"
+//! data_dir = "/var/lib/quintet"
+//! bind = "10.0.0.1:7100"
+//!
+//! [[nodes]]
+//! id = 1
+//! transport = "10.0.0.1:7100"
+//! client = "10.0.0.1:7200"
+//!
+//! [client]
+//! listen = "10.0.0.1:7200"
+//!
+//! [admin]
+//! socket = "/run/quintet/admin.sock"
+//! ```
+
+mod error;
+mod suggest;
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+
+use crate::limits::Limits;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Everything `quintetd` reads from its file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This node's id: one of those in `nodes`.
+    pub node: u16,
+    /// The cluster's name. Nodes of different clusters never talk to each other.
+    pub cluster: String,
+    /// Where this node keeps its journal, snapshots, packages and votes. One daemon per directory.
+    pub data_dir: PathBuf,
+    /// The UDP address of the transport.
+    pub bind: SocketAddr,
+    /// All nodes of the cluster, this one included; the same list on every node.
+    pub nodes: Vec<NodeConfig>,
+    /// The door for clients and proxies.
+    pub client: ClientConfig,
+    /// The door for `quintet` and the console.
+    pub admin: AdminConfig,
+    /// How the transport moves bytes.
+    #[serde(default)]
+    pub transport: TransportConfig,
+    /// How soon a silent node is suspected and removed.
+    #[serde(default)]
+    pub timing: TimingConfig,
+    /// How delivered messages are kept.
+    #[serde(default)]
+    pub journal: JournalConfig,
+    /// The bounds of every queue and table.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// One node of the cluster, as every node knows it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Its id, 1 or more.
+    pub id: u16,
+    /// The UDP address its transport is reached at.
+    pub transport: SocketAddr,
+    /// The TCP address its client door is reached at.
+    pub client: SocketAddr,
+}
+
+/// The door for clients and proxies.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientConfig {
+    /// TCP address to listen at.
+    pub listen: SocketAddr,
+}
+
+/// The door for administrators.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Path of the Unix socket; who may open it may do everything.
+    pub socket: PathBuf,
+    /// Optional TCP address for browsers; loopback only, for there is no login yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<SocketAddr>,
+}
+
+/// Which path to a peer is taken.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathChoice {
+    /// Shared memory where the peer's abstract socket is reachable, else UDP.
+    #[default]
+    Auto,
+    /// Shared memory or nothing.
+    Shm,
+    /// UDP even on one host.
+    Udp,
+}
+
+/// How threads wait for the network.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WaitChoice {
+    /// Never sleep: one core per node, for dedicated machines.
+    Spin,
+    /// Yield for some microseconds, then sleep.
+    #[default]
+    Adaptive,
+    /// Sleep at once.
+    Block,
+}
+
+/// How the transport moves bytes.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransportConfig {
+    /// Which path to a peer is taken.
+    pub path: PathChoice,
+    /// How the poller waits.
+    pub wait: WaitChoice,
+    /// Allow unencrypted UDP outside loopback; accepted only inside a private network namespace.
+    pub plaintext: bool,
+}
+
+/// How soon a silent node is suspected and removed, in milliseconds.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimingConfig {
+    /// Sign of life to every peer at least this often.
+    pub heartbeat_ms: u64,
+    /// Silence after which a peer is suspected (revocable).
+    pub suspect_ms: u64,
+    /// Silence after which a peer is dead (for ever).
+    pub dead_ms: u64,
+}
+
+impl Default for TimingConfig {
+    fn default() -> Self {
+        TimingConfig { heartbeat_ms: 5, suspect_ms: 25, dead_ms: 100 }
+    }
+}
+
+/// When a journalled message counts as kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// When the operating system has it: survives kill -9, not a power cut on a majority at once.
+    #[default]
+    Os,
+    /// When the disk has it (fdatasync per batch).
+    Disk,
+}
+
+/// How delivered messages are kept.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// When a journalled message counts as kept.
+    pub sync: Sync,
+    /// A snapshot is taken when the journal has grown by this many bytes since the last one.
+    pub snapshot_every_bytes: u64,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        JournalConfig { sync: Sync::Os, snapshot_every_bytes: 64 << 20 }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> Result<Config, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Config::parse(&text).map_err(|error| error.in_file(path))
+    }
+
+    /// Parses and checks a file's text.
+    pub fn parse(text: &str) -> Result<Config, Error> {
+        let config: Config = toml::from_str(text).map_err(|e| error::from_toml(text, &e))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// This node's own entry in `nodes`.
+    pub fn own(&self) -> &NodeConfig {
+        self.nodes.iter().find(|n| n.id == self.node).expect("checked by Config::check")
+    }
+
+    /// What types cannot say: relations between the fields.
+    fn check(&self) -> Result<(), Error> {
+        let bad = |key: &str, what: String, fix: &str| {
+            Err(Error::Value { key: key.to_owned(), what, fix: fix.to_owned() })
+        };
+        if self.node == 0 {
+            return bad("node", "node ids start at 1".into(), "give each node an id from 1 up");
+        }
+        if self.cluster.is_empty()
+            || self.cluster.len() > 64
+            || !self.cluster.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
+            return bad(
+                "cluster",
+                format!("`{}` is not a cluster name", self.cluster),
+                "use 1 to 64 letters, digits, '-', '_' or '.'",
+            );
+        }
+        if self.nodes.is_empty() || self.nodes.len() > 64 {
+            return bad(
+                "nodes",
+                format!("{} nodes are listed", self.nodes.len()),
+                "list 1 to 64 nodes",
+            );
+        }
+        for (i, node) in self.nodes.iter().enumerate() {
+            if node.id == 0 {
+                return bad("nodes.id", "node ids start at 1".into(), "give it an id from 1 up");
+            }
+            for other in &self.nodes[..i] {
+                if other.id == node.id {
+                    return bad(
+                        "nodes.id",
+                        format!("node {} is listed twice", node.id),
+                        "give every node an id of its own",
+                    );
+                }
+                if other.transport == node.transport || other.client == node.client {
+                    return bad(
+                        "nodes",
+                        format!("nodes {} and {} share an address", other.id, node.id),
+                        "give every node addresses of its own",
+                    );
+                }
+            }
+        }
+        if !self.nodes.iter().any(|n| n.id == self.node) {
+            let ids: Vec<String> = self.nodes.iter().map(|n| n.id.to_string()).collect();
+            return bad(
+                "node",
+                format!("node {} is not in the list of nodes ({})", self.node, ids.join(", ")),
+                "add a [[nodes]] entry for it, or correct `node`",
+            );
+        }
+        if let Some(http) = self.admin.http
+            && !http.ip().is_loopback()
+        {
+            return bad(
+                "admin.http",
+                format!("{http} is not a loopback address"),
+                "the admin interface has no login yet: use 127.0.0.1 or the Unix socket",
+            );
+        }
+        if self.admin.socket.as_os_str().len() > 100 {
+            return bad(
+                "admin.socket",
+                format!("{} is longer than a Unix socket path may be", self.admin.socket.display()),
+                "use a path of at most 100 bytes",
+            );
+        }
+        let t = &self.timing;
+        if t.heartbeat_ms == 0 || t.heartbeat_ms * 2 > t.suspect_ms || t.suspect_ms >= t.dead_ms {
+            return bad(
+                "timing",
+                format!(
+                    "heartbeat_ms {}, suspect_ms {}, dead_ms {} do not fit together",
+                    t.heartbeat_ms, t.suspect_ms, t.dead_ms
+                ),
+                "suspect_ms must be at least twice heartbeat_ms, and dead_ms greater than suspect_ms",
+            );
+        }
+        if self.journal.snapshot_every_bytes < 64 << 10 {
+            return bad(
+                "journal.snapshot_every_bytes",
+                format!("{} is too small", self.journal.snapshot_every_bytes),
+                "use at least 65536",
+            );
+        }
+        self.limits.check().or_else(|(key, what)| {
+            bad(&format!("limits.{key}"), what, "see limits.rs for what each bound is for")
+        })
+    }
+}

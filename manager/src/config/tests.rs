@@ -1,0 +1,93 @@
+use super::*;
+
+const GOOD: &str = r#"
+node = 1
+cluster = "demo"
+data_dir = "/tmp/quintet"
+bind = "127.0.0.1:7101"
+
+[[nodes]]
+id = 1
+transport = "127.0.0.1:7101"
+client = "127.0.0.1:7201"
+
+[[nodes]]
+id = 2
+transport = "127.0.0.1:7102"
+client = "127.0.0.1:7202"
+
+[client]
+listen = "127.0.0.1:7201"
+
+[admin]
+socket = "/tmp/quintet/admin.sock"
+"#;
+
+fn message(text: &str) -> String {
+    Config::parse(text).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn a_short_file_is_enough_and_the_rest_has_defaults() {
+    let config = Config::parse(GOOD).unwrap();
+    assert_eq!(config.own().client, "127.0.0.1:7201".parse().unwrap());
+    assert_eq!(config.transport.path, PathChoice::Auto);
+    assert_eq!(config.timing.dead_ms, 100);
+    assert_eq!(config.limits, Limits::default());
+}
+
+#[test]
+fn what_is_written_can_be_read_again() {
+    let mut config = Config::parse(GOOD).unwrap();
+    config.transport.path = PathChoice::Udp;
+    config.admin.http = Some("127.0.0.1:7301".parse().unwrap());
+    let text = toml::to_string_pretty(&config).unwrap();
+    assert_eq!(Config::parse(&text).unwrap(), config);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+    let text = message(&GOOD.replace("data_dir", "datadir"));
+    assert!(text.contains(":4:"), "{text}");
+    assert!(text.contains("datadir") && text.contains("did you mean `data_dir`?"), "{text}");
+    let text = message(&format!("{GOOD}\n[timing]\nheartbeat = 5\n"));
+    assert!(text.contains("did you mean `heartbeat_ms`?"), "{text}");
+    let text = message(&format!("{GOOD}\n[transport]\npath = \"udpp\"\n"));
+    assert!(text.contains("did you mean `udp`?"), "{text}");
+}
+
+#[test]
+fn a_missing_key_and_a_wrong_type_are_named() {
+    let text = message(&GOOD.replace("cluster = \"demo\"", ""));
+    assert!(text.contains("missing field `cluster`"), "{text}");
+    let text = message(&GOOD.replace("node = 1", "node = \"one\""));
+    assert!(text.contains(":2:") && text.contains("u16"), "{text}");
+    let text = message(&GOOD.replace("[client]", "[client"));
+    assert!(text.contains("[client"), "{text}");
+}
+
+#[test]
+fn values_that_cannot_be_right_say_what_to_write() {
+    let cases = [
+        ("node = 1\n", "node = 9\n", "`node`: node 9 is not in the list of nodes (1, 2)"),
+        ("id = 2", "id = 1", "listed twice"),
+        ("127.0.0.1:7102", "127.0.0.1:7101", "share an address"),
+        ("\"demo\"", "\"de mo\"", "is not a cluster name"),
+    ];
+    for (from, to, expected) in cases {
+        let text = message(&GOOD.replacen(from, to, 1));
+        assert!(text.contains(expected), "{text}");
+    }
+    let text = message(&format!("{GOOD}http = \"10.0.0.1:80\"\n"));
+    assert!(text.contains("admin.http") && text.contains("loopback"), "{text}");
+    let text = message(&format!("{GOOD}\n[timing]\nsuspect_ms = 200\n"));
+    assert!(text.contains("timing") && text.contains("dead_ms greater"), "{text}");
+    let text = message(&format!("{GOOD}\n[limits]\ncalls = 0\n"));
+    assert!(text.contains("limits.calls"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let text = Config::load(Path::new("/nonexistent/q.toml")).unwrap_err().to_string();
+    assert!(text.contains("/nonexistent/q.toml") && text.contains("No such file"), "{text}");
+}

@@ -1,0 +1,88 @@
+//! Every bound of the manager in one place.
+//!
+//! Reaching one is back-pressure or a typed refusal, never growth. All can be set in the
+//! `[limits]` table of the configuration and are shown by `quintet status`, except the constants
+//! here: they decide what the replicated state becomes, so every node must have the same ones.
+
+use serde::{Deserialize, Serialize};
+
+/// Open client sessions in the replicated state.
+pub const SESSIONS: usize = 65_536;
+/// Replies kept per client and instance until the client has acknowledged them.
+pub const REPLIES_PER_CLIENT: usize = 16_384;
+/// Bytes of one reply body; a longer one becomes an error status.
+pub const REPLY_BYTES: usize = 1 << 20;
+/// Component packages known at once, in whatever state.
+pub const PACKAGES: usize = 256;
+
+/// The bounds of every queue and table.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Client connections at once; one more is answered with Goodbye.
+    pub connections: usize,
+    /// Calls of one connection that wait for their reply; one more is refused as overload.
+    pub calls_per_connection: usize,
+    /// Calls of all connections that wait for their reply.
+    pub calls: usize,
+    /// Bytes of one request body (the group's inline message limit bounds it too).
+    pub request_bytes: usize,
+    /// A session whose client was not seen for this long is closed, in seconds.
+    pub session_idle_s: u64,
+    /// Updates waiting for one instance before delivery is held back.
+    pub instance_queue: usize,
+    /// Threads that serve reads, shared by all instances.
+    pub reader_threads: usize,
+    /// Reads waiting for a reader thread; one more is refused as overload.
+    pub reads_queued: usize,
+    /// Bytes of one component package.
+    pub package_bytes: usize,
+    /// Bytes of messages held for a learner while its snapshot is on the way.
+    pub transfer_tail_bytes: usize,
+    /// Events kept for `quintet events`.
+    pub events: usize,
+    /// How long a stopping daemon waits for calls in flight, in seconds.
+    pub drain_s: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 1024,
+            calls_per_connection: 8192,
+            calls: 32_768,
+            request_bytes: 16 << 10,
+            session_idle_s: 3600,
+            instance_queue: 65_536,
+            reader_threads: 2,
+            reads_queued: 16_384,
+            package_bytes: 48 << 20,
+            transfer_tail_bytes: 256 << 20,
+            events: 4096,
+            drain_s: 10,
+        }
+    }
+}
+
+impl Limits {
+    /// A bound of zero would stop everything; `Err` is (key, what is wrong).
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        let positive = [
+            ("connections", self.connections),
+            ("calls_per_connection", self.calls_per_connection),
+            ("calls", self.calls),
+            ("request_bytes", self.request_bytes),
+            ("session_idle_s", self.session_idle_s as usize),
+            ("instance_queue", self.instance_queue),
+            ("reader_threads", self.reader_threads),
+            ("reads_queued", self.reads_queued),
+            ("package_bytes", self.package_bytes),
+            ("transfer_tail_bytes", self.transfer_tail_bytes),
+            ("events", self.events),
+        ];
+        match positive.iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err((key, "a limit of 0 would stop everything".into())),
+            None => Ok(()),
+        }
+    }
+}
