@@ -1,1 +1,9 @@
-//! The failover-aware client library, its wire protocol, and the proxy.
+//! Calling a Quintet cluster from outside it, and going on when a manager dies.
+//!
+//! - [`wire`]: the frames that clients and managers exchange, and a codec for tokio streams.
+//!
+//! The binary of this package, `quintet-proxy`, lets unmodified gRPC clients do the same.
+
+#![forbid(unsafe_code)]
+
+pub mod wire;
