@@ -1,1 +1,33 @@
 //! Single-writer replicated memory between nodes: words and logs, over shared memory and UDP.
+//!
+//! Every node owns *lanes*: each a ring log (published by prefix) and an array of monotonic words
+//! (published by value). Peers hold read-only replicas. A [`Poller`], driven by one thread, keeps the
+//! replicas current over whatever path reaches a peer, and says who is alive. Everything above (ordering,
+//! membership, state transfer) is made of these two kinds of memory and nothing else.
+//!
+//! [`lane`] says exactly what a reader may rely on.
+
+pub mod clock;
+mod config;
+mod error;
+mod event;
+mod id;
+pub mod lane;
+pub mod limits;
+mod log;
+mod memory;
+mod own;
+mod poller;
+mod sync;
+mod time;
+mod wait;
+
+pub use config::{Config, PathPolicy, PeerConfig, Timing, Wait};
+pub use error::Error;
+pub use event::{Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters};
+pub use id::{Incarnation, LinkId, Member, NodeId};
+pub use lane::{BULK, CONTROL, GROUP, LaneId, LaneSpec};
+pub use log::{Committed, LogBytes, LogWriter, Published, Record, Reservation, ReserveError};
+pub use poller::Poller;
+pub use time::Time;
+pub use wait::Waker;

@@ -1,0 +1,182 @@
+//! What a poller is told at start, and the check that it makes sense.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::id::{Member, NodeId};
+use crate::lane::LaneSpec;
+use crate::limits::*;
+
+/// Which paths to a peer may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathPolicy {
+    /// Shared memory where the peer is reachable through it, else UDP.
+    #[default]
+    Auto,
+    /// Shared memory only; a peer that cannot be reached so stays down.
+    Shm,
+    /// UDP only, even on one host.
+    Udp,
+}
+
+/// What the poller's thread does when there is nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Never sleeps. Only for a core of its own.
+    Spin,
+    /// Yields for about 20 µs, then parks.
+    #[default]
+    Adaptive,
+    /// Parks at once.
+    Block,
+}
+
+/// Failure-detection times. `heartbeat < suspect < dead`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Interval of heartbeats over UDP; over shared memory they are rarer, see ARCHITECTURE.md.
+    pub heartbeat: Duration,
+    /// Silence after which a peer is suspected (revocable).
+    pub suspect: Duration,
+    /// Silence after which a link is declared dead (for ever).
+    pub dead: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            heartbeat: Duration::from_millis(5),
+            suspect: Duration::from_millis(25),
+            dead: Duration::from_millis(100),
+        }
+    }
+}
+
+/// A configured peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Its node id.
+    pub node: NodeId,
+    /// Where it receives UDP.
+    pub addr: SocketAddr,
+}
+
+/// Everything a [`Poller`](crate::Poller) needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the cluster; nodes of different clusters never link. At most
+    /// [`CLUSTER_NAME_MAX`] bytes, without `/` and NUL.
+    pub cluster: String,
+    /// Who we are: this node and this run of it.
+    pub me: Member,
+    /// The lanes, the same on every node; lane 0 is [`CONTROL`](crate::CONTROL).
+    pub lanes: Vec<LaneSpec>,
+    /// UDP address to receive on.
+    pub bind: SocketAddr,
+    /// The other nodes.
+    pub peers: Vec<PeerConfig>,
+    /// Which paths may be used.
+    pub path: PathPolicy,
+    /// How to wait.
+    pub wait: Wait,
+    /// When a silent peer is suspected and declared dead.
+    pub timing: Timing,
+    /// Allow unencrypted UDP outside loopback. Only honoured in a network namespace other than init's.
+    pub plaintext: bool,
+    /// Longest park while nothing is due: the backstop that bounds the harm of a lost wake-up.
+    pub backstop: Duration,
+    /// Whether io_uring may be used for parking; with `false`, or where the kernel refuses it, ppoll is.
+    pub io_uring: bool,
+}
+
+impl Config {
+    /// A node of `cluster` without peers, with the default lanes and times.
+    pub fn new(cluster: &str, me: Member, bind: SocketAddr) -> Config {
+        Config {
+            cluster: cluster.to_owned(),
+            me,
+            lanes: Config::default_lanes(),
+            bind,
+            peers: Vec::new(),
+            path: PathPolicy::default(),
+            wait: Wait::default(),
+            timing: Timing::default(),
+            plaintext: false,
+            backstop: Duration::from_millis(100),
+            io_uring: true,
+        }
+    }
+
+    /// Control 1 MiB, group 8 MiB, bulk 4 MiB.
+    pub fn default_lanes() -> Vec<LaneSpec> {
+        vec![
+            LaneSpec { name: "control", words: 8, log_bytes: 1 << 20 },
+            LaneSpec { name: "group", words: 8, log_bytes: 8 << 20 },
+            LaneSpec { name: "bulk", words: 8, log_bytes: 4 << 20 },
+        ]
+    }
+
+    /// Says what is wrong with it, if anything is.
+    pub fn check(&self) -> Result<(), Error> {
+        let wrong = |what: String| Err(Error::Config(what));
+        let c = &self.cluster;
+        if c.is_empty() || c.len() > CLUSTER_NAME_MAX || c.contains(['/', '\0']) {
+            return wrong(format!(
+                "cluster name {c:?} must have 1..={CLUSTER_NAME_MAX} bytes and no '/' or NUL"
+            ));
+        }
+        let id_ok = |n: NodeId| (1..=NODE_ID_MAX).contains(&n.0);
+        if !id_ok(self.me.node) {
+            return wrong(format!("node id {} is not in 1..={NODE_ID_MAX}", self.me.node.0));
+        }
+        if self.me.incarnation.0 == 0 {
+            return wrong("incarnation 0 is reserved for the genesis view".into());
+        }
+        if self.peers.len() >= NODES_MAX {
+            return wrong(format!(
+                "{} peers; at most {} are possible",
+                self.peers.len(),
+                NODES_MAX - 1
+            ));
+        }
+        for (i, p) in self.peers.iter().enumerate() {
+            if !id_ok(p.node) {
+                return wrong(format!("peer id {} is not in 1..={NODE_ID_MAX}", p.node.0));
+            }
+            if p.node == self.me.node || self.peers[..i].iter().any(|q| q.node == p.node) {
+                return wrong(format!("node {} is configured twice", p.node));
+            }
+        }
+        if self.lanes.is_empty() || self.lanes.len() > LANES_MAX {
+            return wrong(format!("{} lanes; 1..={LANES_MAX} are possible", self.lanes.len()));
+        }
+        for l in &self.lanes {
+            let log_ok = l.log_bytes.is_power_of_two()
+                && (LOG_BYTES_MIN..=LOG_BYTES_MAX).contains(&l.log_bytes);
+            if !log_ok {
+                return wrong(format!(
+                    "lane {}: log of {} bytes; it must be a power of two in {LOG_BYTES_MIN}..={LOG_BYTES_MAX}",
+                    l.name, l.log_bytes
+                ));
+            }
+            if l.words > LANE_WORDS_MAX {
+                return wrong(format!(
+                    "lane {}: {} words; at most {LANE_WORDS_MAX}",
+                    l.name, l.words
+                ));
+            }
+        }
+        let t = self.timing;
+        if t.heartbeat.is_zero() || t.suspect <= t.heartbeat || t.dead <= t.suspect {
+            return wrong(format!(
+                "timing must satisfy 0 < heartbeat ({:?}) < suspect ({:?}) < dead ({:?})",
+                t.heartbeat, t.suspect, t.dead
+            ));
+        }
+        if self.backstop.is_zero() {
+            return wrong("backstop must not be zero".into());
+        }
+        Ok(())
+    }
+}

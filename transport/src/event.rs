@@ -1,0 +1,162 @@
+//! What a poller reports upwards, and what it knows of its links.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::id::{LinkId, Member, NodeId};
+use crate::time::Time;
+
+/// What carries a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// The peer's memory, mapped.
+    Shm,
+    /// Packets.
+    Udp,
+}
+
+/// What a link was declared dead for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Evidence {
+    /// The kernel says that the process is gone. Certain.
+    ProcessExited,
+    /// ICMP says that nobody receives there, and probes went unanswered.
+    PortUnreachable,
+    /// Nothing was heard for [`Timing::dead`](crate::Timing::dead), own stalls not counted.
+    HeartbeatMissed,
+    /// The peer closed the link (it fenced us, or its poller was dropped).
+    ClosedByPeer,
+    /// A later run of the same node said hello. Certain.
+    Restarted,
+    /// We closed it ourselves ([`Poller::close`](crate::Poller::close)).
+    Fenced,
+    /// What the peer sent or wrote breaks the format.
+    Malformed,
+}
+
+impl Evidence {
+    /// True if the incarnation can't possibly act any more.
+    pub const fn certain(self) -> bool {
+        matches!(self, Evidence::ProcessExited | Evidence::Restarted)
+    }
+}
+
+/// Something happened to a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A link came up.
+    Up {
+        /// The new link.
+        link: LinkId,
+        /// Who is at the other end.
+        peer: Member,
+        /// What carries it.
+        path: Path,
+        /// Where in the peer's CONTROL log reading starts: all that it publishes from here on is seen.
+        control_from: u64,
+    },
+    /// The peer is silent for longer than it should be.
+    Suspected {
+        /// The link.
+        link: LinkId,
+    },
+    /// A suspected peer was heard again.
+    Trusted {
+        /// The link.
+        link: LinkId,
+    },
+    /// The link is dead and will never carry anything again. Its replicas stay readable, frozen, until
+    /// [`Poller::forget`](crate::Poller::forget).
+    Dead {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        evidence: Evidence,
+        /// When that was decided.
+        at: Time,
+        /// When the peer was last heard.
+        heard: Time,
+    },
+    /// That node refuses us: this incarnation has been fenced, and must start anew as another.
+    Refused {
+        /// Who said so.
+        node: NodeId,
+    },
+}
+
+/// A link as shown to people.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    /// The link.
+    pub link: LinkId,
+    /// The other end.
+    pub peer: Member,
+    /// What carries it.
+    pub path: Path,
+    /// Why that path.
+    pub reason: String,
+    /// False once it is dead.
+    pub alive: bool,
+    /// Whether the peer is suspected at the moment.
+    pub suspected: bool,
+    /// Smoothed round-trip time, where it is measured.
+    pub rtt: Option<Duration>,
+    /// Last sign of life.
+    pub heard: Time,
+    /// What went over it.
+    pub counters: LinkCounters,
+}
+
+/// Counters of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounters {
+    /// Packets sent (UDP).
+    pub packets_sent: u64,
+    /// Packets received (UDP).
+    pub packets_received: u64,
+    /// Bytes sent (UDP).
+    pub bytes_sent: u64,
+    /// Bytes received (UDP).
+    pub bytes_received: u64,
+    /// Packets whose content was sent again (UDP).
+    pub retransmits: u64,
+    /// Times that the peer was woken (shm).
+    pub doorbells: u64,
+}
+
+/// Counters of a poller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollerCounters {
+    /// Times that the poller slept.
+    pub parks: u64,
+    /// Times that it yielded instead.
+    pub yields: u64,
+    /// Sleeps that only the backstop ended although there was work: lost wake-ups. Always zero.
+    pub rescues: u64,
+    /// Own stalls that were noticed, and discounted from what was held against peers.
+    pub stalls: u64,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Path::Shm => "shm",
+            Path::Udp => "udp",
+        })
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Evidence::ProcessExited => "process exited",
+            Evidence::PortUnreachable => "port unreachable",
+            Evidence::HeartbeatMissed => "heartbeat missed",
+            Evidence::ClosedByPeer => "closed by peer",
+            Evidence::Restarted => "restarted",
+            Evidence::Fenced => "fenced",
+            Evidence::Malformed => "malformed data",
+        })
+    }
+}

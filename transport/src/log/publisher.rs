@@ -1,0 +1,123 @@
+//! The poller's side of the own log: finds committed records, numbers and publishes them, frees space.
+
+use std::sync::Arc;
+
+use super::entry::{Entry, HEADER, Kind};
+use super::ring::Ring;
+use super::writer::{LogWriter, Shared};
+use crate::sync::Ordering;
+use crate::wait::Waker;
+
+/// A record that is committed and not yet published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Bytes of payload.
+    pub len: usize,
+}
+
+/// A record that has just been published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Where the record begins in the log; the id that `commit` returned.
+    pub position: u64,
+    /// Bytes of payload.
+    pub len: u32,
+}
+
+/// One per log, owned by the poller.
+pub(crate) struct Publisher {
+    shared: Arc<Shared>,
+    head: u64,
+    low: u64,
+}
+
+impl Publisher {
+    pub(crate) fn new(ring: Ring, waker: Waker) -> Publisher {
+        Publisher { shared: Arc::new(Shared::new(ring, waker)), head: 0, low: 0 }
+    }
+
+    pub(crate) fn writer(&self) -> LogWriter {
+        LogWriter { shared: self.shared.clone() }
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.shared.ring
+    }
+
+    /// Published end.
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// Reclaimed end.
+    pub(crate) fn low(&self) -> u64 {
+        self.low
+    }
+
+    /// Whether somebody was refused space since the last reclaim.
+    pub(crate) fn starved(&self) -> bool {
+        self.shared.starved.load(Ordering::Relaxed)
+    }
+
+    /// The oldest committed, unpublished message. Moves the published end over what readers skip anyway.
+    pub(crate) fn committed(&mut self) -> Option<Committed> {
+        loop {
+            let entry = self.entry()?;
+            match entry.kind {
+                Kind::Message => return Some(Committed { len: entry.len as usize }),
+                Kind::Abort | Kind::Padding => self.head += entry.size(),
+            }
+        }
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        if self.head == self.low + self.shared.ring.capacity() {
+            return None; // The whole ring is published: this slot still holds the oldest record.
+        }
+        // Acquire: pairs with the store in `commit`; the payload is there.
+        Entry::decode(self.shared.ring.word(self.head).load(Ordering::Acquire))
+    }
+
+    /// Publishes the record that [`Publisher::committed`] found, as number `index` of its sender.
+    ///
+    /// # Panics
+    /// If no message is committed.
+    pub(crate) fn publish(&mut self, index: u64) -> Published {
+        let committed = self.committed().expect("publish() follows committed() = Some");
+        let position = self.head;
+        self.shared.ring.word(position + 8).store(index, Ordering::Relaxed);
+        self.head += super::entry::record_size(committed.len as u32);
+        Published { position, len: committed.len as u32 }
+    }
+
+    /// Frees everything below `upto`, which all readers have released. Clamped to what is published.
+    pub(crate) fn reclaim(&mut self, upto: u64) {
+        let upto = upto.min(self.head);
+        if upto <= self.low {
+            return;
+        }
+        // SAFETY: (1) below `head`, so no writer holds it; (2) not yet below `low`, so none can reserve
+        // it before the store below; (3) released by every reader, which the caller vouches for. A
+        // reader that was fenced may still look: it sees `low` of the segment first (`shm`).
+        unsafe { self.shared.ring.zero(self.low, upto) };
+        self.low = upto;
+        self.shared.starved.store(false, Ordering::Relaxed);
+        // Release: whoever reserves the space sees it zeroed.
+        self.shared.limit.0.store(upto + self.shared.ring.capacity(), Ordering::Release);
+    }
+
+    /// Payload of an own record, `None` if `position` is not that of a published, unreclaimed message.
+    pub(crate) fn payload(&self, position: u64) -> Option<(u64, &[u8])> {
+        if position < self.low || position >= self.head || !position.is_multiple_of(8) {
+            return None;
+        }
+        let entry = Entry::decode(self.shared.ring.word(position).load(Ordering::Relaxed))?;
+        let fits = HEADER + entry.len as u64 <= self.shared.ring.room(position);
+        if entry.kind != Kind::Message || !fits {
+            return None;
+        }
+        let index = self.shared.ring.word(position + 8).load(Ordering::Relaxed);
+        // SAFETY: published and not reclaimed, so immutable; `reclaim` needs `&mut self`.
+        Some((index, unsafe { self.shared.ring.bytes(position + HEADER, entry.len as usize) }))
+    }
+}

@@ -1,0 +1,124 @@
+//! Reading a peer's log: a growing visible prefix, and what we have released of it.
+//!
+//! The bytes come from somebody else. Nothing in them is believed: lengths and kinds are checked against
+//! the ring and against what is visible, each read exactly once, and a log that breaks the format is
+//! [`Malformed`], never a panic and never a loop without progress.
+
+use super::entry::{Entry, HEADER, Kind};
+use super::ring::Ring;
+use crate::sync::Ordering;
+
+/// A record of a peer's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// The number its sender published it under.
+    pub index: u64,
+    /// Where it begins.
+    pub position: u64,
+    /// Where the next one begins: what to release once it is no longer needed, and where to look next.
+    pub end: u64,
+    /// The message. Stays valid and unchanged until released.
+    pub payload: &'a [u8],
+}
+
+/// The log is not one: an impossible kind, length or position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// One per replica of a log.
+pub(crate) struct Reader {
+    ring: Ring,
+    visible: u64,
+    released: u64,
+}
+
+impl Reader {
+    /// Starts at `from`, the beginning of a record (or of what will be one).
+    pub(crate) fn new(ring: Ring, from: u64) -> Reader {
+        Reader { ring, visible: from, released: from }
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    pub(crate) fn visible(&self) -> u64 {
+        self.visible
+    }
+
+    pub(crate) fn released(&self) -> u64 {
+        self.released
+    }
+
+    /// The peer says that it has published up to `head`. True if that is news. Less than before is
+    /// ignored; more than the ring can hold beyond what we released means that it no longer waits for us.
+    pub(crate) fn advance(&mut self, head: u64) -> Result<bool, Malformed> {
+        if head <= self.visible {
+            return Ok(false);
+        }
+        if head - self.released > self.ring.capacity() || !head.is_multiple_of(8) {
+            return Err(Malformed);
+        }
+        self.visible = head;
+        Ok(true)
+    }
+
+    /// The next message at or after `at`.
+    pub(crate) fn peek(&self, at: u64) -> Result<Option<Record<'_>>, Malformed> {
+        let mut at = at.max(self.released);
+        while at < self.visible {
+            let (entry, end) = self.entry(at)?;
+            if entry.kind == Kind::Message {
+                let index = self.ring.word(at + 8).load(Ordering::Relaxed);
+                // SAFETY: (1) in bounds: `entry` checked it against the ring; (2) below `visible` and not
+                // below `released`: the writer holds such bytes still until we release them, which needs
+                // `&mut self`; it is of the same trust as we are (same uid, or our own memory that the
+                // UDP provider fills, only at and above `visible`).
+                let payload = unsafe { self.ring.bytes(at + HEADER, entry.len as usize) };
+                return Ok(Some(Record { index, position: at, end, payload }));
+            }
+            at = end;
+        }
+        Ok(None)
+    }
+
+    /// The entry at `at < visible` and its end, both verified.
+    fn entry(&self, at: u64) -> Result<(Entry, u64), Malformed> {
+        if !at.is_multiple_of(8) {
+            return Err(Malformed);
+        }
+        let entry = Entry::decode(self.ring.word(at).load(Ordering::Relaxed)).ok_or(Malformed)?;
+        let size = entry.size();
+        if size < 8
+            || !size.is_multiple_of(8)
+            || size > self.ring.room(at)
+            || size > self.visible - at
+        {
+            return Err(Malformed);
+        }
+        Ok((entry, at + size))
+    }
+
+    /// Everything below `upto` is no longer needed. True if that is news.
+    pub(crate) fn release(&mut self, upto: u64) -> bool {
+        let upto = upto.min(self.visible);
+        let news = upto > self.released;
+        if news {
+            self.released = upto;
+        }
+        news | self.skip()
+    }
+
+    /// Releases what nobody will ever look at (padding, aborts) right after what is released already:
+    /// else a log of aborted records alone would never be freed.
+    pub(crate) fn skip(&mut self) -> bool {
+        let before = self.released;
+        while self.released < self.visible {
+            match self.entry(self.released) {
+                Ok((entry, end)) if entry.kind != Kind::Message => self.released = end,
+                _ => break,
+            }
+        }
+        self.released > before
+    }
+}

@@ -1,0 +1,165 @@
+//! Reserve, write in place, commit: the side of the log that many threads use at once.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::entry::{Entry, HEADER, Kind, record_size};
+use super::ring::Ring;
+use crate::sync::{AtomicBool, AtomicU64, Ordering, Padded};
+use crate::wait::Waker;
+
+/// What writers and the publisher share.
+pub(crate) struct Shared {
+    pub(super) ring: Ring,
+    /// End of what is reserved.
+    pub(super) tail: Padded<AtomicU64>,
+    /// `low + capacity`: reservations must end at or below it.
+    pub(super) limit: Padded<AtomicU64>,
+    /// A reservation was refused since space was last reclaimed.
+    pub(super) starved: AtomicBool,
+    len_max: u32,
+    waker: Waker,
+}
+
+impl Shared {
+    pub(super) fn new(ring: Ring, waker: Waker) -> Shared {
+        let capacity = ring.capacity();
+        // Half a ring always fits after padding, wherever the tail is.
+        let len_max = (capacity / 2 - HEADER).min(u32::MAX as u64 / 2) as u32;
+        Shared {
+            ring,
+            tail: Padded(AtomicU64::new(0)),
+            limit: Padded(AtomicU64::new(capacity)),
+            starved: AtomicBool::new(false),
+            len_max,
+            waker,
+        }
+    }
+}
+
+/// Reserves records in this node's log of one lane. Clone it into every thread that sends.
+#[derive(Clone)]
+pub struct LogWriter {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Why there is no reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    /// Readers have not released enough of the log yet: try again later.
+    #[error("the log is full: its readers have not caught up")]
+    Full,
+    /// No record of that length ever fits.
+    #[error("longer than half of the log")]
+    TooLarge,
+}
+
+/// A record being written, zeroed at first: `DerefMut` to its payload. Dropped without
+/// [`commit`](Reservation::commit), it never existed.
+pub struct Reservation<'a> {
+    shared: &'a Shared,
+    position: u64,
+    len: u32,
+}
+
+impl LogWriter {
+    /// Space for a record with `len` bytes of payload. Lock-free, never blocks.
+    pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, ReserveError> {
+        let shared = &*self.shared;
+        if len > shared.len_max as usize {
+            return Err(ReserveError::TooLarge);
+        }
+        let len = len as u32;
+        let need = record_size(len);
+        let mut tail = shared.tail.0.load(Ordering::Relaxed);
+        loop {
+            let room = shared.ring.room(tail);
+            let padding = if room < need { room } else { 0 };
+            let end = tail + padding + need;
+            // Acquire: pairs with `reclaim`, whose zeroes must be there before we write.
+            if end > shared.limit.0.load(Ordering::Acquire) {
+                shared.starved.store(true, Ordering::Relaxed);
+                return Err(ReserveError::Full);
+            }
+            // AcqRel: pairs with the roll-back of an aborted reservation, as above.
+            match shared.tail.0.compare_exchange_weak(
+                tail,
+                end,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    if padding > 0 {
+                        let entry = Entry { kind: Kind::Padding, len: padding as u32 };
+                        shared.ring.word(tail).store(entry.encode(), Ordering::Release);
+                    }
+                    return Ok(Reservation { shared, position: tail + padding, len });
+                }
+                Err(now) => tail = now,
+            }
+        }
+    }
+
+    /// Longest payload [`LogWriter::reserve`] accepts.
+    pub fn len_max(&self) -> usize {
+        self.shared.len_max as usize
+    }
+}
+
+impl Reservation<'_> {
+    /// Hands the record over to the poller and wakes it if it sleeps. The result is the record's
+    /// position in the log, its id for ever.
+    pub fn commit(self) -> u64 {
+        let position = self.position;
+        self.finish(Kind::Message);
+        self.shared.waker.wake();
+        std::mem::forget(self);
+        position
+    }
+
+    /// Where the record will be; known before it is committed.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn finish(&self, kind: Kind) {
+        let word = self.shared.ring.word(self.position);
+        debug_assert_eq!(word.load(Ordering::Relaxed), 0, "free space is zero");
+        word.store(Entry { kind, len: self.len }.encode(), Ordering::Release);
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let end = self.position + record_size(self.len);
+        // SAFETY: the range is ours alone: reserved by us, and not committed, so no reader looks beyond
+        // its commit word, which is zero and stays so.
+        unsafe { self.shared.ring.zero(self.position + 8, end) };
+        // If nothing was reserved after it, the record can vanish. Release: the zeroes above must be
+        // there before anybody reserves the space again.
+        let tail = &self.shared.tail.0;
+        if tail.compare_exchange(end, self.position, Ordering::Release, Ordering::Relaxed).is_err()
+        {
+            self.finish(Kind::Abort);
+            self.shared.waker.wake();
+        }
+    }
+}
+
+impl Deref for Reservation<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: see `deref_mut`.
+        unsafe { self.shared.ring.bytes(self.position + HEADER, self.len as usize) }
+    }
+}
+
+impl DerefMut for Reservation<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: (1) the compare-and-swap in `reserve` gave this range to us alone; (2) the publisher
+        // and readers look at a payload only behind a non-zero commit word, which is stored when `self`
+        // is consumed; (3) it becomes free only after it was published and released; (4) the borrow of
+        // `self` makes the slice exclusive.
+        unsafe { self.shared.ring.bytes_mut(self.position + HEADER, self.len as usize) }
+    }
+}

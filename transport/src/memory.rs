@@ -1,0 +1,101 @@
+//! Mapped memory: the only file that calls mmap.
+//!
+//! A [`Memory`] is a range of pages that stays mapped for as long as somebody holds it. Everything
+//! shared between threads or processes is accessed through it as atomic words, or as byte ranges whose
+//! safety the callers (`log::ring`) argue from the protocol of the log.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+
+/// A mapping. Shared by `Arc` wherever borrowed bytes must outlive a link.
+pub(crate) struct Memory {
+    base: NonNull<u8>,
+    len: usize,
+    writable: bool,
+}
+
+// SAFETY: a `Memory` is plain memory without thread affinity; all access goes through atomics or through
+// unsafe functions whose callers promise exclusion.
+unsafe impl Send for Memory {}
+// SAFETY: as for Send.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Private, zeroed memory of this process, populated as it is touched.
+    pub(crate) fn anonymous(len: usize) -> io::Result<Memory> {
+        Memory::map(
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+        )
+    }
+
+    /// The first `len` bytes of a file shared with other processes.
+    pub(crate) fn shared(file: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Memory> {
+        let prot = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        Memory::map(len, prot, libc::MAP_SHARED, file.as_raw_fd())
+    }
+
+    fn map(len: usize, prot: i32, flags: i32, fd: i32) -> io::Result<Memory> {
+        if len == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: a null hint makes the kernel choose a range that nothing else uses; `len` is not zero;
+        // the result is checked before use.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Memory { base, len, writable: prot & libc::PROT_WRITE != 0 })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The word at byte `offset`. Writing through it is for owners only: a replica's page is read-only
+    /// and a store would fault, hence [`Memory::writable`].
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(
+            offset.is_multiple_of(8) && offset + 8 <= self.len,
+            "word {offset} outside {}",
+            self.len
+        );
+        // SAFETY: (1) in bounds and aligned by the assertion, the base being page-aligned; (2) mapped for
+        // as long as `self` lives, which the borrow enforces; (3) never accessed non-atomically while it
+        // is shared: words and log payloads are disjoint except in a ring, where the log's protocol
+        // separates them in time.
+        unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }
+    }
+
+    pub(crate) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Address of byte `offset`, which with `len` bytes after it is in bounds.
+    pub(crate) fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(
+            offset <= self.len && len <= self.len - offset,
+            "{offset}+{len} outside {}",
+            self.len
+        );
+        // SAFETY: stays within the mapping by the assertion.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that `map` obtained; nobody holds a borrow of it any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// `n` rounded up to whole pages.
+pub(crate) fn pages(n: usize) -> usize {
+    n.next_multiple_of(4096)
+}
