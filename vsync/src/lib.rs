@@ -1,1 +1,3 @@
 //! Virtual synchrony: agreed views and totally ordered, stable multicast.
+
+pub mod core;
