@@ -236,7 +236,8 @@ pub struct BlockedReason {
 
 impl fmt::Display for BlockedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(" ");
+        let list =
+            |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(" ");
         let n = self.present.len() + self.missing.len() + self.forgetful.len();
         write!(f, "no quorum of view {}: {} of {n} nodes present", self.view, self.present.len())?;
         if !self.present.is_empty() {
@@ -289,7 +290,11 @@ impl Core {
     /// A core that knows what `recovered` says, and nobody yet.
     pub fn new(now: Time, config: Config, recovered: Recovered) -> Core {
         let _ = now;
-        Core { config, current: Arc::new(recovered.durable.decided.view), standing: Standing::Outside }
+        Core {
+            config,
+            current: Arc::new(recovered.durable.decided.view),
+            standing: Standing::Outside,
+        }
     }
 
     // --- getters ---
@@ -329,7 +334,9 @@ impl Core {
     /// to have heard from us no longer than a lease ago (`confirmed(link) + lease > now`). Ask *after* the read.
     pub fn lease_valid(&self, fresh: impl Fn(Member) -> bool) -> bool {
         self.view().is_some_and(|v| {
-            v.quorum(v.members.iter().enumerate().fold(0, |m, (r, x)| m | u64::from(fresh(*x)) << r))
+            v.quorum(
+                v.members.iter().enumerate().fold(0, |m, (r, x)| m | u64::from(fresh(*x)) << r),
+            )
         })
     }
 
@@ -400,7 +407,12 @@ impl Core {
     }
 
     /// A control record from `from`, in the order of its log.
-    pub fn handle_control(&mut self, now: Time, from: Member, bytes: &[u8]) -> Result<(), Malformed> {
+    pub fn handle_control(
+        &mut self,
+        now: Time,
+        from: Member,
+        bytes: &[u8],
+    ) -> Result<(), Malformed> {
         let _ = (now, from, bytes);
         Ok(())
     }
