@@ -1,0 +1,43 @@
+//! Things on their way to the application.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use quintet_transport::{LogBytes, Member};
+
+use super::ring::Descriptor;
+use crate::core::{BlockedReason, ViewId};
+use crate::event::{Donation, ViewChange};
+
+/// Memory that descriptors point into: the log of one link (or the own one).
+///
+/// The application's side holds it from the entry that introduces it to the entry that replaces it. Both travel in the
+/// order of the descriptors, so the memory outlives every descriptor into it, whatever became of the link.
+pub(crate) struct Source {
+    pub(crate) member: Member,
+    pub(crate) own: bool,
+    pub(crate) bytes: LogBytes,
+    /// Byte position up to which the application is done with this log; the poller gives it back to the sender.
+    pub(crate) consumed: Arc<AtomicU64>,
+    /// Wake the poller after this many bytes, so that a sender that waits for room does not wait for a heartbeat.
+    pub(crate) wake_every: u64,
+}
+
+/// One entry, in the order in which the application sees them.
+pub(crate) enum Item {
+    /// A message or chunk.
+    Descriptor(Descriptor),
+    /// From here on `slot` means this memory (`None`: the slot is free).
+    Source {
+        slot: u16,
+        source: Option<Box<Source>>,
+    },
+    /// See [`Event`](crate::Event).
+    View(Arc<ViewChange>),
+    Donate(Box<Donation>),
+    Blocked(BlockedReason),
+    Resumed,
+    Evicted(ViewId),
+    Left,
+    Failed(Arc<str>),
+}

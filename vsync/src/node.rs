@@ -1,0 +1,73 @@
+//! A node: start, ask, leave, stop.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::config::Config;
+use crate::deliveries::Deliveries;
+use crate::engine;
+use crate::engine::shared::{Command, Shared};
+use crate::error::Error;
+use crate::group::Group;
+use crate::status::Status;
+use quintet_transport::Member;
+
+/// One incarnation of a node: its poller thread and everything behind it.
+///
+/// Dropping it stops the thread at once, which the others see as a death; [`Self::leave`] is the clean way. After
+/// [`Event::Evicted`](crate::Event::Evicted) drop it and start another in the same process: that is a new incarnation.
+pub struct Node {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) me: Member,
+    pub(crate) thread: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts the node: reads its record, opens its transport, and begins to look for its group.
+    pub fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> {
+        engine::start(config)
+    }
+
+    /// This node and incarnation.
+    pub fn me(&self) -> Member {
+        self.me
+    }
+
+    /// Asks for a clean hand-over: everything committed before is delivered, then a view without this node is
+    /// agreed. [`Event::Left`](crate::Event::Left) says that it is done.
+    pub fn leave(&self) {
+        self.shared.command(Command::Leave);
+    }
+
+    /// Stops the node and waits for its thread.
+    pub fn stop(mut self) {
+        self.halt();
+    }
+
+    /// The latest snapshot of the status.
+    pub fn status(&self) -> Arc<Status> {
+        self.shared.status()
+    }
+
+    fn halt(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.shared.command(Command::Stop);
+            if thread.join().is_err() {
+                tracing::error!(me = %self.me.node, "the poller thread panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("me", &self.me).finish_non_exhaustive()
+    }
+}
