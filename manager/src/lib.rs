@@ -19,6 +19,9 @@
 //! checked after the read; component code never runs on the poller.
 
 pub mod admin;
+pub mod codec;
 pub mod config;
+pub mod journal;
 pub mod limits;
 pub mod package;
+pub mod replica;

@@ -51,7 +51,7 @@ impl Default for Limits {
             connections: 1024,
             calls_per_connection: 8192,
             calls: 32_768,
-            request_bytes: 16 << 10,
+            request_bytes: 64 << 10,
             session_idle_s: 3600,
             instance_queue: 65_536,
             reader_threads: 2,
