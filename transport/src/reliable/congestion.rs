@@ -1,0 +1,186 @@
+//! Congestion window: NewReno as RFC 9002 §7 describes it, in bytes, with a cluster's constants.
+//!
+//! Slow start doubles the window each round trip; the first loss of a round trip halves it; after that it
+//! grows by one datagram each round trip. Losses of packets sent before the halving belong to the same
+//! event. The window starts large (a cluster's switch holds more than ten packets) and never falls below
+//! [`MIN_PACKETS`]: at thirty percent loss a link must still move. It grows only while it is the limit.
+//!
+//! What this window does not hold back: the control lane may exceed it by [`PRIORITY_RESERVE`] bytes, so that
+//! a view change never queues behind a bulk transfer. That is bounded, hence harmless to the network.
+
+use crate::time::Time;
+
+const INITIAL_PACKETS: u64 = 64;
+const INITIAL_BYTES: u64 = 256 << 10;
+const MIN_PACKETS: u64 = 8;
+const MAX_BYTES: u64 = 4 << 20;
+/// Bytes that the control lane may have in flight beyond the window.
+pub const PRIORITY_RESERVE: u64 = 16 << 10;
+
+/// Window of one direction of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Congestion {
+    window: u64,
+    threshold: u64,
+    datagram: u64,
+    in_flight: u64,
+    /// Packets sent up to here belong to the recovery in progress.
+    recovery_start: Option<Time>,
+    /// Bytes acked since the window last grew, in congestion avoidance.
+    credit: u64,
+    /// Bytes whose acks may still grow the window: one window's worth since it last was the limit.
+    growth: u64,
+}
+
+impl Congestion {
+    /// A window for datagrams of at most `datagram` bytes.
+    pub fn new(datagram: usize) -> Self {
+        let datagram = datagram as u64;
+        Congestion {
+            window: (INITIAL_PACKETS * datagram).min(INITIAL_BYTES).max(MIN_PACKETS * datagram),
+            threshold: u64::MAX,
+            datagram,
+            in_flight: 0,
+            recovery_start: None,
+            credit: 0,
+            growth: 0,
+        }
+    }
+
+    /// Whether one more full datagram may be sent; `priority` may dip into the reserve.
+    pub fn allows(&mut self, priority: bool) -> bool {
+        let fits = self.in_flight + self.datagram <= self.window;
+        if !fits {
+            self.growth = self.window;
+        }
+        fits || (priority
+            && self.in_flight + self.datagram
+                <= self.window + PRIORITY_RESERVE.max(2 * self.datagram))
+    }
+
+    /// An ack-eliciting packet went out.
+    pub fn on_sent(&mut self, bytes: u64) {
+        self.in_flight += bytes;
+    }
+
+    /// A packet sent at `sent` left the network by being acked.
+    pub fn on_acked(&mut self, bytes: u64, sent: Time) {
+        self.on_discarded(bytes);
+        let grows = self.growth > 0;
+        self.growth = self.growth.saturating_sub(bytes);
+        if !grows || self.recovery_start.is_some_and(|start| sent <= start) {
+            return;
+        }
+        if self.window < self.threshold {
+            self.window = (self.window + bytes).min(MAX_BYTES);
+        } else {
+            self.credit += bytes;
+            if self.credit >= self.window {
+                self.credit -= self.window;
+                self.window = (self.window + self.datagram).min(MAX_BYTES);
+            }
+        }
+    }
+
+    /// A packet sent at `sent` was lost.
+    pub fn on_lost(&mut self, bytes: u64, sent: Time, now: Time) {
+        self.on_discarded(bytes);
+        if self.recovery_start.is_some_and(|start| sent <= start) {
+            return;
+        }
+        self.recovery_start = Some(now);
+        self.threshold = (self.window / 2).max(MIN_PACKETS * self.datagram);
+        self.window = self.threshold;
+        self.credit = 0;
+    }
+
+    /// A packet is no longer counted, whatever became of it.
+    pub fn on_discarded(&mut self, bytes: u64) {
+        debug_assert!(self.in_flight >= bytes, "more left the network than entered it");
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+    }
+
+    /// Three probe time-outs in a row: the path is gone or new; start over carefully (RFC 9002 §7.6).
+    pub fn on_persistent_congestion(&mut self) {
+        self.window = MIN_PACKETS * self.datagram;
+        self.recovery_start = None;
+    }
+
+    /// Window in bytes.
+    pub fn window(&self) -> u64 {
+        self.window
+    }
+
+    /// Bytes in the network.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    const MS: u64 = 1_000_000;
+
+    fn fill(c: &mut Congestion) -> u64 {
+        let mut sent = 0;
+        while c.allows(false) {
+            c.on_sent(1000);
+            sent += 1000;
+        }
+        sent
+    }
+
+    #[test]
+    fn slow_start_doubles_and_a_loss_halves_once_per_round() {
+        let mut c = Congestion::new(1000);
+        let before = c.window();
+        let sent = fill(&mut c);
+        for _ in 0..sent / 1000 {
+            c.on_acked(1000, Time::from_nanos(MS));
+        }
+        assert_eq!(c.window(), before + sent);
+        fill(&mut c);
+        let window = c.window();
+        c.on_lost(1000, Time::from_nanos(2 * MS), Time::from_nanos(3 * MS));
+        c.on_lost(1000, Time::from_nanos(2 * MS), Time::from_nanos(4 * MS));
+        assert_eq!(c.window(), window / 2);
+        c.on_lost(1000, Time::from_nanos(5 * MS), Time::from_nanos(6 * MS));
+        assert_eq!(c.window(), window / 4);
+    }
+
+    #[test]
+    fn an_unused_window_does_not_grow() {
+        let mut c = Congestion::new(1000);
+        let before = c.window();
+        for _ in 0..1000 {
+            c.on_sent(1000);
+            c.on_acked(1000, Time::from_nanos(MS));
+        }
+        assert_eq!(c.window(), before);
+    }
+
+    #[test]
+    fn control_may_pass_a_full_window_but_not_without_end() {
+        let mut c = Congestion::new(1000);
+        fill(&mut c);
+        let mut extra = 0;
+        while c.allows(true) {
+            c.on_sent(1000);
+            extra += 1000;
+        }
+        assert!(extra > 0 && extra <= PRIORITY_RESERVE);
+    }
+
+    #[test]
+    fn the_window_never_closes() {
+        let mut c = Congestion::new(1000);
+        for i in 0..100 {
+            c.on_sent(1000);
+            c.on_lost(1000, Time::from_nanos((2 * i + 1) * MS), Time::from_nanos((2 * i + 2) * MS));
+        }
+        assert!(c.window() >= MIN_PACKETS * 1000);
+        c.on_persistent_congestion();
+        assert!(c.window() >= MIN_PACKETS * 1000);
+    }
+}

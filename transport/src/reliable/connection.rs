@@ -1,0 +1,597 @@
+//! One connection: its lanes, what it knows of the peer, and what happens when a packet or a time-out comes.
+//!
+//! Rules that the rest depends on:
+//! - A packet is judged as a whole before any of it is applied; a malformed one changes nothing.
+//! - A packet is acked only if all of it was taken in. What does not fit now is not acked, and comes again.
+//! - Any valid, new packet is a sign of life ([`Connection::heard`]); a duplicate is not.
+//! - [`Connection::confirmed`] is the moment at which a packet was *packed* that the peer acked: an instant at
+//!   or before the peer heard us. Read leases rest on it, so it errs towards the past only.
+//! - After [`Connection::close`] nothing becomes visible any more and no data is sent, only the news of the close.
+
+use std::time::Duration;
+
+use super::Sink;
+use super::congestion::Congestion;
+use super::handshake::LaneTable;
+use super::ranges::RangeSet;
+use super::recv_lane::{RecvLane, Refusal};
+use super::rtt::Rtt;
+use super::send_lane::SendLane;
+use super::sent::{Item, SentPackets};
+use super::timer::{Timer, Timers};
+use super::wire::{FLAG_QUIET, Frame, Frames, PacketView};
+use crate::time::Time;
+
+/// Longest that an ack waits for data to ride on.
+pub(crate) const ACK_DELAY: Duration = Duration::from_micros(500);
+/// Packets that may go unacked before an ack is sent at once.
+const ACK_EVERY: u32 = 8;
+/// Ranges of received packet numbers that are remembered.
+const RECEIVED_MAX: usize = 64;
+/// Close packets are repeated at most this often.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What a connection is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Connection id that the peer wants to see on packets to it.
+    pub remote: u64,
+    /// Lanes that this side writes.
+    pub own: LaneTable,
+    /// Lanes that the peer writes.
+    pub peer: LaneTable,
+    /// Largest datagram to send.
+    pub datagram: usize,
+    /// A sign of life is sent at least about this often.
+    pub heartbeat: Duration,
+}
+
+/// Why a connection was closed, as told to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// It shuts down.
+    Shutdown,
+    /// It fenced us or declared us dead.
+    Fenced,
+    /// Anything else.
+    Other(u8),
+}
+
+impl CloseReason {
+    fn from_wire(raw: u8) -> Self {
+        match raw {
+            0 => CloseReason::Shutdown,
+            1 => CloseReason::Fenced,
+            other => CloseReason::Other(other),
+        }
+    }
+    pub(crate) fn to_wire(self) -> u8 {
+        match self {
+            CloseReason::Shutdown => 0,
+            CloseReason::Fenced => 1,
+            CloseReason::Other(raw) => raw,
+        }
+    }
+}
+
+/// A packet that changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Seen before, or so old that it cannot be told.
+    #[error("duplicate or outdated packet")]
+    Duplicate,
+    /// It breaks the format or the rules of the lanes.
+    #[error("malformed packet")]
+    Malformed,
+    /// The connection is closed.
+    #[error("connection is closed")]
+    Closed,
+}
+
+/// What a packet brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Log bytes, words or credit.
+    pub news: bool,
+    /// The peer has closed the connection; so is this side now.
+    pub closed: Option<CloseReason>,
+}
+
+/// A packed datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Its length.
+    pub len: usize,
+    /// It is a mere sign of life.
+    pub quiet: bool,
+}
+
+/// What a connection has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets packed.
+    pub sent: u64,
+    /// Bytes packed.
+    pub sent_bytes: u64,
+    /// Packets taken in.
+    pub received: u64,
+    /// Bytes taken in.
+    pub received_bytes: u64,
+    /// Packets declared lost.
+    pub lost: u64,
+    /// Packets that had been declared lost and were acked after all.
+    pub late: u64,
+    /// Probe time-outs.
+    pub probes: u64,
+    /// Duplicate or outdated packets.
+    pub duplicates: u64,
+    /// Malformed packets.
+    pub malformed: u64,
+}
+
+/// Protocol state of one link. See the [module](super) documentation.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) settings: Settings,
+    pub(super) send: Box<[SendLane]>,
+    pub(super) recv: Box<[RecvLane]>,
+    pub(super) sent: SentPackets,
+    pub(super) rtt: Rtt,
+    pub(super) congestion: Congestion,
+    pub(super) timers: Timers,
+    pub(super) counters: Counters,
+    /// Latest time handed in.
+    pub(super) now: Time,
+    heard: Time,
+    confirmed: Time,
+    /// Packet numbers received, as half-open ranges; all below `received_floor` count as seen.
+    pub(super) received: RangeSet,
+    received_floor: u64,
+    pub(super) largest_received_at: Time,
+    /// Something was received since the last ack went out.
+    pub(super) ack_pending: bool,
+    unacked: u32,
+    pub(super) ack_now: bool,
+    pub(super) ping: bool,
+    pub(super) heartbeat_due: bool,
+    /// Data packets that may exceed the window to probe the path.
+    pub(super) probe_packets: u32,
+    probe_attempt: u32,
+    pub(super) last_sent: Time,
+    pub(super) last_eliciting: Time,
+    /// Counts data packets, to take turns between lanes.
+    pub(super) turn: u32,
+    closed: bool,
+    pub(super) close_due: Option<CloseReason>,
+    close_reason: CloseReason,
+    close_sent: Time,
+}
+
+impl Connection {
+    /// A connection that starts at `now`, with no lane attached or open.
+    pub fn new(settings: Settings, now: Time) -> Self {
+        assert!(settings.datagram >= 512, "datagrams of at least 512 bytes");
+        assert!(!settings.heartbeat.is_zero(), "a heartbeat has an interval");
+        let lanes = |table: &LaneTable| table.as_slice().to_vec();
+        let mut connection = Connection {
+            settings,
+            send: lanes(&settings.own).into_iter().map(SendLane::new).collect(),
+            recv: lanes(&settings.peer).into_iter().map(RecvLane::new).collect(),
+            sent: SentPackets::new(),
+            rtt: Rtt::default(),
+            congestion: Congestion::new(settings.datagram),
+            timers: Timers::default(),
+            counters: Counters::default(),
+            now,
+            heard: now,
+            confirmed: Time::ZERO,
+            received: RangeSet::new(RECEIVED_MAX),
+            received_floor: 1,
+            largest_received_at: now,
+            ack_pending: false,
+            unacked: 0,
+            ack_now: false,
+            ping: true,
+            heartbeat_due: false,
+            probe_packets: 0,
+            probe_attempt: 0,
+            last_sent: now,
+            last_eliciting: now,
+            turn: 0,
+            closed: false,
+            close_due: None,
+            close_reason: CloseReason::Shutdown,
+            close_sent: Time::ZERO,
+        };
+        connection.arm_heartbeat(now);
+        connection
+    }
+
+    // ---- getters ----
+
+    /// Time of the last valid packet.
+    pub fn heard(&self) -> Time {
+        self.heard
+    }
+
+    /// The latest own instant of which the peer has confirmed to have heard from us at or after;
+    /// [`Time::ZERO`] if none yet.
+    pub fn confirmed(&self) -> Time {
+        self.confirmed
+    }
+
+    /// Round-trip estimate.
+    pub fn rtt(&self) -> &Rtt {
+        &self.rtt
+    }
+
+    /// Congestion state.
+    pub fn congestion(&self) -> &Congestion {
+        &self.congestion
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Whether the connection is closed, by either side.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// How far the peer has released the own log of `lane`.
+    pub fn released(&self, lane: u8) -> u64 {
+        self.send[usize::from(lane)].released()
+    }
+
+    /// End of the visible prefix of the peer's log.
+    pub fn visible(&self, lane: u8) -> u64 {
+        self.recv[usize::from(lane)].visible()
+    }
+
+    /// Where the part of the peer's log begins that was not released yet.
+    pub fn unreleased_from(&self, lane: u8) -> u64 {
+        self.recv[usize::from(lane)].released()
+    }
+
+    /// Visible value of a word of the peer.
+    pub fn word(&self, lane: u8, index: usize) -> u64 {
+        self.recv[usize::from(lane)].word(index)
+    }
+
+    /// When [`Connection::handle_timeout`] wants to be called.
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    // ---- commands: own side ----
+
+    /// Begins to send `lane`: its log from `from` (published up to `head`), and the words that `is_set`.
+    pub fn attach(&mut self, lane: u8, from: u64, head: u64, is_set: impl Fn(u16) -> bool) {
+        if !self.closed {
+            self.send[usize::from(lane)].attach(from, head, is_set);
+        }
+    }
+
+    /// Stops sending `lane`.
+    pub fn detach(&mut self, lane: u8) {
+        self.send[usize::from(lane)].detach();
+    }
+
+    /// The own log of `lane` is published up to `head`.
+    pub fn publish(&mut self, lane: u8, head: u64) {
+        self.send[usize::from(lane)].publish(head);
+    }
+
+    /// Word `index` of `lane` was recorded anew.
+    pub fn mark_word(&mut self, lane: u8, index: u16) {
+        self.send[usize::from(lane)].mark_word(index);
+    }
+
+    // ---- commands: peer's side ----
+
+    /// Begins to read the peer's `lane` at `from`.
+    pub fn open(&mut self, lane: u8, from: u64) {
+        if !self.closed {
+            self.recv[usize::from(lane)].open(from);
+        }
+    }
+
+    /// The peer's log below `upto` is not needed any more.
+    pub fn release(&mut self, lane: u8, upto: u64) {
+        let lane = &mut self.recv[usize::from(lane)];
+        lane.release(upto);
+        if lane.owes_credit_soon() && !self.closed {
+            self.timers.set_earliest(Timer::Ack, self.now + ACK_DELAY);
+        }
+    }
+
+    // ---- commands: life ----
+
+    /// Asks the peer for an immediate answer, with the next packet.
+    pub fn probe(&mut self) {
+        self.ping |= !self.closed;
+    }
+
+    /// The datagrams turned out to be too large for the path.
+    pub fn limit_datagram(&mut self, bytes: usize) {
+        self.settings.datagram = self.settings.datagram.min(bytes.max(512));
+    }
+
+    /// Closes for good: the replicas are frozen, nothing but the news of it is sent.
+    pub fn close(&mut self, reason: CloseReason) {
+        if !self.closed {
+            self.shut();
+            self.close_reason = reason;
+            self.close_due = Some(reason);
+        }
+    }
+
+    fn shut(&mut self) {
+        self.closed = true;
+        self.timers.clear();
+        self.ping = false;
+        self.ack_now = false;
+        self.heartbeat_due = false;
+    }
+
+    pub(super) fn close_packed(&mut self, now: Time) {
+        self.close_due = None;
+        self.close_sent = now;
+    }
+
+    // ---- input ----
+
+    /// A packet arrived for this connection.
+    pub fn handle_packet(
+        &mut self,
+        now: Time,
+        packet: &PacketView<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<Received, Rejected> {
+        self.now = self.now.max(now);
+        if self.closed {
+            if now.since(self.close_sent) >= CLOSE_INTERVAL && self.close_sent != Time::ZERO {
+                self.close_due = Some(self.close_reason);
+            }
+            return Err(Rejected::Closed);
+        }
+        let number = packet.header.number;
+        if number < self.received_floor || self.received.contains(number) {
+            self.counters.duplicates += 1;
+            return Err(Rejected::Duplicate);
+        }
+        if number == u64::MAX || self.check(packet).is_err() {
+            self.counters.malformed += 1;
+            return Err(Rejected::Malformed);
+        }
+        self.heard = self.heard.max(now);
+        self.counters.received += 1;
+        self.counters.received_bytes += (packet.payload.len() + super::HEADER_LEN) as u64;
+        let mut received = Received::default();
+        let taken_in = self.apply(now, packet, sink, &mut received);
+        if let Some(reason) = received.closed {
+            self.close_reason = reason;
+            self.shut();
+            return Ok(received);
+        }
+        if taken_in {
+            self.note_received(now, packet);
+        }
+        Ok(received)
+    }
+
+    /// Walks all frames without changing anything.
+    fn check(&self, packet: &PacketView<'_>) -> Result<(), Rejected> {
+        let wrong = Rejected::Malformed;
+        for frame in Frames::new(packet.payload) {
+            match frame.map_err(|_| wrong)? {
+                Frame::Log { lane, position, bytes } => {
+                    let lane = self.recv.get(usize::from(lane)).ok_or(wrong)?;
+                    if lane.check_log(position, bytes.len()) == Err(Refusal::Violation) {
+                        return Err(wrong);
+                    }
+                }
+                Frame::Words { lane, mut entries } => {
+                    let lane = self.recv.get(usize::from(lane)).ok_or(wrong)?;
+                    if entries.any(|entry| lane.check_word(&entry) == Err(Refusal::Violation)) {
+                        return Err(wrong);
+                    }
+                }
+                Frame::Ack(ack) => {
+                    if ack.largest >= self.sent.next_number() {
+                        return Err(wrong);
+                    }
+                }
+                Frame::Credit { lane, .. } => {
+                    self.send.get(usize::from(lane)).ok_or(wrong)?;
+                }
+                Frame::Ping | Frame::Close { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a checked packet; `false` if some of it could not be taken in now.
+    fn apply(
+        &mut self,
+        now: Time,
+        packet: &PacketView<'_>,
+        sink: &mut impl Sink,
+        received: &mut Received,
+    ) -> bool {
+        let mut taken_in = true;
+        let mut touched = 0u16;
+        for frame in Frames::new(packet.payload).flatten() {
+            match frame {
+                Frame::Log { lane, position, bytes } => {
+                    taken_in &=
+                        self.recv[usize::from(lane)].place(lane, position, bytes, sink).is_ok();
+                    touched |= 1 << lane;
+                }
+                Frame::Words { lane, entries } => {
+                    for entry in entries {
+                        taken_in &= self.recv[usize::from(lane)].offer_word(&entry).is_ok();
+                    }
+                    received.news = true;
+                }
+                Frame::Ack(ack) => self.on_ack(now, &ack),
+                Frame::Credit { lane, released } => {
+                    let lane = &mut self.send[usize::from(lane)];
+                    let before = lane.released();
+                    if !lane.on_credit(released) {
+                        self.counters.malformed += 1;
+                    }
+                    received.news |= lane.released() != before;
+                }
+                Frame::Ping => self.ack_now = true,
+                Frame::Close { reason } => received.closed = Some(CloseReason::from_wire(reason)),
+            }
+        }
+        for (index, lane) in self.recv.iter_mut().enumerate() {
+            if touched & (1 << index) != 0 {
+                received.news |= lane.advance();
+            }
+        }
+        taken_in
+    }
+
+    /// Remembers the packet's number, and decides when to ack it.
+    fn note_received(&mut self, now: Time, packet: &PacketView<'_>) {
+        let number = packet.header.number;
+        let largest = self.received.last().map_or(0, |(_, end)| end - 1);
+        if let Some((_, end)) = self.received.insert_dropping_lowest(number, number + 1) {
+            self.received_floor = end;
+        }
+        if number > largest {
+            self.largest_received_at = now;
+        }
+        self.ack_pending = true;
+        let eliciting = packet.header.flags & FLAG_QUIET == 0
+            && Frames::new(packet.payload).flatten().any(|frame| {
+                matches!(frame, Frame::Log { .. } | Frame::Words { .. } | Frame::Ping)
+            });
+        if eliciting {
+            self.unacked += 1;
+            if self.unacked >= ACK_EVERY || number != largest + 1 {
+                self.ack_now = true;
+            } else {
+                self.timers.set_earliest(Timer::Ack, now + ACK_DELAY);
+            }
+        }
+    }
+
+    pub(super) fn ack_packed(&mut self) {
+        self.ack_pending = false;
+        self.ack_now = false;
+        self.unacked = 0;
+        self.timers.set(Timer::Ack, None);
+    }
+
+    fn on_ack(&mut self, now: Time, ack: &super::wire::AckFrame<'_>) {
+        let Connection { sent, rtt, congestion, counters, confirmed, probe_attempt, .. } = self;
+        for (first, last) in ack.ranges() {
+            sent.on_ack(first, last, |outcome, _| {
+                *confirmed = (*confirmed).max(outcome.sent);
+                counters.late += u64::from(outcome.late && outcome.eliciting);
+                if outcome.counted {
+                    congestion.on_acked(outcome.bytes, outcome.sent);
+                    *probe_attempt = 0;
+                }
+                if outcome.number == ack.largest && outcome.eliciting {
+                    let delay = Duration::from_micros(u64::from(ack.delay_us)).min(4 * ACK_DELAY);
+                    rtt.sample(now.since(outcome.sent), delay);
+                }
+            });
+        }
+        self.detect_losses(now);
+        self.arm_probe();
+    }
+
+    fn detect_losses(&mut self, now: Time) {
+        let Connection { sent, rtt, congestion, counters, send, recv, .. } = self;
+        let next = sent.detect_losses(now, rtt, |outcome, items| {
+            if outcome.counted {
+                counters.lost += 1;
+                congestion.on_lost(outcome.bytes, outcome.sent, now);
+            }
+            give_back(send, recv, outcome.number, items);
+        });
+        self.timers.set(Timer::Loss, next);
+    }
+
+    // ---- time ----
+
+    /// Does what is due; afterwards [`Connection::poll_transmit`] may have something.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        if self.closed {
+            return;
+        }
+        if self.timers.take_due(Timer::Ack, now) {
+            self.ack_now = true;
+        }
+        if self.timers.take_due(Timer::Loss, now) {
+            self.detect_losses(now);
+            self.arm_probe();
+        }
+        if self.timers.take_due(Timer::Probe, now) {
+            self.on_probe_timeout();
+        }
+        if self.timers.take_due(Timer::Heartbeat, now) {
+            self.heartbeat_due = self.last_sent + self.settings.heartbeat / 2 <= now;
+            self.arm_heartbeat(now);
+        }
+    }
+
+    /// Heartbeats of all connections fall on multiples of the interval, so that one wake-up serves all.
+    fn arm_heartbeat(&mut self, now: Time) {
+        let interval = self.settings.heartbeat.as_nanos() as u64;
+        let next = (now.as_nanos() / interval + 1) * interval;
+        self.timers.set(Timer::Heartbeat, Some(Time::from_nanos(next)));
+    }
+
+    /// Nothing was acked for too long: send the oldest content again and ask for an answer (RFC 9002 §6.2).
+    fn on_probe_timeout(&mut self) {
+        self.counters.probes += 1;
+        self.probe_attempt += 1;
+        let Connection { sent, send, recv, .. } = self;
+        for _ in 0..2 {
+            sent.requeue_oldest(|number, items| give_back(send, recv, number, items));
+        }
+        if self.probe_attempt == 3 {
+            self.congestion.on_persistent_congestion();
+        }
+        self.probe_packets = 2;
+        self.ping = true;
+        // Armed anew when the probe is packed; should that not happen, in time all the same.
+        self.last_eliciting = self.now;
+        self.arm_probe();
+    }
+
+    pub(super) fn arm_probe(&mut self) {
+        let timeout = self.rtt.probe_timeout(ACK_DELAY, self.probe_attempt);
+        let at = self.sent.awaits_ack().then(|| self.last_eliciting + timeout);
+        self.timers.set(Timer::Probe, at);
+    }
+}
+
+/// The content of a packet that will not arrive goes back to where it came from.
+pub(super) fn give_back(send: &mut [SendLane], recv: &mut [RecvLane], number: u64, items: &[Item]) {
+    for item in items {
+        match *item {
+            Item::Log { lane, position, len } => send[usize::from(lane)].lost_log(position, len),
+            Item::Words { lane, block, mask } => {
+                send[usize::from(lane)].lost_words(number, block, mask)
+            }
+            Item::Credit { lanes } => {
+                for (index, lane) in recv.iter_mut().enumerate() {
+                    if lanes & (1 << index) != 0 {
+                        lane.credit_lost();
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Packing: everything that is ready goes into as few datagrams as possible.
+//!
+//! Order within a datagram: acks and credit (small, and the peer waits for them), then the control lane, then
+//! the other lanes, words before log. Control goes first always and may exceed the congestion window a little.
+//! The other lanes share: the last one (bulk) comes after the rest three times out of four, and before them the
+//! fourth time, so that a busy group cannot starve a transfer, nor a transfer delay the group by more than one
+//! datagram.
+//!
+//! A full datagram is filled to the last byte where log bytes allow it: equal sizes are what segmentation
+//! offload wants.
+
+use super::Source;
+use super::connection::{Connection, Transmit, give_back};
+use super::sent::{ITEMS_MAX, Item};
+use super::wire::{
+    ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, WORD_ENTRY,
+    WORDS_OVERHEAD, WordEntry, Writer, seal,
+};
+use crate::time::Time;
+
+/// Log pieces smaller than this are not worth a frame at the end of a datagram.
+const LOG_PIECE_MIN: usize = 32;
+/// Of this many data packets one serves the last lane first.
+const TURNS: u32 = 4;
+
+/// The references of the packet being packed.
+struct Carried {
+    items: [Item; ITEMS_MAX],
+    count: usize,
+}
+
+impl Carried {
+    fn push(&mut self, item: Item) {
+        self.items[self.count] = item;
+        self.count += 1;
+    }
+    fn has_room(&self) -> bool {
+        self.count < ITEMS_MAX
+    }
+}
+
+impl Connection {
+    /// Packs the next datagram into `out`; `None` if there is nothing to send now.
+    pub fn poll_transmit(
+        &mut self,
+        now: Time,
+        out: &mut [u8],
+        source: &impl Source,
+    ) -> Option<Transmit> {
+        self.now = self.now.max(now);
+        let limit = out.len().min(self.settings.datagram);
+        let out = &mut out[..limit];
+        if self.is_closed() {
+            return self.pack_close(now, out);
+        }
+        let order = self.data_order();
+        let urgent =
+            self.ack_now || self.ping || self.recv.iter().any(|lane| lane.owes_credit_now());
+        if !urgent && order.is_none() && !self.heartbeat_due {
+            return None;
+        }
+        let quiet = !urgent && order.is_none();
+        let number = self.sent.next_number();
+        let mut writer = Writer::packet(out);
+        let mut carried = Carried { items: [Item::Credit { lanes: 0 }; ITEMS_MAX], count: 0 };
+
+        self.pack_acks(now, &mut writer);
+        let asks = self.pack_credit(quiet, &mut writer, &mut carried);
+        let ping = std::mem::take(&mut self.ping) || (asks && !quiet);
+        if ping {
+            writer.ping();
+        }
+        let mut data = false;
+        if let Some(order) = order {
+            data = self.pack_lanes(order, number, source, &mut writer, &mut carried);
+        }
+        self.heartbeat_due = false;
+        self.ack_now = false;
+        let len = writer.len();
+        let flags = if quiet { FLAG_QUIET } else { 0 };
+        seal(&mut out[..len], Header { flags, connection: self.settings.remote, number });
+        self.record(now, len, ping || data, &carried.items[..carried.count]);
+        Some(Transmit { len, quiet })
+    }
+
+    fn pack_close(&mut self, now: Time, out: &mut [u8]) -> Option<Transmit> {
+        let reason = self.close_due?;
+        self.close_packed(now);
+        let mut writer = Writer::packet(out);
+        writer.close(reason.to_wire());
+        let len = writer.len();
+        let number = self.sent.next_number();
+        seal(&mut out[..len], Header { flags: 0, connection: self.settings.remote, number });
+        self.sent.record(now, len, false, &[], |_, _| {});
+        self.counters.sent += 1;
+        Some(Transmit { len, quiet: false })
+    }
+
+    fn record(&mut self, now: Time, len: usize, eliciting: bool, items: &[Item]) {
+        let Connection { sent, send, recv, congestion, .. } = self;
+        sent.record(now, len, eliciting, items, |outcome, items| {
+            if outcome.counted {
+                congestion.on_discarded(outcome.bytes);
+            }
+            give_back(send, recv, outcome.number, items);
+        });
+        self.counters.sent += 1;
+        self.counters.sent_bytes += len as u64;
+        self.last_sent = now;
+        if eliciting {
+            self.congestion.on_sent(len as u64);
+            self.probe_packets = self.probe_packets.saturating_sub(1);
+            self.last_eliciting = now;
+            self.arm_probe();
+        }
+    }
+
+    /// Which lanes may send data now, `None` if none has any or none may.
+    fn data_order(&mut self) -> Option<Order> {
+        let ready = |lane: &super::send_lane::SendLane| lane.has_words() || lane.has_log();
+        let control = self.send.first().is_some_and(ready);
+        let others = self.send.iter().skip(1).any(ready);
+        if !(control || others) || !self.sent.has_room() {
+            return None;
+        }
+        if self.probe_packets > 0 || self.congestion.allows(false) {
+            return Some(Order::All);
+        }
+        (control && self.congestion.allows(true)).then_some(Order::ControlOnly)
+    }
+
+    fn pack_acks(&mut self, now: Time, writer: &mut Writer<'_>) {
+        if self.received.is_empty() || !(self.ack_pending || self.ack_now || self.heartbeat_due) {
+            return;
+        }
+        let delay =
+            now.since(self.largest_received_at).as_micros().min(u128::from(u32::MAX)) as u32;
+        debug_assert!(writer.space() >= ACK_OVERHEAD + ACK_RANGE, "acks come first");
+        writer.ack(delay, self.received.iter().rev().map(|(start, end)| (start, end - 1)));
+        self.ack_packed();
+    }
+
+    /// Credit for all lanes that owe some, or for all open lanes in a heartbeat, which repairs what was lost.
+    /// Returns whether the peer must be asked to confirm it.
+    fn pack_credit(&mut self, quiet: bool, writer: &mut Writer<'_>, carried: &mut Carried) -> bool {
+        let (mut lanes, mut asks) = (0u16, false);
+        for (index, lane) in self.recv.iter_mut().enumerate() {
+            let wanted = lane.owes_credit() || (quiet && lane.is_open());
+            if wanted && writer.space() >= CREDIT_LEN {
+                asks |= lane.uncredited().is_none();
+                writer.credit(index as u8, lane.credited());
+                lanes |= 1 << index;
+            }
+        }
+        if lanes != 0 && !quiet {
+            carried.push(Item::Credit { lanes });
+        }
+        asks
+    }
+
+    fn pack_lanes(
+        &mut self,
+        order: Order,
+        number: u64,
+        source: &impl Source,
+        writer: &mut Writer<'_>,
+        carried: &mut Carried,
+    ) -> bool {
+        let lanes = self.send.len();
+        let before = carried.count;
+        self.pack_lane(0, number, source, writer, carried);
+        if order == Order::All && lanes > 1 {
+            self.turn = (self.turn + 1) % TURNS;
+            let last_first = self.turn == 0;
+            if last_first {
+                self.pack_lane(lanes - 1, number, source, writer, carried);
+            }
+            for lane in 1..lanes - usize::from(last_first) {
+                self.pack_lane(lane, number, source, writer, carried);
+            }
+        }
+        carried.count > before
+    }
+
+    fn pack_lane(
+        &mut self,
+        index: usize,
+        number: u64,
+        source: &impl Source,
+        writer: &mut Writer<'_>,
+        carried: &mut Carried,
+    ) {
+        let lane = &mut self.send[index];
+        let id = index as u8;
+        while lane.has_words() && carried.has_room() {
+            let room = writer.space().saturating_sub(WORDS_OVERHEAD) / WORD_ENTRY;
+            let Some((block, mask)) = lane.take_words(room, number) else { break };
+            writer.words(id, mask.count_ones() as u8);
+            let mut rest = mask;
+            while rest != 0 {
+                let index = block * 64 + rest.trailing_zeros() as u16;
+                rest &= rest - 1;
+                let (value, after) = source.word(id, index);
+                writer.word(WordEntry { index, value, after });
+            }
+            carried.push(Item::Words { lane: id, block, mask });
+        }
+        while lane.has_log() && carried.has_room() && writer.space() >= LOG_OVERHEAD + LOG_PIECE_MIN
+        {
+            let room = (writer.space() - LOG_OVERHEAD).min(usize::from(u16::MAX));
+            let Some((position, len)) = lane.take_log(room) else { break };
+            source.log(id, position, writer.log(id, position, len as u16));
+            carried.push(Item::Log { lane: id, position, len: len as u32 });
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    All,
+    ControlOnly,
+}

@@ -1,0 +1,459 @@
+//! Bytes on the wire: packet header and frames.
+//!
+//! A datagram is one packet: a fixed header, then frames until its end. Everything is little-endian,
+//! so that x86-64 and aarch64 interoperate, and the first byte is the version.
+//!
+//! ```text
+//!  0      1      2          4                12              20                   36
+//!  +------+------+----------+----------------+---------------+--------------------+---------
+//!  | ver. | flags| reserved | connection id  | packet number | tag (16 bytes)     | frames…
+//!  +------+------+----------+----------------+---------------+--------------------+---------
+//! ```
+//!
+//! The header holds what authenticated encryption needs: a key phase, the connection id that selects the
+//! keys, a packet number that is never reused (the nonce), and room for a 16-byte tag. Until packets are
+//! encrypted the tag carries a CRC-32 of header and frames: it detects corruption, not forgery.
+//!
+//! Reading is split in two, so that nothing is applied of a packet that turns out to be malformed:
+//! [`PacketView::parse`] checks the envelope; [`check_frames`] walks all frames once; after that the same
+//! walk, [`Frames`], is used to apply them. No input makes any of this panic: a test feeds it noise.
+
+/// Version of everything in this file.
+pub const VERSION: u8 = 1;
+/// Bytes before the first frame.
+pub const HEADER_LEN: usize = 36;
+/// The packet is a heartbeat: it asks for nothing and may wait in a queue of its own until the receiver
+/// looks there anyway.
+pub const FLAG_QUIET: u8 = 0x01;
+/// Which of two keys sealed the packet (reserved for encryption).
+pub const FLAG_KEY_PHASE: u8 = 0x02;
+/// The payload is one handshake message, not frames.
+pub const FLAG_HANDSHAKE: u8 = 0x04;
+const KNOWN_FLAGS: u8 = FLAG_QUIET | FLAG_KEY_PHASE | FLAG_HANDSHAKE;
+
+const TAG_AT: usize = 20;
+
+/// Bytes of a log frame before its payload.
+pub(crate) const LOG_OVERHEAD: usize = 12;
+/// Bytes of a words frame before its entries.
+pub(crate) const WORDS_OVERHEAD: usize = 3;
+/// Bytes of one entry of a words frame.
+pub(crate) const WORD_ENTRY: usize = 18;
+/// Bytes of a credit frame.
+pub(crate) const CREDIT_LEN: usize = 10;
+/// Bytes of an ack frame without its extra ranges.
+pub(crate) const ACK_OVERHEAD: usize = 18;
+/// Bytes of one extra range of an ack frame.
+pub(crate) const ACK_RANGE: usize = 8;
+/// Extra ranges an ack frame may carry.
+pub(crate) const ACK_RANGES_MAX: usize = 32;
+
+const LOG: u8 = 1;
+const WORDS: u8 = 2;
+const ACK: u8 = 3;
+const CREDIT: u8 = 4;
+const PING: u8 = 5;
+const CLOSE: u8 = 6;
+
+/// Why a packet or a message in it was not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Shorter than its own structure.
+    #[error("packet is cut short")]
+    Truncated,
+    /// A version this build does not speak.
+    #[error("packet has version {0}, this build speaks {VERSION}")]
+    Version(u8),
+    /// Flags or reserved bits that have no meaning yet.
+    #[error("packet has unknown flags {0:#04x}")]
+    Flags(u8),
+    /// The checksum does not match: corrupted on its way.
+    #[error("packet is corrupted")]
+    Corrupt,
+    /// A frame type that does not exist.
+    #[error("packet holds an unknown frame type {0}")]
+    FrameType(u8),
+    /// A field with an impossible value.
+    #[error("packet holds an impossible value: {0}")]
+    Value(&'static str),
+}
+
+/// Header fields of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// `FLAG_*`.
+    pub flags: u8,
+    /// Connection of the receiver; 0 in a first hello.
+    pub connection: u64,
+    /// Counts the packets of one direction of a connection; never reused.
+    pub number: u64,
+}
+
+/// A packet whose envelope was checked.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketView<'a> {
+    /// Its header.
+    pub header: Header,
+    /// Its frames, or its handshake message.
+    pub payload: &'a [u8],
+}
+
+impl<'a> PacketView<'a> {
+    /// Checks length, version, flags and checksum.
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
+        if datagram.len() < HEADER_LEN {
+            return Err(WireError::Truncated);
+        }
+        let version = datagram[0];
+        if version != VERSION {
+            return Err(WireError::Version(version));
+        }
+        let flags = datagram[1];
+        if flags & !KNOWN_FLAGS != 0 || datagram[2] != 0 || datagram[3] != 0 {
+            return Err(WireError::Flags(flags));
+        }
+        let (head, payload) = datagram.split_at(HEADER_LEN);
+        if head[TAG_AT..] != seal_tag(&head[..TAG_AT], payload) {
+            return Err(WireError::Corrupt);
+        }
+        let mut fields = Reader(&head[4..TAG_AT]);
+        let header = Header { flags, connection: fields.u64()?, number: fields.u64()? };
+        Ok(PacketView { header, payload })
+    }
+}
+
+/// The connection id of a datagram before anything was checked; for choosing where to look it up.
+pub fn peek_connection(datagram: &[u8]) -> Option<u64> {
+    Reader(datagram.get(4..12)?).u64().ok()
+}
+
+fn seal_tag(head: &[u8], payload: &[u8]) -> [u8; 16] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(payload);
+    let mut tag = [0; 16];
+    tag[..4].copy_from_slice(&hasher.finalize().to_le_bytes());
+    tag
+}
+
+/// Writes header and tag of the packet whose payload stands at `packet[HEADER_LEN..]`.
+pub(crate) fn seal(packet: &mut [u8], header: Header) {
+    assert!(packet.len() >= HEADER_LEN, "a packet has a header");
+    let (head, payload) = packet.split_at_mut(HEADER_LEN);
+    head[0] = VERSION;
+    head[1] = header.flags;
+    head[2..4].fill(0);
+    head[4..12].copy_from_slice(&header.connection.to_le_bytes());
+    head[12..20].copy_from_slice(&header.number.to_le_bytes());
+    let tag = seal_tag(&head[..TAG_AT], payload);
+    head[TAG_AT..].copy_from_slice(&tag);
+}
+
+/// Reads fixed fields; every read is checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], WireError> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(WireError::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+    pub(crate) fn u8(&mut self) -> Result<u8, WireError> {
+        Ok(self.bytes(1)?[0])
+    }
+    pub(crate) fn u16(&mut self) -> Result<u16, WireError> {
+        let mut raw = [0; 2];
+        raw.copy_from_slice(self.bytes(2)?);
+        Ok(u16::from_le_bytes(raw))
+    }
+    pub(crate) fn u32(&mut self) -> Result<u32, WireError> {
+        let mut raw = [0; 4];
+        raw.copy_from_slice(self.bytes(4)?);
+        Ok(u32::from_le_bytes(raw))
+    }
+    pub(crate) fn u64(&mut self) -> Result<u64, WireError> {
+        let mut raw = [0; 8];
+        raw.copy_from_slice(self.bytes(8)?);
+        Ok(u64::from_le_bytes(raw))
+    }
+}
+
+/// Appends fields to a packet that is being built in a fixed buffer.
+///
+/// Who writes asks [`Writer::space`] first: running over the end is a defect of the packer, and asserted.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    buffer: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins after the header.
+    pub(crate) fn packet(buffer: &'a mut [u8]) -> Self {
+        assert!(buffer.len() >= HEADER_LEN, "no room for a header");
+        Writer { buffer, len: HEADER_LEN }
+    }
+    /// Bytes written, the header included.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+    /// Bytes that still fit.
+    pub(crate) fn space(&self) -> usize {
+        self.buffer.len() - self.len
+    }
+    /// The next `len` bytes, to be filled by the caller.
+    pub(crate) fn take(&mut self, len: usize) -> &mut [u8] {
+        let at = self.len;
+        self.len += len;
+        &mut self.buffer[at..at + len]
+    }
+    pub(crate) fn u8(&mut self, value: u8) {
+        self.take(1)[0] = value;
+    }
+    pub(crate) fn u16(&mut self, value: u16) {
+        self.take(2).copy_from_slice(&value.to_le_bytes());
+    }
+    pub(crate) fn u32(&mut self, value: u32) {
+        self.take(4).copy_from_slice(&value.to_le_bytes());
+    }
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.take(8).copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Begins a log frame; the caller fills the returned bytes.
+    pub(crate) fn log(&mut self, lane: u8, position: u64, len: u16) -> &mut [u8] {
+        self.u8(LOG);
+        self.u8(lane);
+        self.u16(len);
+        self.u64(position);
+        self.take(usize::from(len))
+    }
+    /// Begins a words frame; exactly `count` calls of [`Writer::word`] follow.
+    pub(crate) fn words(&mut self, lane: u8, count: u8) {
+        self.u8(WORDS);
+        self.u8(lane);
+        self.u8(count);
+    }
+    /// One entry of a words frame.
+    pub(crate) fn word(&mut self, entry: WordEntry) {
+        self.u16(entry.index);
+        self.u64(entry.value);
+        self.u64(entry.after);
+    }
+    /// An ack frame: `ranges` are inclusive packet numbers, newest first, disjoint and not touching.
+    pub(crate) fn ack(
+        &mut self,
+        delay_us: u32,
+        mut ranges: impl ExactSizeIterator<Item = (u64, u64)>,
+    ) {
+        let Some((first, largest)) = ranges.next() else { return };
+        let fits = (self.space() - ACK_OVERHEAD) / ACK_RANGE;
+        let count = ranges.len().min(fits).min(ACK_RANGES_MAX);
+        self.u8(ACK);
+        self.u64(largest);
+        self.u32(delay_us);
+        self.u32(clamp_u32(largest - first));
+        self.u8(count as u8);
+        let mut low = first;
+        for (first, last) in ranges.take(count) {
+            self.u32(clamp_u32(low - last));
+            self.u32(clamp_u32(last - first));
+            low = first;
+        }
+    }
+    /// A credit frame: everything of `lane` below `released` may be overwritten.
+    pub(crate) fn credit(&mut self, lane: u8, released: u64) {
+        self.u8(CREDIT);
+        self.u8(lane);
+        self.u64(released);
+    }
+    /// A ping: please acknowledge at once.
+    pub(crate) fn ping(&mut self) {
+        self.u8(PING);
+    }
+    /// The sender has closed the connection.
+    pub(crate) fn close(&mut self, reason: u8) {
+        self.u8(CLOSE);
+        self.u8(reason);
+    }
+}
+
+fn clamp_u32(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// One published word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct WordEntry {
+    /// Which word of the lane.
+    pub index: u16,
+    /// Its value when it was published.
+    pub value: u64,
+    /// End of the lane's published log at that moment: the word is visible when the log is up to there.
+    pub after: u64,
+}
+
+/// A frame, borrowing from the packet.
+#[derive(Clone, Copy, Debug)]
+pub enum Frame<'a> {
+    /// Log bytes with their absolute position.
+    Log {
+        /// Lane index.
+        lane: u8,
+        /// Absolute position of the first byte.
+        position: u64,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// Published words of one lane.
+    Words {
+        /// Lane index.
+        lane: u8,
+        /// The entries.
+        entries: WordEntries<'a>,
+    },
+    /// Packet numbers received.
+    Ack(AckFrame<'a>),
+    /// How far the receiver of a log has released it.
+    Credit {
+        /// Lane index.
+        lane: u8,
+        /// Everything below may be reused.
+        released: u64,
+    },
+    /// Asks for an immediate ack.
+    Ping,
+    /// The peer has closed the connection.
+    Close {
+        /// A [`CloseReason`](super::CloseReason) as a number.
+        reason: u8,
+    },
+}
+
+/// Entries of a words frame.
+#[derive(Clone, Copy, Debug)]
+pub struct WordEntries<'a>(&'a [u8]);
+
+impl Iterator for WordEntries<'_> {
+    type Item = WordEntry;
+    fn next(&mut self) -> Option<WordEntry> {
+        let mut reader = Reader(self.0);
+        let entry = WordEntry {
+            index: reader.u16().ok()?,
+            value: reader.u64().ok()?,
+            after: reader.u64().ok()?,
+        };
+        self.0 = reader.0;
+        Some(entry)
+    }
+}
+
+/// An ack frame.
+#[derive(Clone, Copy, Debug)]
+pub struct AckFrame<'a> {
+    /// Newest packet received.
+    pub largest: u64,
+    /// Microseconds between receiving it and sending this.
+    pub delay_us: u32,
+    first_len: u32,
+    extra: &'a [u8],
+}
+
+impl<'a> AckFrame<'a> {
+    /// Acked packet numbers as inclusive ranges, newest first. Stops at the first range that is impossible.
+    pub fn ranges(&self) -> AckRanges<'a> {
+        AckRanges { next: Some((self.largest, self.first_len)), extra: Reader(self.extra) }
+    }
+}
+
+/// Iterator over the ranges of an ack frame.
+#[derive(Clone, Debug)]
+pub struct AckRanges<'a> {
+    next: Option<(u64, u32)>,
+    extra: Reader<'a>,
+}
+
+impl Iterator for AckRanges<'_> {
+    type Item = (u64, u64);
+    fn next(&mut self) -> Option<(u64, u64)> {
+        let (last, len) = self.next.take()?;
+        let first = last.checked_sub(u64::from(len))?;
+        if let (Ok(gap), Ok(len)) = (self.extra.u32(), self.extra.u32()) {
+            if gap > 0 {
+                self.next = first.checked_sub(u64::from(gap)).map(|last| (last, len));
+            }
+        }
+        Some((first, last))
+    }
+}
+
+/// Walks the frames of a payload.
+#[derive(Clone, Debug)]
+pub struct Frames<'a>(Reader<'a>);
+
+impl<'a> Frames<'a> {
+    /// Begins at the first frame.
+    pub fn new(payload: &'a [u8]) -> Self {
+        Frames(Reader(payload))
+    }
+
+    fn frame(&mut self) -> Result<Frame<'a>, WireError> {
+        let reader = &mut self.0;
+        match reader.u8()? {
+            LOG => {
+                let lane = reader.u8()?;
+                let len = reader.u16()?;
+                let position = reader.u64()?;
+                let bytes = reader.bytes(usize::from(len))?;
+                if position.checked_add(u64::from(len)).is_none() {
+                    return Err(WireError::Value("log position"));
+                }
+                Ok(Frame::Log { lane, position, bytes })
+            }
+            WORDS => {
+                let lane = reader.u8()?;
+                let count = usize::from(reader.u8()?);
+                Ok(Frame::Words { lane, entries: WordEntries(reader.bytes(count * WORD_ENTRY)?) })
+            }
+            ACK => {
+                let largest = reader.u64()?;
+                let delay_us = reader.u32()?;
+                let first_len = reader.u32()?;
+                let count = usize::from(reader.u8()?);
+                if count > ACK_RANGES_MAX {
+                    return Err(WireError::Value("ack range count"));
+                }
+                let extra = reader.bytes(count * ACK_RANGE)?;
+                Ok(Frame::Ack(AckFrame { largest, delay_us, first_len, extra }))
+            }
+            CREDIT => Ok(Frame::Credit { lane: reader.u8()?, released: reader.u64()? }),
+            PING => Ok(Frame::Ping),
+            CLOSE => Ok(Frame::Close { reason: reader.u8()? }),
+            other => Err(WireError::FrameType(other)),
+        }
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, WireError>;
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.0.is_empty() {
+            return None;
+        }
+        let frame = self.frame();
+        if frame.is_err() {
+            self.0.0 = &[];
+        }
+        Some(frame)
+    }
+}
+
+/// Walks all frames once; `Ok` means that a second walk meets no error.
+pub fn check_frames(payload: &[u8]) -> Result<(), WireError> {
+    Frames::new(payload).try_for_each(|frame| frame.map(drop))
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
