@@ -18,6 +18,7 @@ mod log;
 mod memory;
 mod own;
 mod poller;
+pub mod reliable;
 mod sync;
 mod time;
 mod wait;
