@@ -1,1 +1,112 @@
-//! A counter.
+//! The smallest component, and what tests need of one: it is linked into them, it can be rolled and it can crash.
+//!
+//! The crate exports nothing by itself, so that several such crates can be linked into one program. The library
+//! with its two classes is `examples/counter_library.rs`: one line.
+
+use std::io::{self, Read, Write};
+
+use quintet_component::{Context, State, Status};
+
+/// Messages and service of `counter.proto`.
+pub mod proto {
+    quintet_component::include_proto!("counter");
+}
+
+/// Messages and service of `gauge.proto`.
+pub mod gauge {
+    quintet_component::include_proto!("gauge");
+}
+
+use proto::{Dice, Nothing, Rolled, Step, Value};
+
+/// The factory of [`Counter`].
+pub type CounterFactory = proto::CounterFactory<Counter>;
+/// The factory of [`Gauge`].
+pub type GaugeFactory = gauge::GaugeFactory<Gauge>;
+
+/// One number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    value: i64,
+}
+
+impl proto::Counter for Counter {
+    fn add(&mut self, _: &mut Context, step: Step) -> Result<Value, Status> {
+        self.value = self.value.checked_add(step.amount).ok_or_else(|| {
+            Status::out_of_range(format!(
+                "{} and {} are more than 64 bits hold",
+                self.value, step.amount
+            ))
+        })?;
+        Ok(Value { value: self.value })
+    }
+
+    fn get(&self, _: &Context, _: Nothing) -> Result<Value, Status> {
+        Ok(Value { value: self.value })
+    }
+
+    fn roll(&mut self, context: &mut Context, dice: Dice) -> Result<Rolled, Status> {
+        self.value = 1 + context.random_below(u64::from(dice.sides)) as i64;
+        Ok(Rolled {
+            value: self.value,
+            position: context.position(),
+            time_ns: context.time_ns(),
+            client: context.client().to_be_bytes().to_vec(),
+        })
+    }
+
+    fn crash(&mut self, _: &mut Context, _: Nothing) -> Result<Nothing, Status> {
+        self.value = -1;
+        panic!("the counter was asked to crash");
+    }
+
+    fn crash_in_read(&self, _: &Context, _: Nothing) -> Result<Nothing, Status> {
+        panic!("the counter was asked to crash in a read");
+    }
+}
+
+impl State for Counter {
+    fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.value.to_le_bytes())
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = [0; 8];
+        from.read_exact(&mut bytes)?;
+        self.value = i64::from_le_bytes(bytes);
+        Ok(())
+    }
+}
+
+/// A level between 0 and 100 %.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gauge {
+    percent: u32,
+}
+
+impl gauge::Gauge for Gauge {
+    fn set(&mut self, _: &mut Context, level: gauge::Level) -> Result<gauge::Level, Status> {
+        if level.percent > 100 {
+            return Err(Status::out_of_range(format!("{} % is more than full", level.percent)));
+        }
+        self.percent = level.percent;
+        Ok(level)
+    }
+
+    fn get(&self, _: &Context, _: gauge::GetRequest) -> Result<gauge::Level, Status> {
+        Ok(gauge::Level { percent: self.percent })
+    }
+}
+
+impl State for Gauge {
+    fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.percent.to_le_bytes())
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = [0; 4];
+        from.read_exact(&mut bytes)?;
+        self.percent = u32::from_le_bytes(bytes);
+        Ok(())
+    }
+}

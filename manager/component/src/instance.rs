@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{Context, Status};
 
+/// Most bytes in a reply. A longer one is [`crate::Code::ResourceExhausted`] to the caller.
+pub const REPLY_MAX: usize = 64 << 20;
+
 /// What can be saved and loaded: the whole replicated state of a component.
 ///
 /// The platform saves for state transfer to a joining replica, for snapshots, and to compare replicas by
@@ -67,9 +70,16 @@ pub trait Instance: Send + Sync {
 
 /// Why a component could not be loaded, described or created. The text says what happened, what it means and what
 /// to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(String);
+
+/// As it displays: a build script's `unwrap` shows the text with its line breaks.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl Error {
     /// An error with this text.

@@ -1,0 +1,5 @@
+//! Generates the messages, the trait `Bank` and its dispatcher from `bank.proto`.
+
+fn main() -> Result<(), quintet_component::Error> {
+    quintet_component::build::compile(&["bank.proto"])
+}
