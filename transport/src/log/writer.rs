@@ -100,6 +100,15 @@ impl LogWriter {
         }
     }
 
+    /// Whether something is committed (or aborted) at `position`, the published end of the log. For
+    /// [`Poller::park`](crate::Poller::park)'s question, which is asked while the poller is borrowed.
+    pub fn is_committed(&self, position: u64) -> bool {
+        let shared = &*self.shared;
+        // At the limit the whole ring is published: that slot still holds the oldest record.
+        position < shared.limit.0.load(Ordering::Relaxed)
+            && shared.ring.word(position).load(Ordering::Acquire) != 0
+    }
+
     /// Longest payload [`LogWriter::reserve`] accepts.
     pub fn len_max(&self) -> usize {
         self.shared.len_max as usize

@@ -324,6 +324,12 @@ impl Core {
         self.view().and_then(|v| v.rank_of(self.me()))
     }
 
+    /// The view is about to end: its deliveries should be drained even if the application does not keep up, because
+    /// the next view comes after the last of them.
+    pub fn is_changing(&self) -> bool {
+        false
+    }
+
     /// Why the group cannot go on, if so.
     pub fn blocked(&self) -> Option<&BlockedReason> {
         None

@@ -1,22 +1,24 @@
 //! The driver of a node: one thread that moves the protocol core over the transport.
+//!
+//! [`sweep`] is the loop and the data path; [`membership`] handles links and views; [`transfer`] the state of learners;
+//! [`report`] the read lease and the status. Application threads meet the loop in [`shared`] (atomics and bells), in the
+//! own logs, and at the end of [`ring`].
 
 pub(crate) mod bell;
 pub(crate) mod bulk;
 pub(crate) mod bytes;
+mod control;
 pub(crate) mod deliver;
+mod links;
+mod membership;
 mod outbox;
 mod quorum;
+mod report;
 pub(crate) mod ring;
 pub(crate) mod shared;
+mod start;
 mod storing;
+mod sweep;
+mod transfer;
 
-use crate::config::Config;
-use crate::deliveries::Deliveries;
-use crate::error::Error;
-use crate::group::Group;
-use crate::node::Node;
-
-pub(crate) fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> {
-    config.check()?;
-    Err(Error::Config("the protocol core is not built in yet".into()))
-}
+pub(crate) use start::start;

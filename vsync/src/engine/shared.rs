@@ -151,6 +151,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn is_status_wanted(&self) -> bool {
+        self.status_wanted.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn take_status_wanted(&self) -> bool {
         self.status_wanted.load(Ordering::Relaxed)
             && self.status_wanted.swap(false, Ordering::Relaxed)

@@ -17,8 +17,9 @@ use quintet_transport::{Incarnation, NodeId};
 
 use crate::error::StoreError;
 
-/// Longest record, bytes.
-pub(crate) const RECORD_MAX: usize = file::PAYLOAD_MAX;
+/// Longest record, bytes: ten times what a view of 64 members needs.
+#[cfg(test)]
+const RECORD_MAX: usize = file::PAYLOAD_MAX;
 
 /// What a store held when it was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
