@@ -19,8 +19,10 @@
 //! checked after the read; component code never runs on the poller.
 
 pub mod admin;
+pub mod cli;
 pub mod codec;
 pub mod config;
+mod dev;
 pub mod journal;
 pub mod limits;
 pub mod package;

@@ -1,0 +1,5 @@
+//! `quintet`: the command line.
+
+fn main() -> std::process::ExitCode {
+    quintet_manager::cli::main()
+}

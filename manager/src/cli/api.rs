@@ -1,0 +1,133 @@
+//! HTTP over a Unix socket: one request to a daemon's admin API, its answer or its refusal.
+
+use super::Error;
+use crate::admin::types::Problem;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// Connecting to a daemon that is stopped takes for ever otherwise.
+const CONNECT: Duration = Duration::from_millis(500);
+/// An answer that needs the group may wait for a view change, and a little more.
+const ANSWER: Duration = Duration::from_secs(30);
+/// What only needs the daemon itself is there at once, or the daemon hangs.
+const OWN_ANSWER: Duration = Duration::from_secs(1);
+
+/// Why there was no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The daemon could not be reached or broke off: another may answer.
+    Unreachable(String),
+    /// It answered that it will not.
+    Refused(Problem),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        match failure {
+            Failure::Unreachable(why) => Error::new(why),
+            Failure::Refused(problem) => {
+                Error::new(problem.what).hint(problem.means).hint(problem.fix)
+            }
+        }
+    }
+}
+
+/// `GET path`, parsed; for what the daemon knows by itself.
+pub(super) async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Failure> {
+    parse(socket, exchange(socket, Method::GET, path, Bytes::new(), OWN_ANSWER).await?).await
+}
+
+/// `POST path` with a body, parsed; for what the group must agree on.
+pub(super) async fn post<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: Bytes,
+) -> Result<T, Failure> {
+    parse(socket, exchange(socket, Method::POST, path, body, ANSWER).await?).await
+}
+
+/// `DELETE path`.
+pub(super) async fn delete(socket: &Path, path: &str) -> Result<(), Failure> {
+    exchange(socket, Method::DELETE, path, Bytes::new(), ANSWER).await.map(drop)
+}
+
+/// `GET path`, the body as it comes; for event streams.
+pub(super) async fn stream(socket: &Path, path: &str) -> Result<Incoming, Failure> {
+    Ok(exchange(socket, Method::GET, path, Bytes::new(), OWN_ANSWER).await?.into_body())
+}
+
+async fn parse<T: DeserializeOwned>(
+    socket: &Path,
+    answer: Response<Incoming>,
+) -> Result<T, Failure> {
+    let body =
+        answer.into_body().collect().await.map_err(|error| broke_off(socket, &error))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|error| broke_off(socket, &error))
+}
+
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    patience: Duration,
+) -> Result<Response<Incoming>, Failure> {
+    let stream = match tokio::time::timeout(CONNECT, UnixStream::connect(socket)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            return Err(Failure::Unreachable(format!(
+                "no daemon answers at {}: {error}",
+                socket.display()
+            )));
+        }
+        Err(_) => {
+            return Err(Failure::Unreachable(format!("the daemon at {} hangs", socket.display())));
+        }
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "quintet")
+        .header("content-type", "application/json")
+        .body(Full::new(body))
+        .map_err(|error| broke_off(socket, &error))?;
+    let answer = async {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        sender.send_request(request).await
+    };
+    let answer = match tokio::time::timeout(patience, answer).await {
+        Ok(answer) => answer.map_err(|error| broke_off(socket, &error))?,
+        Err(_) => {
+            let why = format!(
+                "the daemon at {} gave no answer within {} s",
+                socket.display(),
+                patience.as_secs()
+            );
+            return Err(Failure::Unreachable(why));
+        }
+    };
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status();
+    let body =
+        answer.into_body().collect().await.map_err(|error| broke_off(socket, &error))?.to_bytes();
+    Err(Failure::Refused(serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
+        what: format!("{status}: {}", String::from_utf8_lossy(&body)),
+        means: String::new(),
+        fix: String::new(),
+    })))
+}
+
+fn broke_off(socket: &Path, error: &dyn std::error::Error) -> Failure {
+    Failure::Unreachable(format!("the daemon at {} broke off: {error}", socket.display()))
+}

@@ -1,0 +1,71 @@
+//! `quintet component deploy|list|remove`.
+
+use super::cluster::Cluster;
+use super::table::Table;
+use super::{Error, print_json};
+use crate::admin::types::{Component, ComponentState, Deployed};
+use crate::package::Package;
+use bytes::Bytes;
+use std::path::{Path, PathBuf};
+
+/// Packs the directory, uploads it, and waits until the component serves on every node.
+pub(super) async fn deploy(cluster: &Cluster, directory: &Path, json: bool) -> Result<(), Error> {
+    // A library named without a path may lie where this very program was built.
+    let beside: Option<PathBuf> =
+        std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
+    let search: Vec<PathBuf> = beside.into_iter().collect();
+    let package =
+        Package::from_dir(directory, &search).map_err(|error| Error::new(error.to_string()))?;
+    let deployed: Deployed =
+        cluster.post("/v1/components", Bytes::from(package.to_bytes())).await?;
+    if deployed.component.state == ComponentState::Rejected {
+        let why = deployed.component.reason.unwrap_or_else(|| "no reason given".into());
+        return Err(Error::new(format!("{} was rejected: {why}", deployed.component.name)));
+    }
+    if json {
+        return print_json(&deployed);
+    }
+    let component = &deployed.component;
+    let nodes: Vec<String> = component.ready.iter().map(u16::to_string).collect();
+    let note = if deployed.unchanged { "was active already" } else { "is active" };
+    println!("{} {} {note} on nodes {}", component.name, component.version, nodes.join(" "));
+    for class in &component.classes {
+        for method in &class.methods {
+            println!(
+                "  {:<28} {:<7} {} → {}",
+                method.path, method.kind, method.request, method.reply
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Lists what is deployed.
+pub(super) async fn list(cluster: &Cluster, json: bool) -> Result<(), Error> {
+    let components: Vec<Component> = cluster.get("/v1/components").await?;
+    if json {
+        return print_json(&components);
+    }
+    let mut table =
+        Table::new(&["component", "version", "state", "nodes", "classes", "digest", "why"]);
+    for component in components {
+        table.row(vec![
+            component.name,
+            component.version,
+            format!("{:?}", component.state).to_lowercase(),
+            component.ready.iter().map(u16::to_string).collect::<Vec<_>>().join(" "),
+            component.classes.into_iter().map(|class| class.name).collect::<Vec<_>>().join(" "),
+            component.digest.chars().take(12).collect(),
+            component.reason.unwrap_or_default(),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+/// Takes a component away.
+pub(super) async fn remove(cluster: &Cluster, name: &str) -> Result<(), Error> {
+    cluster.delete(&format!("/v1/components/{name}")).await?;
+    println!("{name} is gone from all nodes");
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! `quintet status`, `node list`, `links`: what every daemon says, side by side.
+
+use super::cluster::{Cluster, Socket};
+use super::table::{Table, micros};
+use super::{Error, api, print_json};
+use crate::admin::types::{Link, NodeState, Status};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What `quintet status -o json` prints.
+#[derive(Serialize)]
+struct Whole {
+    cluster: Option<String>,
+    view: Option<WholeView>,
+    nodes: Vec<NodeRow>,
+    proxy: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct WholeView {
+    id: u64,
+    members: Vec<u16>,
+}
+
+#[derive(Serialize)]
+struct NodeRow {
+    node: Option<u16>,
+    pid: Option<u32>,
+    state: String,
+    reason: Option<String>,
+    view: Option<u64>,
+    incarnation: Option<u64>,
+    incarnations: Option<u64>,
+    position: Option<u64>,
+    client: Option<String>,
+    links: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+struct ProxyRow {
+    listen: String,
+    routed: Option<u16>,
+    calls: u64,
+    replays: u64,
+    reroutes: u64,
+    in_flight: u64,
+}
+
+/// `quintet status`.
+pub(super) async fn status(cluster: &Cluster, json: bool) -> Result<(), Error> {
+    let whole = gather(cluster).await;
+    if json {
+        return print_json(&whole);
+    }
+    match &whole.view {
+        Some(view) => {
+            let members: Vec<String> = view.members.iter().map(u16::to_string).collect();
+            let name = whole.cluster.as_deref().unwrap_or("?");
+            println!(
+                "cluster {name}: view {}, members {} (first leads)\n",
+                view.id,
+                members.join(" ")
+            );
+        }
+        None => println!("no node is member of a primary view: nothing is served\n"),
+    }
+    print_nodes(&whole.nodes);
+    println!();
+    print_links(&whole.nodes);
+    if let Some(proxy) =
+        whole.proxy.and_then(|value| serde_json::from_value::<ProxyRow>(value).ok())
+    {
+        let route = proxy.routed.map_or("no node".to_owned(), |node| format!("node {node}"));
+        println!(
+            "\nproxy on {}: sends to {route}; {} calls, {} in flight, {} replayed, {} changes of route",
+            proxy.listen, proxy.calls, proxy.in_flight, proxy.replays, proxy.reroutes
+        );
+    }
+    Ok(())
+}
+
+/// `quintet node list`.
+pub(super) async fn nodes(cluster: &Cluster, json: bool) -> Result<(), Error> {
+    let whole = gather(cluster).await;
+    if json {
+        return print_json(&whole.nodes);
+    }
+    print_nodes(&whole.nodes);
+    Ok(())
+}
+
+/// `quintet links`.
+pub(super) async fn links(cluster: &Cluster, json: bool) -> Result<(), Error> {
+    let whole = gather(cluster).await;
+    if json {
+        let rows: Vec<_> = whole
+            .nodes
+            .iter()
+            .map(|row| serde_json::json!({"node": row.node, "links": row.links}))
+            .collect();
+        return print_json(&rows);
+    }
+    print_links(&whole.nodes);
+    Ok(())
+}
+
+async fn gather(cluster: &Cluster) -> Whole {
+    let mut whole = Whole { cluster: None, view: None, nodes: Vec::new(), proxy: None };
+    for socket in &cluster.sockets {
+        let (row, answer) = ask(socket).await;
+        whole.nodes.push(row);
+        let Some(status) = answer else { continue };
+        if status.state == NodeState::Member
+            && let Some(view) = &status.view
+            && whole.view.as_ref().is_none_or(|known| known.id < view.id)
+        {
+            let members = view.members.iter().map(|member| member.node).collect();
+            whole.view = Some(WholeView { id: view.id, members });
+        }
+        whole.cluster.get_or_insert(status.cluster);
+    }
+    if let Some(proxy) = &cluster.proxy {
+        whole.proxy = api::get(proxy, "/v1/status").await.ok();
+    }
+    whole
+}
+
+async fn ask(socket: &Socket) -> (NodeRow, Option<Status>) {
+    match api::get::<Status>(&socket.path, "/v1/status").await {
+        Ok(status) => {
+            let row = NodeRow {
+                node: Some(status.node),
+                pid: Some(status.pid),
+                state: format!("{:?}", status.state).to_lowercase(),
+                reason: status.reason.clone(),
+                view: status.view.as_ref().map(|view| view.id),
+                incarnation: Some(status.incarnation),
+                incarnations: Some(status.incarnations),
+                position: Some(status.position),
+                client: Some(status.addresses.client.to_string()),
+                links: api::get(&socket.path, "/v1/links").await.unwrap_or_default(),
+            };
+            (row, Some(status))
+        }
+        Err(failure) => {
+            let row = NodeRow {
+                node: socket.node,
+                pid: None,
+                state: "unreachable".into(),
+                reason: Some(Error::from(failure).to_string()),
+                view: None,
+                incarnation: None,
+                incarnations: None,
+                position: None,
+                client: None,
+                links: Vec::new(),
+            };
+            (row, None)
+        }
+    }
+}
+
+fn print_nodes(rows: &[NodeRow]) {
+    let mut table = Table::new(&[
+        "node",
+        "state",
+        ">pid",
+        ">view",
+        ">position",
+        ">incarnations",
+        "clients at",
+        "why",
+    ]);
+    let text = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
+    for row in rows {
+        table.row(vec![
+            row.node.map_or_else(|| "?".into(), |node| node.to_string()),
+            row.state.clone(),
+            text(row.pid.map(u64::from)),
+            text(row.view),
+            row.position.map_or_else(String::new, super::table::position),
+            text(row.incarnations),
+            row.client.clone().unwrap_or_default(),
+            row.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    table.print();
+}
+
+fn print_links(rows: &[NodeRow]) {
+    let mut table = Table::new(&["link", "path", "state", ">round trip", "why this path"]);
+    for row in rows {
+        for link in &row.links {
+            table.row(vec![
+                format!("{} → {}", row.node.unwrap_or(0), link.peer),
+                link.path.clone(),
+                link.state.clone(),
+                link.rtt_us.map_or_else(String::new, micros),
+                link.reason.clone(),
+            ]);
+        }
+    }
+    table.print();
+}

@@ -1,0 +1,419 @@
+//! Starts the processes of a development cluster, watches them, carries out orders, and ends them all.
+
+use super::control::{self, Asked, Order};
+use super::layout::{Layout, NodeLayout, Place};
+use super::netns::Namespaces;
+use super::process::{Program, beside, signal};
+use super::{StartArguments, Transport};
+use crate::cli::Error;
+use crate::config::{
+    AdminConfig, ClientConfig, Config, JournalConfig, NodeConfig, PathChoice, TimingConfig,
+    TransportConfig,
+};
+use crate::limits::Limits;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal as on_signal};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// How long a process may take to end by itself.
+const GRACE: Duration = Duration::from_secs(15);
+/// How often the children are looked at. A wake-up costs microseconds; nobody waits for this.
+const WATCH: Duration = Duration::from_millis(250);
+
+/// Runs a cluster until it is told to stop.
+pub(super) async fn run(arguments: &StartArguments, dir: &Path) -> Result<(), Error> {
+    let dir = absolute(dir)?;
+    let _lock = lock(&dir)?;
+    let namespaces = arguments.netns.then(|| Namespaces::create(arguments.nodes)).transpose()?;
+    let layout = lay_out(arguments, &dir, namespaces.as_ref())?;
+    let mut supervisor = Supervisor::new(layout, namespaces, arguments, &dir)?;
+    let (sender, orders) = mpsc::channel(16);
+    let _ = std::fs::remove_file(&supervisor.layout.control);
+    let listener = UnixListener::bind(&supervisor.layout.control)
+        .map_err(|error| cannot("listen at", &supervisor.layout.control, &error))?;
+    supervisor.start_all()?;
+    supervisor
+        .layout
+        .save(&dir)
+        .map_err(|error| cannot("write", &dir.join("cluster.json"), &error))?;
+    tokio::spawn(control::listen(listener, sender));
+    supervisor.welcome(arguments, &dir);
+    let ended = supervisor.watch(orders).await;
+    let _ = std::fs::remove_file(dir.join("cluster.json"));
+    ended
+}
+
+fn lay_out(
+    arguments: &StartArguments,
+    dir: &Path,
+    namespaces: Option<&Namespaces>,
+) -> Result<Layout, Error> {
+    let mut free = FreePorts::default();
+    let mut places = Vec::new();
+    for id in 1..=arguments.nodes {
+        places.push(match namespaces {
+            Some(namespaces) => {
+                let ip = namespaces.node_address(id);
+                Place {
+                    id,
+                    transport: SocketAddr::new(ip, 7100),
+                    client: SocketAddr::new(ip, 7200),
+                }
+            }
+            None => Place { id, transport: free.udp()?, client: free.tcp()? },
+        });
+    }
+    let proxy = match (namespaces, arguments.port) {
+        (Some(namespaces), 0) => SocketAddr::new(namespaces.proxy_address(), 50051),
+        (Some(namespaces), port) => SocketAddr::new(namespaces.proxy_address(), port),
+        (None, 0) => free.tcp()?,
+        (None, port) => SocketAddr::new(LOOPBACK, port),
+    };
+    let layout = Layout::new(dir, cluster_name(dir), places, proxy);
+    layout.make_directories(dir).map_err(|error| cannot("make directories in", dir, &error))?;
+    Ok(layout)
+}
+
+/// The same directory is the same cluster, also after everything was ended and started again.
+fn cluster_name(dir: &Path) -> String {
+    format!("dev-{:08x}", crc32fast::hash(dir.as_os_str().as_encoded_bytes()))
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Finds ports the kernel gives out. They are held until all are found, so that no two are the same.
+#[derive(Default)]
+struct FreePorts {
+    udp: Vec<UdpSocket>,
+    tcp: Vec<TcpListener>,
+}
+
+impl FreePorts {
+    fn udp(&mut self) -> Result<SocketAddr, Error> {
+        let socket = UdpSocket::bind((LOOPBACK, 0)).map_err(no_port)?;
+        let address = socket.local_addr().map_err(no_port)?;
+        self.udp.push(socket);
+        Ok(address)
+    }
+
+    fn tcp(&mut self) -> Result<SocketAddr, Error> {
+        let socket = TcpListener::bind((LOOPBACK, 0)).map_err(no_port)?;
+        let address = socket.local_addr().map_err(no_port)?;
+        self.tcp.push(socket);
+        Ok(address)
+    }
+}
+
+fn no_port(error: io::Error) -> Error {
+    Error::new(format!("no free port on {LOOPBACK}: {error}"))
+}
+
+/// One process of the cluster.
+struct Process {
+    name: String,
+    program: Program,
+    child: Option<Child>,
+    /// Ended by an order, so its end is no news.
+    expected: bool,
+}
+
+impl Process {
+    fn start(&mut self) -> Result<u32, Error> {
+        let child = self.program.start().map_err(|error| {
+            Error::new(format!("cannot start {}: {error}", self.program.binary.display()))
+        })?;
+        let pid = child.id().unwrap_or(0);
+        self.child = Some(child);
+        self.expected = false;
+        Ok(pid)
+    }
+
+    /// Notes the end of the process, if it has ended.
+    fn reap(&mut self) -> Option<String> {
+        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
+        self.child = None;
+        (!self.expected).then(|| {
+            format!("{} ended ({status}); its log: {}", self.name, self.program.log.display())
+        })
+    }
+
+    fn signal(&self, number: i32) -> Result<u32, String> {
+        let child = self.child.as_ref().ok_or_else(|| format!("{} is not running", self.name))?;
+        signal(child, number).map_err(|error| format!("{}: {error}", self.name))?;
+        Ok(child.id().unwrap_or(0))
+    }
+}
+
+struct Supervisor {
+    layout: Layout,
+    namespaces: Option<Namespaces>,
+    nodes: Vec<Process>,
+    proxy: Process,
+}
+
+impl Supervisor {
+    fn new(
+        layout: Layout,
+        namespaces: Option<Namespaces>,
+        arguments: &StartArguments,
+        dir: &Path,
+    ) -> Result<Supervisor, Error> {
+        let missing = |error: io::Error| Error::new(error.to_string());
+        let (daemon, proxy) =
+            (beside("quintetd").map_err(missing)?, beside("quintet-proxy").map_err(missing)?);
+        let mut nodes = Vec::new();
+        for node in &layout.nodes {
+            let config = configuration(&layout, node, arguments);
+            let text =
+                toml::to_string_pretty(&config).map_err(|error| Error::new(error.to_string()))?;
+            std::fs::write(&node.config, text)
+                .map_err(|error| cannot("write", &node.config, &error))?;
+            let program = Program {
+                binary: daemon.clone(),
+                arguments: vec!["--config".into(), node.config.display().to_string()],
+                log: node.log.clone(),
+                namespace: namespaces.as_ref().map(|namespaces| namespaces.node_file(node.id)),
+            };
+            nodes.push(Process {
+                name: format!("node {}", node.id),
+                program,
+                child: None,
+                expected: false,
+            });
+        }
+        let mut words = vec![
+            "--cluster".into(),
+            layout.cluster.clone(),
+            "--listen".into(),
+            layout.proxy.listen.to_string(),
+        ];
+        for node in &layout.nodes {
+            words.extend(["--manager".into(), node.client.to_string()]);
+        }
+        words.extend(["--status".into(), layout.proxy.status.display().to_string()]);
+        let program = Program {
+            binary: proxy,
+            arguments: words,
+            log: dir.join("proxy.log"),
+            namespace: namespaces.as_ref().map(Namespaces::proxy_file),
+        };
+        let proxy = Process { name: "the proxy".into(), program, child: None, expected: false };
+        Ok(Supervisor { layout, namespaces, nodes, proxy })
+    }
+
+    fn start_all(&mut self) -> Result<(), Error> {
+        for process in self.nodes.iter_mut().chain([&mut self.proxy]) {
+            process.start()?;
+        }
+        Ok(())
+    }
+
+    fn welcome(&self, arguments: &StartArguments, dir: &Path) {
+        println!(
+            "cluster {} of {} nodes, data and logs in {}\n",
+            self.layout.cluster,
+            self.nodes.len(),
+            dir.display()
+        );
+        println!("  {:<7} {:<8} {:<22} {:<22} log", "", "pid", "transport", "clients");
+        for (process, node) in self.nodes.iter().zip(&self.layout.nodes) {
+            let pid = process.child.as_ref().and_then(Child::id).unwrap_or(0);
+            println!(
+                "  {:<7} {pid:<8} {:<22} {:<22} {}",
+                process.name,
+                node.transport,
+                node.client,
+                node.log.display()
+            );
+        }
+        let pid = self.proxy.child.as_ref().and_then(Child::id).unwrap_or(0);
+        let proxy = &self.layout.proxy;
+        println!(
+            "  {:<7} {pid:<8} {:<22} {:<22} {}\n",
+            "proxy",
+            "",
+            proxy.listen,
+            proxy.log.display()
+        );
+        let scope = arguments
+            .dir
+            .as_ref()
+            .map_or(String::new(), |_| format!(" --cluster-dir {}", dir.display()));
+        println!("In another shell:");
+        println!("  quintet{scope} status");
+        println!("  quintet{scope} component deploy examples/bank");
+        println!("  quintet{scope} call bank Transfer '{{\"from\":1,\"to\":2,\"amount\":5}}'");
+        println!("  quintet{scope} dev kill 2; quintet{scope} events; quintet{scope} dev start 2");
+        println!("gRPC clients connect to {}. Ctrl-C ends it.\n", proxy.listen);
+    }
+
+    async fn watch(mut self, mut orders: mpsc::Receiver<Asked>) -> Result<(), Error> {
+        let no_signal = |error: io::Error| Error::new(format!("cannot watch signals: {error}"));
+        let mut interrupt = on_signal(SignalKind::interrupt()).map_err(no_signal)?;
+        let mut terminate = on_signal(SignalKind::terminate()).map_err(no_signal)?;
+        let mut child_ended = on_signal(SignalKind::child()).map_err(no_signal)?;
+        let mut tick = interval(WATCH);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = child_ended.recv() => self.reap(),
+                _ = tick.tick(), if self.nodes.iter().any(|node| node.expected && node.child.is_some()) => self.reap(),
+                Some((order, answer)) = orders.recv() => {
+                    self.reap();
+                    if order == Order::Stop {
+                        self.stop_all().await;
+                        let _ = answer.send(Ok("the cluster has ended".into()));
+                        // Give the answer its way out before the process ends.
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        return Ok(());
+                    }
+                    let done = self.carry_out(order);
+                    if let Ok(text) = &done {
+                        println!("{text}");
+                    }
+                    let _ = answer.send(done);
+                }
+            }
+        }
+        println!("ending the cluster");
+        self.stop_all().await;
+        Ok(())
+    }
+
+    fn reap(&mut self) {
+        for process in self.nodes.iter_mut().chain([&mut self.proxy]) {
+            if let Some(news) = process.reap() {
+                println!("{news}");
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) -> Result<String, String> {
+        match order {
+            Order::Kill(node) => self.signal(node, libc::SIGKILL, "killed"),
+            Order::Pause(node) => self.signal(node, libc::SIGSTOP, "frozen"),
+            Order::Resume(node) => self.signal(node, libc::SIGCONT, "going on"),
+            Order::Terminate(node) => {
+                self.signal(node, libc::SIGTERM, "asked to hand over and leave")
+            }
+            Order::Cut(node) => self.cable(node, false),
+            Order::Heal(node) => self.cable(node, true),
+            Order::Start(node) => {
+                let process = self.process(node)?;
+                if let Some(child) = &process.child {
+                    return Err(format!(
+                        "node {node} is running (pid {})",
+                        child.id().unwrap_or(0)
+                    ));
+                }
+                process
+                    .start()
+                    .map(|pid| format!("node {node} started (pid {pid})"))
+                    .map_err(|error| error.to_string())
+            }
+            Order::Stop => Err("not an order for one node".into()),
+        }
+    }
+
+    fn signal(&mut self, node: u16, number: i32, what: &str) -> Result<String, String> {
+        let process = self.process(node)?;
+        let pid = process.signal(number)?;
+        process.expected = number == libc::SIGKILL || number == libc::SIGTERM;
+        Ok(format!("node {node} {what} (pid {pid})"))
+    }
+
+    fn cable(&mut self, node: u16, up: bool) -> Result<String, String> {
+        self.process(node)?;
+        let namespaces = self
+            .namespaces
+            .as_ref()
+            .ok_or("only a cluster started with --netns has cables to cut")?;
+        namespaces.set_link(node, up).map_err(|error| error.to_string())?;
+        Ok(format!("node {node} {}", if up { "has its cable back" } else { "has lost its cable" }))
+    }
+
+    fn process(&mut self, node: u16) -> Result<&mut Process, String> {
+        let last = self.nodes.len();
+        let index = usize::from(node).checked_sub(1).filter(|index| *index < last);
+        index
+            .map(|index| &mut self.nodes[index])
+            .ok_or(format!("there is no node {node}: nodes are 1 to {last}"))
+    }
+
+    /// The proxy first, so that its calls still find answers; then the daemons, each handing over to the rest.
+    async fn stop_all(&mut self) {
+        for process in [&mut self.proxy].into_iter().chain(&mut self.nodes) {
+            process.expected = true;
+            // A frozen process would not see the request.
+            let _ = process.signal(libc::SIGCONT);
+            let _ = process.signal(libc::SIGTERM);
+        }
+        for process in [&mut self.proxy].into_iter().chain(&mut self.nodes) {
+            let Some(child) = &mut process.child else { continue };
+            if timeout(GRACE, child.wait()).await.is_err() {
+                println!("{} did not end within {} s: killed", process.name, GRACE.as_secs());
+                let _ = child.kill().await;
+            }
+        }
+    }
+}
+
+fn configuration(layout: &Layout, node: &NodeLayout, arguments: &StartArguments) -> Config {
+    let path = match arguments.transport {
+        _ if arguments.netns => PathChoice::Udp,
+        Transport::Auto => PathChoice::Auto,
+        Transport::Shm => PathChoice::Shm,
+        Transport::Udp => PathChoice::Udp,
+    };
+    let known = |node: &NodeLayout| NodeConfig {
+        id: node.id,
+        transport: node.transport,
+        client: node.client,
+    };
+    Config {
+        node: node.id,
+        cluster: layout.cluster.clone(),
+        data_dir: node.data.clone(),
+        bind: node.transport,
+        nodes: layout.nodes.iter().map(known).collect(),
+        client: ClientConfig { listen: node.client },
+        admin: AdminConfig { socket: node.admin.clone(), http: None },
+        transport: TransportConfig {
+            path,
+            plaintext: arguments.netns,
+            ..TransportConfig::default()
+        },
+        timing: TimingConfig::default(),
+        journal: JournalConfig::default(),
+        limits: Limits::default(),
+    }
+}
+
+fn absolute(dir: &Path) -> Result<PathBuf, Error> {
+    std::fs::create_dir_all(dir).map_err(|error| cannot("make", dir, &error))?;
+    dir.canonicalize().map_err(|error| cannot("use", dir, &error))
+}
+
+/// Holds the directory for this process; the kernel lets go of it when the process ends.
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(|error| cannot("write", &path, &error))?;
+    file.try_lock().map_err(|_| {
+        Error::new(format!("a cluster runs in {} already", dir.display()))
+            .hint("end it with `quintet dev stop`, or start another with --dir")
+    })?;
+    Ok(file)
+}
+
+fn cannot(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::new(format!("cannot {what} {}: {error}", path.display()))
+}
