@@ -1,0 +1,127 @@
+//! `quintet-proxy`: lets unmodified gRPC clients call a Quintet cluster, and keeps managers' deaths from them.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use quintet_client::proxy::{Address, Proxy, ProxyConfig, ProxyError};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Failover proxy: gRPC clients in front, managers of a Quintet cluster behind.
+#[derive(Parser)]
+#[command(name = "quintet-proxy", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Work with the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the configuration (file and flags) without starting.
+    Check {
+        /// The file, if not given with --config.
+        file: Option<PathBuf>,
+    },
+}
+
+/// Flags go over what the file says.
+#[derive(Args)]
+struct Options {
+    /// Configuration file (TOML).
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Name of the cluster.
+    #[arg(long, global = true, value_name = "NAME")]
+    cluster: Option<String>,
+    /// Where gRPC clients connect: HOST:PORT or unix:/PATH; may be repeated.
+    #[arg(long, global = true, value_name = "ADDRESS", value_delimiter = ',')]
+    listen: Vec<Address>,
+    /// Client address of a manager: HOST:PORT or unix:/PATH; may be repeated. One is enough, the others are learned.
+    #[arg(long = "manager", global = true, value_name = "ADDRESS", value_delimiter = ',', num_args = 1..)]
+    managers: Vec<String>,
+    /// Where the status is served (HTTP/JSON): loopback HOST:PORT or unix:/PATH.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    status: Option<Address>,
+    /// Threads.
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl Options {
+    fn apply(self, file: Option<PathBuf>) -> Result<ProxyConfig, ProxyError> {
+        let mut config = match file.or(self.config) {
+            Some(path) => ProxyConfig::read(&path)?,
+            None => ProxyConfig::default(),
+        };
+        if let Some(cluster) = self.cluster {
+            config.cluster = cluster;
+        }
+        if !self.listen.is_empty() {
+            config.listen = self.listen;
+        }
+        if !self.managers.is_empty() {
+            config.managers = self.managers;
+        }
+        config.status = self.status.or(config.status);
+        config.threads = self.threads.unwrap_or(config.threads);
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Config { command: ConfigCommand::Check { file } }) => {
+            cli.options.apply(file).map(|_| println!("the configuration is good"))
+        }
+        None => cli.options.apply(None).and_then(run),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quintet-proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: ProxyConfig) -> Result<(), ProxyError> {
+    let filter = EnvFilter::try_from_env("QUINTET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let mut runtime = match config.threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    let runtime =
+        runtime.enable_all().build().expect("the system gives threads and an epoll descriptor");
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
+        let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
+        let proxy = Proxy::bind(config).await?;
+        proxy
+            .run(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            })
+            .await;
+        Ok(())
+    })
+}
