@@ -1,0 +1,433 @@
+//! A process: one run of a node. It holds the real protocol core and stands in for everything around it.
+//!
+//! What the engine, the transport's poller and the failure detector do in the real system is done here in the plainest
+//! way that keeps their promises, and in an order that entropy chooses wherever they promise none. A process acts
+//! only in *turns*; between turns, packets and completions pile up at its door. So a pause is nothing special: turns
+//! stop, the pile grows, and the next turn meets it with a clock that has gone on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use quintet_transport::Member;
+use quintet_vsync::core::{Core, Why};
+
+use crate::app::App;
+use crate::check::ViewInfo;
+use crate::env::{Env, Event, Input, Packet};
+use crate::link::{Body, Boot, Chunk, Data, Record, Side, State, WORDS};
+use crate::plan::{MS, US};
+use crate::transfer::{Donation, Loading};
+
+/// Interval of heartbeats.
+pub const HEARTBEAT: u64 = 5 * MS;
+/// Silence after which a peer is suspected.
+pub const SUSPECT: u64 = 20 * MS;
+/// Silence after which a link is dead.
+pub const DEAD: u64 = 50 * MS;
+/// Length of the read lease, shorter than [`DEAD`].
+pub const LEASE: u64 = 40 * MS;
+/// By how much a reader shortens its own lease: clocks may drift apart by 2 × 500 ppm.
+pub const LEASE_MARGIN: u64 = LEASE / 500;
+
+/// Why a process wants to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Its incarnation is out of the view.
+    Evicted,
+    /// It left.
+    Left,
+    /// Its donor was lost before the transfer was complete.
+    Stranded,
+}
+
+/// One run of a node.
+pub struct Process {
+    /// Its number in the simulation.
+    pub boot: Boot,
+    /// Who it is.
+    pub me: Member,
+    /// The real protocol core.
+    pub core: Core,
+    /// The application.
+    pub app: App,
+    /// What waits at the door.
+    pub inbox: VecDeque<Input>,
+    /// It takes no turn before then.
+    pub paused_until: u64,
+    pub(crate) turn_at: Option<u64>,
+    /// Own clock: next heartbeat, last turn, until when silence proves nothing.
+    pub(crate) beat_at: u64,
+    pub(crate) last_turn: u64,
+    pub(crate) deaf_until: u64,
+    pub(crate) beat: bool,
+    pub(crate) over: Option<Over>,
+    /// Hellos sent: session → node, own control head then.
+    pub(crate) hellos: BTreeMap<u64, (u16, u64)>,
+    pub(crate) hello_at: BTreeMap<u16, u64>,
+
+    /// The latest link to each node.
+    pub(crate) sides: BTreeMap<u16, Side>,
+    /// Incarnations that are fenced here.
+    pub(crate) refused: BTreeSet<Member>,
+
+    /// Own control log.
+    pub(crate) control: Vec<Rc<[u8]>>,
+    /// Own group log, from `reclaimed` on.
+    pub(crate) log: VecDeque<Record>,
+    pub(crate) head: u64,
+    pub(crate) reclaimed: u64,
+    pub(crate) words: [u64; WORDS],
+    /// Committed, not yet published: message, payload bytes.
+    pub(crate) committed: VecDeque<(u64, u32)>,
+    /// Records of others that the core knows of and may still name.
+    pub(crate) held: BTreeMap<Member, VecDeque<Record>>,
+
+    /// How far the application has taken each sender's log, in bytes.
+    pub(crate) consumed: BTreeMap<Member, u64>,
+    /// Own records the application has taken: end in the log, position in the order.
+    pub(crate) own_done: VecDeque<(u64, u64)>,
+
+    /// Members of the view the core is in, in rank order; empty outside.
+    pub(crate) members: Vec<Member>,
+    pub(crate) view: u64,
+    /// What the engine has handed to the application's queue.
+    pub(crate) queue: VecDeque<Upcall>,
+    /// The transfer to this learner, until its donor has finished.
+    pub(crate) loading: Option<Loading>,
+    pub(crate) donations: Vec<Donation>,
+    pub(crate) blocked: bool,
+    pub(crate) leaving: bool,
+    /// True time of the next send.
+    pub(crate) send_at: u64,
+}
+
+/// What the engine hands to the application, in order.
+#[derive(Clone, Debug)]
+pub enum Upcall {
+    /// A view was installed.
+    View(ViewInfo),
+    /// A message.
+    Message { position: u64, message: u64, sender: Member, end: u64 },
+    /// Send the state to this learner.
+    Donate(Member),
+}
+
+impl Process {
+    /// Is it to be ended?
+    pub fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// Its live session with that process.
+    pub fn session_with(&self, boot: Boot) -> Option<u64> {
+        self.sides.values().find(|s| s.peer_boot == boot && s.state == State::Up).map(|s| s.session)
+    }
+
+    /// Ends a pause early.
+    pub fn wake(&mut self, env: &mut Env) {
+        self.paused_until = 0;
+        self.turn_by(env.now, env);
+    }
+
+    /// Something is at the door: a turn follows soon.
+    pub fn look(&mut self, env: &mut Env) {
+        let slow = env.seats[usize::from(self.me.node.0) - 1].slow_until > env.now;
+        let delay = if slow { env.tapes.turn.range(MS, 12 * MS) } else { env.tapes.turn.tail(US, 60 * US) };
+        self.turn_by(env.now + delay, env);
+    }
+
+    /// A turn no later than at true time `at`.
+    pub(crate) fn turn_by(&mut self, at: u64, env: &mut Env) {
+        let at = at.max(self.paused_until).max(env.now + 1);
+        if self.turn_at.is_none_or(|t| t > at) {
+            self.turn_at = Some(at);
+            env.schedule(at, Event::Turn(self.boot));
+        }
+    }
+
+    /// One turn of the loop.
+    pub fn turn(&mut self, env: &mut Env) {
+        if self.turn_at != Some(env.now) {
+            // An appointment that was moved: another event has taken its place.
+            return;
+        }
+        if self.paused_until > env.now {
+            self.turn_at = None;
+            let until = self.paused_until;
+            self.turn_by(until, env);
+            return;
+        }
+        self.turn_at = None;
+        let now = env.local(self.me.node.0).as_nanos();
+        // A node that wakes may be asked before it has looked at anything.
+        self.read(env);
+        self.take_inputs(env);
+        self.detect(now, env);
+        self.drive(env);
+        self.work(env);
+        self.drive(env);
+        self.donate(env);
+        self.flush(env);
+        self.read(env);
+        self.last_turn = now;
+        self.appoint(env);
+    }
+
+    /// Makes the next appointments: heartbeat, core timer, next send.
+    fn appoint(&mut self, env: &mut Env) {
+        let clock = env.seats[usize::from(self.me.node.0) - 1].clock;
+        let mut next = self.beat_at;
+        if let Some(timeout) = self.core.next_timeout() {
+            next = next.min(timeout.as_nanos());
+        }
+        let mut at = clock.when(next);
+        if !self.members.is_empty() && !env.quiet {
+            at = at.min(self.send_at);
+        }
+        if !self.inbox.is_empty() {
+            return self.look(env);
+        }
+        self.turn_by(at, env);
+    }
+
+    /// Takes in what waits at the door: all of it, or in a slow phase only some.
+    fn take_inputs(&mut self, env: &mut Env) {
+        let slow = env.seats[usize::from(self.me.node.0) - 1].slow_until > env.now;
+        let limit = if slow { env.tapes.turn.range(1, 6) } else { u64::MAX };
+        for _ in 0..limit.min(self.inbox.len() as u64) {
+            let Some(input) = self.inbox.pop_front() else { break };
+            match input {
+                Input::Packet(packet) => self.packet(packet, env),
+                other => self.complete(other, env),
+            }
+        }
+    }
+
+    fn packet(&mut self, packet: Packet, env: &mut Env) {
+        let now = env.local(self.me.node.0);
+        let from = packet.from.node.0;
+        if self.refused.contains(&packet.from) {
+            if !matches!(packet.body, Body::Refused | Body::Reset) {
+                self.post(packet.from, packet.session, Body::Refused, env);
+            }
+            return;
+        }
+        let known = self.sides.get(&from).is_some_and(|s| s.session == packet.session);
+        match packet.body {
+            Body::Hello { member, control_from } => {
+                if let Some(old) = self.sides.get(&from) {
+                    if old.session >= packet.session {
+                        return;
+                    }
+                    let old_peer = old.peer;
+                    if old_peer.incarnation > member.incarnation {
+                        return;
+                    }
+                    // The peer has given up the old link, or is a new run of its node.
+                    self.kill(from, replaced(old_peer, member), env);
+                }
+                let head = self.control.len() as u64;
+                let side = Side::new(packet.session, member, packet.from_boot, head, control_from, now.as_nanos());
+                self.sides.insert(from, side);
+                self.post(member, packet.session, Body::Welcome { member: self.me, control_from: head }, env);
+                self.up(member, env);
+            }
+            Body::Welcome { member, control_from } => {
+                let Some(hello) = self.hello_of(packet.session) else { return };
+                let side =
+                    Side::new(packet.session, member, packet.from_boot, hello, control_from, now.as_nanos());
+                if let Some(old) = self.sides.get(&from) {
+                    let old_peer = old.peer;
+                    if old_peer.incarnation > member.incarnation || old.session >= packet.session {
+                        return;
+                    }
+                    self.kill(from, replaced(old_peer, member), env);
+                }
+                self.sides.insert(from, side);
+                self.up(member, env);
+            }
+            Body::Refused => {
+                if known || self.hello_of(packet.session).is_some() {
+                    self.refused_by(packet.from, env);
+                }
+            }
+            Body::Reset => {
+                if known {
+                    self.kill(from, Why::Closed, env);
+                }
+            }
+            Body::Data(data) => {
+                if !known {
+                    // The other side does not know yet that this link is over: half of the time it is told.
+                    if env.tapes.turn.below(2) == 0 {
+                        self.post(packet.from, packet.session, Body::Reset, env);
+                    }
+                    return;
+                }
+                if let Some(side) = self.sides.get_mut(&from) {
+                    let alive = side.state == State::Up;
+                    side.arrive(*data, now.as_nanos());
+                    if !alive && env.tapes.turn.below(4) == 0 {
+                        self.post(packet.from, packet.session, Body::Reset, env);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends something outside the logs.
+    fn post(&mut self, to: Member, session: u64, body: Body, env: &mut Env) {
+        env.send(Packet { from: self.me, from_boot: self.boot, to: to.node.0, session, body });
+    }
+
+    /// Own control head at the hello of that session, if this process sent it.
+    fn hello_of(&self, session: u64) -> Option<u64> {
+        self.hellos.get(&session).map(|h| h.1)
+    }
+
+    /// The link to a node is over on this side.
+    pub(crate) fn kill(&mut self, node: u16, why: Why, env: &mut Env) {
+        let Some(side) = self.sides.get_mut(&node) else { return };
+        if side.state == State::Dead {
+            return;
+        }
+        let (peer, heard) = (side.peer, side.heard);
+        // What has become visible may or may not be read before the end of the link is noticed.
+        if env.tapes.turn.below(2) == 0 {
+            self.hear(node, env);
+        }
+        if let Some(side) = self.sides.get_mut(&node) {
+            side.state = State::Dead;
+            side.control.ready.clear();
+        }
+        self.down(peer, why, heard, env);
+    }
+
+    /// The failure detector: heartbeats out, silence judged. Own stalls are discounted.
+    fn detect(&mut self, now: u64, env: &mut Env) {
+        let stall = now.saturating_sub(self.last_turn);
+        if stall > 3 * HEARTBEAT {
+            // Nobody could be heard while this process did not listen.
+            self.deaf_until = now + HEARTBEAT * 2;
+        }
+        let mut dead = Vec::new();
+        for (&node, side) in &mut self.sides {
+            if side.state != State::Up {
+                continue;
+            }
+            let silence = now.saturating_sub(side.heard);
+            side.suspected = silence > SUSPECT;
+            if silence > DEAD && now >= self.deaf_until {
+                dead.push(node);
+            }
+        }
+        for node in dead {
+            self.kill(node, Why::Silent, env);
+        }
+        if now < self.beat_at {
+            return;
+        }
+        self.beat_at = now + HEARTBEAT;
+        self.beat = true;
+        for node in 1..self.me.node.0 {
+            let idle = self.sides.get(&node).is_none_or(|s| s.state == State::Dead);
+            if idle && now >= self.hello_at.get(&node).copied().unwrap_or(0) {
+                self.hello_at.insert(node, now + 4 * HEARTBEAT);
+                let session = env.session();
+                let head = self.control.len() as u64;
+                self.hellos.insert(session, (node, head));
+                let to = Member::new(node, 0);
+                self.post(to, session, Body::Hello { member: self.me, control_from: head }, env);
+            }
+        }
+    }
+
+    /// Packs what each peer has not been sent, and sends it: in one packet, or in parts that travel apart.
+    fn flush(&mut self, env: &mut Env) {
+        let now = env.local(self.me.node.0).as_nanos();
+        let beat = std::mem::take(&mut self.beat);
+        let doomed = env.doomed == Some(self.boot);
+        let nodes: Vec<u16> = self.sides.keys().copied().collect();
+        for node in nodes {
+            // Who dies in the middle of a flush has sent to some peers only.
+            if doomed && env.tapes.aimed.below(2) == 0 {
+                continue;
+            }
+            let Some((to, session, data)) = self.pack(node, now, beat) else { continue };
+            let parts = if env.fabric.splits() { split(data) } else { vec![data] };
+            for part in parts {
+                self.post(to, session, Body::Data(Box::new(part)), env);
+            }
+        }
+    }
+
+    fn pack(&mut self, node: u16, now: u64, beat: bool) -> Option<(Member, u64, Data)> {
+        let side = self.sides.get_mut(&node)?;
+        let released = self.consumed.get(&side.peer).copied().unwrap_or(0);
+        if side.state != State::Up {
+            return None;
+        }
+        let mut data = Data { sent_at: now, echo: side.peer_clock, released, ..Data::default() };
+        let mut full = beat;
+        let head = self.control.len() as u64;
+        if side.control_sent < head {
+            data.control = Some((side.control_sent, self.control[side.control_sent as usize..].to_vec()));
+            side.control_sent = head;
+            full = true;
+        }
+        if let Some(sent) = side.group_sent {
+            if sent < self.head {
+                let first = self.log.partition_point(|r| r.position < sent);
+                data.group = Some((sent, self.head, self.log.range(first..).copied().collect()));
+                side.group_sent = Some(self.head);
+                full = true;
+            }
+            for word in 0..WORDS {
+                if self.words[word] != side.words_sent[word] {
+                    data.words[word] = Some((self.words[word], self.head));
+                    side.words_sent[word] = self.words[word];
+                    full = true;
+                }
+            }
+        }
+        let bulk: Vec<Chunk> = side.bulk_out.drain(..).collect();
+        if !bulk.is_empty() {
+            data.bulk = Some((side.bulk_sent, bulk.clone()));
+            side.bulk_sent += bulk.len() as u64;
+            full = true;
+        }
+        full.then_some((side.peer, side.session, data))
+    }
+}
+
+/// Why a link ends when `new` shows up in the place of `old`.
+fn replaced(old: Member, new: Member) -> Why {
+    if old == new { Why::Closed } else { Why::Restarted }
+}
+
+/// A flush in parts: each log and each word by itself.
+fn split(data: Data) -> Vec<Data> {
+    let bare =
+        Data { sent_at: data.sent_at, echo: data.echo, released: data.released, ..Data::default() };
+    let mut parts = Vec::new();
+    if data.control.is_some() {
+        parts.push(Data { control: data.control, ..bare.clone() });
+    }
+    if data.group.is_some() {
+        parts.push(Data { group: data.group, ..bare.clone() });
+    }
+    for (word, value) in data.words.into_iter().enumerate() {
+        if value.is_some() {
+            let mut part = bare.clone();
+            part.words[word] = value;
+            parts.push(part);
+        }
+    }
+    if data.bulk.is_some() {
+        parts.push(Data { bulk: data.bulk, ..bare.clone() });
+    }
+    if parts.is_empty() {
+        parts.push(bare);
+    }
+    parts
+}
