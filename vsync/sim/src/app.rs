@@ -92,6 +92,11 @@ impl App {
         &self.history
     }
 
+    /// Position and number of each message in the list.
+    pub fn messages(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.history.iter().filter(|e| e.message != 0).map(|e| (e.position, e.message))
+    }
+
     /// Messages and hash: what two replicas at one cut must share.
     pub fn state(&self) -> (u64, u64) {
         (self.messages, self.hash)

@@ -69,7 +69,9 @@ pub fn mix(mut z: u64) -> u64 {
 impl Tape {
     /// The tape of `concern` under `seed`; `index` tells several tapes of one concern apart.
     pub fn new(seed: u64, concern: Concern, index: u64, length: u64) -> Self {
-        let state = mix(mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ mix((concern as u64) << 32 | index));
+        let state = mix(
+            mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ mix((concern as u64) << 32 | index)
+        );
         Tape { state, left: length }
     }
 

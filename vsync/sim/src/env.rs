@@ -4,8 +4,8 @@
 //! length of its turn and can do nothing but look at the time, schedule events and tell the checkers.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 
 use quintet_transport::{Member, Time};
 
@@ -47,7 +47,12 @@ pub enum Input {
     /// The failure detector errs about the peer of this session.
     Doubt(u64),
     /// A read that was done a while ago passes its lease check now.
-    CheckRead { floor: u64, applied: u64 },
+    CheckRead {
+        /// What was complete when it began.
+        floor: u64,
+        /// The state it saw.
+        applied: u64,
+    },
     /// The operator asks the node to leave.
     Leave,
 }
@@ -276,7 +281,7 @@ impl Env {
     }
 
     /// Takes the next event; virtual time moves to it.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn advance(&mut self) -> Option<Event> {
         let Reverse(entry) = self.heap.pop()?;
         self.now = entry.at;
         self.stats.events += 1;
@@ -308,6 +313,10 @@ impl Env {
     /// Counts an act of a fault class and traces it.
     pub fn acted(&mut self, fault: Fault, text: std::fmt::Arguments<'_>) {
         *self.stats.faults.entry(fault).or_insert(0) += 1;
-        self.trace.step(self.now, [100 + fault as u64, 0, 0, 0], format_args!("~~ {}: {text}", fault.name()));
+        self.trace.step(
+            self.now,
+            [100 + fault as u64, 0, 0, 0],
+            format_args!("~~ {}: {text}", fault.name()),
+        );
     }
 }

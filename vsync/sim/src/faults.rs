@@ -70,7 +70,9 @@ impl Chaos {
         if env.healed {
             return Vec::new();
         }
-        let Some(entry) = self.list.iter_mut().find(|a| a.fault == fault) else { return Vec::new() };
+        let Some(entry) = self.list.iter_mut().find(|a| a.fault == fault) else {
+            return Vec::new();
+        };
         let tape = &mut entry.tape;
         let next = env.now + tape.range(entry.every / 4, entry.every * 2);
         env.schedule(next, Event::Fault(fault));

@@ -40,6 +40,8 @@ pub struct Record {
 /// A piece of a state transfer.
 #[derive(Clone, Debug)]
 pub enum Chunk {
+    /// A transfer begins.
+    Begin,
     /// Entries of the donor's list.
     Entries(Vec<Entry>),
     /// That was the snapshot; what follows is the tail.
@@ -70,10 +72,20 @@ pub struct Data {
 /// What travels.
 #[derive(Clone, Debug)]
 pub enum Body {
-    /// Asks for a link; the initiator's control log is read from `control_from`.
-    Hello { member: Member, control_from: u64 },
+    /// Asks for a link.
+    Hello {
+        /// Who asks.
+        member: Member,
+        /// From where its control log is to be read.
+        control_from: u64,
+    },
     /// Grants it.
-    Welcome { member: Member, control_from: u64 },
+    Welcome {
+        /// Who grants.
+        member: Member,
+        /// From where its control log is to be read.
+        control_from: u64,
+    },
     /// That incarnation is fenced here.
     Refused,
     /// The session is not known here.
@@ -87,7 +99,10 @@ impl Body {
     pub fn is_bare(&self) -> bool {
         match self {
             Body::Data(d) => {
-                d.control.is_none() && d.group.is_none() && d.bulk.is_none() && d.words.iter().all(Option::is_none)
+                d.control.is_none()
+                    && d.group.is_none()
+                    && d.bulk.is_none()
+                    && d.words.iter().all(Option::is_none)
             }
             _ => true,
         }
@@ -187,7 +202,14 @@ pub struct Side {
 
 impl Side {
     /// A side that has just come up.
-    pub fn new(session: u64, peer: Member, peer_boot: Boot, own_head: u64, peer_from: u64, now: u64) -> Self {
+    pub fn new(
+        session: u64,
+        peer: Member,
+        peer_boot: Boot,
+        own_head: u64,
+        peer_from: u64,
+        now: u64,
+    ) -> Self {
         Side {
             session,
             peer,
@@ -311,7 +333,8 @@ mod tests {
     #[test]
     fn what_came_before_the_opening_is_cut_at_it() {
         let mut side = side();
-        let bytes = Data { group: Some((0, 96, vec![record(0), record(1), record(2)])), ..Data::default() };
+        let bytes =
+            Data { group: Some((0, 96, vec![record(0), record(1), record(2)])), ..Data::default() };
         side.arrive(bytes, 1);
         side.open(64);
         let group = side.group.as_ref().expect("open");

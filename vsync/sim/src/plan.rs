@@ -171,7 +171,14 @@ pub struct Options {
 impl Options {
     /// Seed `seed` as it is.
     pub fn seed(seed: u64) -> Self {
-        Options { seed, bug: None, without: Faults::default(), chaos_ms: None, tape: None, trace: false }
+        Options {
+            seed,
+            bug: None,
+            without: Faults::default(),
+            chaos_ms: None,
+            tape: None,
+            trace: false,
+        }
     }
 
     /// The one command that runs exactly this.
@@ -285,7 +292,10 @@ mod tests {
         let without = Faults::default().with(Fault::Crash);
         let less = Plan::draw(&Options { without, ..Options::seed(3) });
         assert_eq!(less.faults, full.faults.minus(without));
-        assert_eq!((less.nodes, less.chaos, less.send_every), (full.nodes, full.chaos, full.send_every));
+        assert_eq!(
+            (less.nodes, less.chaos, less.send_every),
+            (full.nodes, full.chaos, full.send_every)
+        );
     }
 
     #[test]

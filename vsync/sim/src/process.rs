@@ -107,7 +107,16 @@ pub enum Upcall {
     /// A view was installed.
     View(ViewInfo),
     /// A message.
-    Message { position: u64, message: u64, sender: Member, end: u64 },
+    Message {
+        /// Where in the order.
+        position: u64,
+        /// Which.
+        message: u64,
+        /// Whose.
+        sender: Member,
+        /// Where its record ends in the sender's log.
+        end: u64,
+    },
     /// Send the state to this learner.
     Donate(Member),
 }
@@ -132,7 +141,8 @@ impl Process {
     /// Something is at the door: a turn follows soon.
     pub fn look(&mut self, env: &mut Env) {
         let slow = env.seats[usize::from(self.me.node.0) - 1].slow_until > env.now;
-        let delay = if slow { env.tapes.turn.range(MS, 12 * MS) } else { env.tapes.turn.tail(US, 60 * US) };
+        let delay =
+            if slow { env.tapes.turn.range(MS, 12 * MS) } else { env.tapes.turn.tail(US, 60 * US) };
         self.turn_by(env.now + delay, env);
     }
 
@@ -227,15 +237,33 @@ impl Process {
                     self.kill(from, replaced(old_peer, member), env);
                 }
                 let head = self.control.len() as u64;
-                let side = Side::new(packet.session, member, packet.from_boot, head, control_from, now.as_nanos());
+                let side = Side::new(
+                    packet.session,
+                    member,
+                    packet.from_boot,
+                    head,
+                    control_from,
+                    now.as_nanos(),
+                );
                 self.sides.insert(from, side);
-                self.post(member, packet.session, Body::Welcome { member: self.me, control_from: head }, env);
+                self.post(
+                    member,
+                    packet.session,
+                    Body::Welcome { member: self.me, control_from: head },
+                    env,
+                );
                 self.up(member, env);
             }
             Body::Welcome { member, control_from } => {
                 let Some(hello) = self.hello_of(packet.session) else { return };
-                let side =
-                    Side::new(packet.session, member, packet.from_boot, hello, control_from, now.as_nanos());
+                let side = Side::new(
+                    packet.session,
+                    member,
+                    packet.from_boot,
+                    hello,
+                    control_from,
+                    now.as_nanos(),
+                );
                 if let Some(old) = self.sides.get(&from) {
                     let old_peer = old.peer;
                     if old_peer.incarnation > member.incarnation || old.session >= packet.session {
@@ -371,7 +399,8 @@ impl Process {
         let mut full = beat;
         let head = self.control.len() as u64;
         if side.control_sent < head {
-            data.control = Some((side.control_sent, self.control[side.control_sent as usize..].to_vec()));
+            data.control =
+                Some((side.control_sent, self.control[side.control_sent as usize..].to_vec()));
             side.control_sent = head;
             full = true;
         }

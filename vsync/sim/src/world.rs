@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use quintet_transport::{Incarnation, Member, NodeId};
 
 use crate::check::liveness;
-use crate::check::{Violation, ViewInfo};
+use crate::check::{ViewInfo, Violation};
 use crate::env::{Env, Event, Input, Stats};
 use crate::faults::{self, Chaos, Deed};
 use crate::link::Boot;
@@ -87,7 +87,7 @@ impl World {
     /// Runs to the verdict.
     pub fn run(mut self, options: &Options) -> Report {
         while self.env.checks.found().is_none() && self.converged.is_none() {
-            let Some(event) = self.env.next() else { break };
+            let Some(event) = self.env.advance() else { break };
             self.handle(event);
             if self.env.stats.events > MOST_EVENTS {
                 let text = "running in circles: too many events".to_string();
@@ -201,19 +201,27 @@ impl World {
     /// A node's process ends, by a crash or by itself; it starts again after `down`.
     fn stop(&mut self, node: u16, crash: bool, down: u64) {
         let Some(boot) = self.env.seat(node).boot.take() else { return };
-        let Some(process) = self.procs[boot].take() else { return };
+        let Some(mut process) = self.procs[boot].take() else { return };
         let env = &mut self.env;
-        env.trace.step(env.now, [2, u64::from(node), u64::from(crash), 0], format_args!("{} ends", process.me));
+        env.trace.step(
+            env.now,
+            [2, u64::from(node), u64::from(crash), 0],
+            format_args!("{} ends", process.me),
+        );
         env.checks.outcome.end(boot);
         process.end(crash, env);
         // Those on the same machine, or with a kernel that answers for it, see the end at once and for certain.
         for other in self.procs.iter().flatten() {
             let Some(session) = other.session_with(boot) else { continue };
             let (a, b) = (node, other.me.node.0);
-            let seen = env.tapes.crash.chance(env.plan.certain) && !env.fabric.is_cut(a, b, env.now);
+            let seen =
+                env.tapes.crash.chance(env.plan.certain) && !env.fabric.is_cut(a, b, env.now);
             let after = env.tapes.crash.tail(50_000, 5 * MS);
             if seen {
-                env.schedule(env.now + after, Event::Input(other.boot, Box::new(Input::Gone(session))));
+                env.schedule(
+                    env.now + after,
+                    Event::Input(other.boot, Box::new(Input::Gone(session))),
+                );
             }
         }
         env.schedule(env.now + down, Event::Restart(node));
@@ -229,7 +237,9 @@ impl World {
                 }
             }
             Deed::Leave(node) => {
-                if let (Some(boot), Some(input)) = (self.env.seat(node).boot, faults::input(deed, None)) {
+                if let (Some(boot), Some(input)) =
+                    (self.env.seat(node).boot, faults::input(deed, None))
+                {
                     self.input(boot, input);
                 }
             }
@@ -295,7 +305,11 @@ impl World {
                 stay = fewer;
             }
         }
-        self.env.trace.step(self.env.now, [4, stay.len() as u64, 0, 0], format_args!("== core {stay:?}"));
+        self.env.trace.step(
+            self.env.now,
+            [4, stay.len() as u64, 0, 0],
+            format_args!("== core {stay:?}"),
+        );
         stay
     }
 
@@ -327,7 +341,13 @@ impl World {
             text += "\n    ";
             match seat.boot.and_then(|b| self.procs[b].as_deref()) {
                 Some(process) => text += &process.describe(&self.env),
-                None => text += &format!("n{} is down{}", seat.node, if seat.retired { " for good" } else { "" }),
+                None => {
+                    text += &format!(
+                        "n{} is down{}",
+                        seat.node,
+                        if seat.retired { " for good" } else { "" }
+                    )
+                }
             }
         }
         text
@@ -336,8 +356,10 @@ impl World {
 
 /// Counts how often `fault` acted, for the summary: classes without appointments act as long as they are in use.
 pub fn acted(report: &Report, fault: Fault) -> u64 {
-    let ambient =
-        matches!(fault, Fault::Delay | Fault::Reorder | Fault::Loss | Fault::Drift | Fault::Writes | Fault::Aimed);
+    let ambient = matches!(
+        fault,
+        Fault::Delay | Fault::Reorder | Fault::Loss | Fault::Drift | Fault::Writes | Fault::Aimed
+    );
     match report.stats.faults.get(&fault) {
         Some(&count) => count,
         None => u64::from(ambient && report.plan.faults.has(fault)),

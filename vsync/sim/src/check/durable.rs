@@ -33,8 +33,10 @@ impl Durable {
         for &(position, message) in self.acked.iter().take_while(|a| a.0 < below) {
             while held.next_if(|h| h.0 < position).is_some() {}
             if held.peek().is_none_or(|&&h| h != (position, message)) {
-                let text =
-                    format!("{me} goes on without message {message} at {}, which was acknowledged", show(position));
+                let text = format!(
+                    "{me} goes on without message {message} at {}, which was acknowledged",
+                    show(position)
+                );
                 return Err(Violation::new(19, text));
             }
         }

@@ -32,7 +32,11 @@ impl Lease {
     pub fn answer(&mut self, me: Member, floor: u64, applied: u64, judged: bool) -> Verdict {
         self.answered += 1;
         if judged && floor >= applied {
-            let text = format!("{me} answered from {}, though {} was complete", show(applied), show(floor));
+            let text = format!(
+                "{me} answered from {}, though {} was complete",
+                show(applied),
+                show(floor)
+            );
             return Err(Violation::new(0, text));
         }
         Ok(())

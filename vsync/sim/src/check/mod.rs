@@ -152,27 +152,37 @@ impl Checks {
         self.found.as_ref()
     }
 
-    /// A process installed a view; `state` is (entries, hash) of its application at that moment.
-    pub fn install(&mut self, boot: Boot, me: Member, view: &ViewInfo, state: (u64, u64)) {
+    /// A process's core went to a view. (Its application follows: see [`synchrony::Synchrony::start`].)
+    pub fn install(&mut self, boot: Boot, me: Member, view: &ViewInfo) {
         let before = self.views.current(boot);
         let verdict = self.views.install(boot, me, view);
         self.note(verdict);
-        let verdict = self.synchrony.install(boot, me, before, view, state);
+        let verdict = self.synchrony.install(boot, me, before, view);
         self.note(verdict);
     }
 
     /// A process delivered a message.
-    #[allow(clippy::too_many_arguments)]
-    pub fn deliver(&mut self, boot: Boot, me: Member, position: u64, rank: usize, sender: Member, message: u64) {
+    pub fn deliver(
+        &mut self,
+        boot: Boot,
+        me: Member,
+        position: u64,
+        rank: usize,
+        sender: Member,
+        message: u64,
+    ) {
         let Some(current) = self.views.current(boot) else {
-            self.note(Err(Violation::new(7, format!("{me} delivered {} outside any view", show(position)))));
+            self.note(Err(Violation::new(
+                7,
+                format!("{me} delivered {} outside any view", show(position)),
+            )));
             return;
         };
         let Some(view) = self.views.get(current) else { return };
-        let verdict = self.words.deliver(me, position, view, self.views.decided(current + 1));
+        let verdict = self.order.deliver(boot, me, view, position, rank, sender, message);
         self.note(verdict);
         let Some(view) = self.views.get(current) else { return };
-        let verdict = self.order.deliver(boot, me, view, position, rank, sender, message);
+        let verdict = self.words.deliver(me, position, view, self.views.decided(current + 1));
         self.note(verdict);
         let verdict = self.synchrony.deliver(boot, me, current);
         self.note(verdict);

@@ -68,20 +68,33 @@ impl Order {
         self.deliveries += 1;
         let at = show(position);
         if view_of(position) != view.id {
-            return Err(Violation::new(7, format!("{me} delivered {at} while in view {}", view.id)));
+            return Err(Violation::new(
+                7,
+                format!("{me} delivered {at} while in view {}", view.id),
+            ));
         }
         if view.members.get(rank) != Some(&sender) {
-            return Err(Violation::new(5, format!("{me} delivered {at} from {sender}, not rank {rank} of {view:?}")));
+            return Err(Violation::new(
+                5,
+                format!("{me} delivered {at} from {sender}, not rank {rank} of {view:?}"),
+            ));
         }
-        let Some(sent) = (message as usize).checked_sub(1).and_then(|m| self.sent.get_mut(m)) else {
+        let Some(sent) = (message as usize).checked_sub(1).and_then(|m| self.sent.get_mut(m))
+        else {
             return Err(Violation::new(5, format!("{me} delivered {at}, which nobody sent")));
         };
         if sent.sender != sender {
-            return Err(Violation::new(5, format!("{me} delivered {at} as {sender}'s, but {} sent it", sent.sender)));
+            return Err(Violation::new(
+                5,
+                format!("{me} delivered {at} as {sender}'s, but {} sent it", sent.sender),
+            ));
         }
         let first = *sent.position.get_or_insert(position);
         if first != position {
-            let text = format!("{me} delivered message {message} of {sender} at {at}, others at {}", show(first));
+            let text = format!(
+                "{me} delivered message {message} of {sender} at {at}, others at {}",
+                show(first)
+            );
             return Err(Violation::new(6, text));
         }
         let place = self.place.entry(boot).or_insert((view.id, 0));
@@ -102,7 +115,10 @@ impl Order {
             Some(_) => {}
             None => {
                 if sequence.last().is_some_and(|&(p, _)| p >= position) {
-                    return Err(Violation::new(13, format!("{me} delivered {at} after a later position")));
+                    return Err(Violation::new(
+                        13,
+                        format!("{me} delivered {at} after a later position"),
+                    ));
                 }
                 sequence.push((position, message));
             }
@@ -116,12 +132,14 @@ impl Order {
         match self.origin(message) {
             Some((_, number)) if number == next => Ok(()),
             Some((sender, number)) if number < next => {
-                let text = format!("{me} was given message {number} of {sender} again (expected {next})");
+                let text =
+                    format!("{me} was given message {number} of {sender} again (expected {next})");
                 Err(Violation::new(6, text))
             }
-            Some((sender, number)) => {
-                Err(Violation::new(11, format!("{me} was given message {number} of {sender} before {next}")))
-            }
+            Some((sender, number)) => Err(Violation::new(
+                11,
+                format!("{me} was given message {number} of {sender} before {next}"),
+            )),
             None => Err(Violation::new(5, format!("{me} was given a message that nobody sent"))),
         }
     }

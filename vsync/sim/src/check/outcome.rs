@@ -36,10 +36,20 @@ impl Outcomes {
     }
 
     /// A delivery, anywhere; only the sender's own closes a send.
-    pub fn deliver(&mut self, boot: Boot, me: Member, sender: Member, message: u64, position: u64) -> Verdict {
+    pub fn deliver(
+        &mut self,
+        boot: Boot,
+        me: Member,
+        sender: Member,
+        message: u64,
+        position: u64,
+    ) -> Verdict {
         let Some(sends) = self.senders.get_mut(&boot) else { return Ok(()) };
         if sends.over {
-            return Err(Violation::new(8, format!("{me} delivered {} after its end", show(position))));
+            return Err(Violation::new(
+                8,
+                format!("{me} delivered {} after its end", show(position)),
+            ));
         }
         if sender != me {
             return Ok(());
@@ -47,7 +57,10 @@ impl Outcomes {
         self.delivered += 1;
         match sends.open.remove(&message) {
             Some(_) => Ok(()),
-            None => Err(Violation::new(8, format!("message {message} of {me} has had its outcome already"))),
+            None => Err(Violation::new(
+                8,
+                format!("message {message} of {me} has had its outcome already"),
+            )),
         }
     }
 

@@ -35,7 +35,9 @@ impl Synchrony {
         }
         match self.last.get(&view) {
             Some(&(last, who)) if count > last => {
-                let text = format!("{me} delivered {count} messages in view {view}; {who} left it with {last}");
+                let text = format!(
+                    "{me} delivered {count} messages in view {view}; {who} left it with {last}"
+                );
                 Err(Violation::new(14, text))
             }
             _ => Ok(()),
@@ -49,22 +51,31 @@ impl Synchrony {
         me: Member,
         before: Option<u64>,
         view: &ViewInfo,
-        state: (u64, u64),
     ) -> Verdict {
         if let Some(before) = before {
             let count = self.count.get(&boot).filter(|c| c.0 == before).map_or(0, |c| c.1);
             let &mut (last, who) = self.last.entry(before).or_insert((count, me));
             if last != count {
-                let text = format!("from view {before} to {}: {me} delivered {count}, {who} {last}", view.id);
+                let text = format!(
+                    "from view {before} to {}: {me} delivered {count}, {who} {last}",
+                    view.id
+                );
                 return Err(Violation::new(9, text));
             }
             if let Some(&(most, other)) = self.most.get(&before)
                 && most > count
             {
-                let text = format!("{other} delivered {most} messages in view {before}; survivor {me} only {count}");
+                let text = format!(
+                    "{other} delivered {most} messages in view {before}; survivor {me} only {count}"
+                );
                 return Err(Violation::new(14, text));
             }
         }
+        Ok(())
+    }
+
+    /// A process's application begins `view` with `state`: number of messages and hash over them.
+    pub fn start(&mut self, me: Member, view: &ViewInfo, state: (u64, u64)) -> Verdict {
         let &mut (start, who) = self.start.entry(view.id).or_insert((state, me));
         if start != state {
             let text = format!(

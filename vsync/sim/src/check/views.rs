@@ -55,11 +55,16 @@ impl Views {
             nodes.push(node);
         }
         let nodes = nodes.clone();
-        let Some(before) = id.checked_sub(1).and_then(|b| self.known.get(&b)) else { return Ok(()) };
+        let Some(before) = id.checked_sub(1).and_then(|b| self.known.get(&b)) else {
+            return Ok(());
+        };
         if before.quorum(|_, m| nodes.contains(&m.node)) {
             let first = *self.decided.entry(id).or_insert(value);
             if first != value {
-                return Err(Violation::new(4, format!("view {id} was decided twice, with different values")));
+                return Err(Violation::new(
+                    4,
+                    format!("view {id} was decided twice, with different values"),
+                ));
             }
         }
         Ok(())
@@ -73,22 +78,34 @@ impl Views {
     /// A process installed a view.
     pub fn install(&mut self, boot: Boot, me: Member, view: &ViewInfo) -> Verdict {
         if !view.has(me) {
-            return Err(Violation::new(1, format!("{me} installed view {} without itself", view.id)));
+            return Err(Violation::new(
+                1,
+                format!("{me} installed view {} without itself", view.id),
+            ));
         }
         if let Some(other) = self.known.get(&view.id) {
             if other != view {
-                return Err(Violation::new(3, format!("{me} installed {view:?}, another has {other:?}")));
+                return Err(Violation::new(
+                    3,
+                    format!("{me} installed {view:?}, another has {other:?}"),
+                ));
             }
         } else {
             self.known.insert(view.id, view.clone());
         }
         if !self.decided(view.id) {
-            return Err(Violation::new(4, format!("{me} installed view {} that no quorum has accepted", view.id)));
+            return Err(Violation::new(
+                4,
+                format!("{me} installed view {} that no quorum has accepted", view.id),
+            ));
         }
         let before = self.current.insert(boot, view.id);
         if let Some(before) = before {
             if before >= view.id {
-                return Err(Violation::new(2, format!("{me} went from view {before} to {}", view.id)));
+                return Err(Violation::new(
+                    2,
+                    format!("{me} went from view {before} to {}", view.id),
+                ));
             }
             self.came_from.insert((view.id, me), before);
         }
@@ -97,18 +114,26 @@ impl Views {
         if together == view.joined.contains(&me) {
             return Err(Violation::new(
                 10,
-                format!("{me} installed view {} {} but came from {before:?}", view.id, joined(together)),
+                format!(
+                    "{me} installed view {} {} but came from {before:?}",
+                    view.id,
+                    joined(together)
+                ),
             ));
         }
         if let Some(before) = before {
             for &peer in view.members.iter().filter(|m| !view.joined.contains(m)) {
                 let from = self.came_from.get(&(view.id, peer)).copied();
                 if from.is_some_and(|f| f != before) {
-                    let text = format!("view {}: {me} came from {before}, {peer} from {from:?}", view.id);
+                    let text =
+                        format!("view {}: {me} came from {before}, {peer} from {from:?}", view.id);
                     return Err(Violation::new(10, text));
                 }
                 if self.known.get(&before).is_some_and(|v| !v.has(peer)) {
-                    let text = format!("view {}: {peer} did not join but was not in view {before}", view.id);
+                    let text = format!(
+                        "view {}: {peer} did not join but was not in view {before}",
+                        view.id
+                    );
                     return Err(Violation::new(10, text));
                 }
             }

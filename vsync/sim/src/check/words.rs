@@ -25,13 +25,18 @@ impl WordsCheck {
         let old = self.rows.entry(owner).or_insert([0; WORDS]);
         for (word, name) in NAMES.iter().enumerate() {
             if row[word] < old[word] {
-                let text = format!("{owner} lowered {name} from {} to {}", show(old[word]), show(row[word]));
+                let text = format!(
+                    "{owner} lowered {name} from {} to {}",
+                    show(old[word]),
+                    show(row[word])
+                );
                 return Err(Violation::new(15, text));
             }
         }
         *old = row;
         if row[DELIVERED] > row[RECEIVED] && view_of(row[DELIVERED]) == view_of(row[RECEIVED]) {
-            let text = format!("{owner} delivered {} of {}", show(row[DELIVERED]), show(row[RECEIVED]));
+            let text =
+                format!("{owner} delivered {} of {}", show(row[DELIVERED]), show(row[RECEIVED]));
             return Err(Violation::new(15, text));
         }
         Ok(())
@@ -40,12 +45,18 @@ impl WordsCheck {
     /// A reader hands a copy of `owner`'s row to its core.
     pub fn copy(&self, reader: Member, owner: Member, row: [u64; WORDS]) -> Verdict {
         if self.fenced.get(&reader).is_some_and(|f| f.contains(&owner)) {
-            return Err(Violation::new(16, format!("{reader} reads the row of {owner}, which it has fenced")));
+            return Err(Violation::new(
+                16,
+                format!("{reader} reads the row of {owner}, which it has fenced"),
+            ));
         }
         let truth = self.rows.get(&owner).copied().unwrap_or([0; WORDS]);
         for word in 0..WORDS {
             if row[word] > truth[word] {
-                return Err(Violation::new(15, format!("{reader} sees {} of {owner} ahead of it", NAMES[word])));
+                return Err(Violation::new(
+                    15,
+                    format!("{reader} sees {} of {owner} ahead of it", NAMES[word]),
+                ));
             }
         }
         Ok(())
@@ -58,7 +69,13 @@ impl WordsCheck {
 
     /// A delivery in `view`: every member has received it, or a quorum has accepted the next view (whose trim
     /// covers it; that no two trims exist is invariant 9's and 14's business).
-    pub fn deliver(&self, me: Member, position: u64, view: &ViewInfo, next_decided: bool) -> Verdict {
+    pub fn deliver(
+        &self,
+        me: Member,
+        position: u64,
+        view: &ViewInfo,
+        next_decided: bool,
+    ) -> Verdict {
         if next_decided {
             return Ok(());
         }
@@ -81,7 +98,8 @@ impl WordsCheck {
         for &member in view.members.iter().filter(|&&m| m != owner) {
             let delivered = self.rows.get(&member).map_or(0, |r| r[DELIVERED]);
             if delivered <= position {
-                let text = format!("{owner} reuses {} which {member} has not delivered", show(position));
+                let text =
+                    format!("{owner} reuses {} which {member} has not delivered", show(position));
                 return Err(Violation::new(15, text));
             }
         }

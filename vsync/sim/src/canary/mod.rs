@@ -1,0 +1,68 @@
+//! Planted bugs: the simulator's own examination.
+//!
+//! A simulator that finds nothing proves nothing, unless it is known to find what is there. So the core carries
+//! known traps behind a run-time switch (compiled in for the simulator alone), each one that bit a published
+//! system, and each must be caught within a fixed range of seeds, by an invariant that it breaks.
+
+use std::ops::Range;
+
+use quintet_vsync::core::Bug;
+
+use crate::plan::Options;
+use crate::run::run;
+use crate::world::Report;
+
+/// A planted bug, where it must be found, and how it shows.
+#[derive(Clone, Debug)]
+pub struct Trap {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The switch in the core.
+    pub bug: Bug,
+    /// The seeds within which it must be caught.
+    pub seeds: Range<u64>,
+    /// The invariants that may catch it.
+    pub invariants: &'static [u8],
+}
+
+/// All planted bugs.
+pub const TABLE: &[Trap] = &[
+    Trap {
+        name: "forgets-accepted",
+        bug: Bug::ForgetsAccepted,
+        seeds: 0..300,
+        invariants: &[3, 4, 9, 14, 17],
+    },
+    Trap {
+        name: "delivers-unstable",
+        bug: Bug::DeliversUnstable,
+        seeds: 0..10,
+        invariants: &[9, 14, 15, 17],
+    },
+    Trap { name: "forgets-promise", bug: Bug::ForgetsPromise, seeds: 0..300, invariants: &[3, 4] },
+    Trap { name: "any-half", bug: Bug::AnyHalf, seeds: 0..300, invariants: &[0, 3, 4] },
+    Trap {
+        name: "null-over-record",
+        bug: Bug::NullOverRecord,
+        seeds: 0..10,
+        invariants: &[5, 8, 11, 13, 100],
+    },
+    Trap { name: "no-fence", bug: Bug::NoFence, seeds: 0..300, invariants: &[0, 16] },
+];
+
+/// The switch of that name.
+pub fn parse(name: &str) -> Option<Bug> {
+    TABLE.iter().find(|t| t.name == name).map(|t| t.bug)
+}
+
+/// Runs a trap's seeds until it is caught.
+pub fn hunt(trap: &Trap, seeds: Range<u64>) -> Option<Report> {
+    seeds
+        .map(|seed| run(&Options { bug: Some(trap.name), ..Options::seed(seed) }, false))
+        .find(|report| report.violation.is_some())
+}
+
+/// A control record as a person reads it.
+pub fn describe(bytes: &[u8]) -> String {
+    format!("{} bytes, {:02x?}", bytes.len(), bytes.get(..4).unwrap_or(bytes))
+}

@@ -1,0 +1,235 @@
+//! A checker that cannot fail is a defect: each is shown the thing it exists for.
+
+use super::*;
+
+fn member(node: u16) -> Member {
+    Member::new(node, 1)
+}
+
+fn view(id: u64, nodes: &[u16], joined: &[u16]) -> ViewInfo {
+    let list = |nodes: &[u16]| nodes.iter().map(|&n| member(n)).collect::<Vec<_>>();
+    ViewInfo { id, members: list(nodes), joined: list(joined), departed: vec![] }
+}
+
+/// Three nodes in view 1, decided properly.
+fn three() -> Checks {
+    let mut checks = Checks::default();
+    let genesis: Vec<Member> = (1..=3).map(|n| Member::new(n, 0)).collect();
+    checks.views.genesis(ViewInfo { id: 0, members: genesis, joined: vec![], departed: vec![] });
+    accept(&mut checks, 1, &[1, 2], 77);
+    for node in 1..=3 {
+        checks.install(node as Boot, member(node), &view(1, &[1, 2, 3], &[1, 2, 3]));
+    }
+    assert_eq!(checks.found(), None);
+    checks
+}
+
+fn accept(checks: &mut Checks, id: u64, nodes: &[u16], value: u64) {
+    for &node in nodes {
+        let verdict = checks.views.accepted(member(node).node, id, 1, value);
+        checks.note(verdict);
+    }
+}
+
+fn at(view: u64, p: u64) -> u64 {
+    (view << VIEW_SHIFT) + p
+}
+
+/// Everybody has received everything of view 1.
+fn received(checks: &mut Checks) {
+    for node in 1..=3 {
+        let verdict = checks.words.publish(member(node), [100, at(1, 100), at(1, 0), 0]);
+        checks.note(verdict);
+    }
+}
+
+fn found(checks: &Checks) -> u8 {
+    checks.found().expect("a violation").invariant
+}
+
+#[test]
+fn a_view_without_oneself() {
+    let mut checks = three();
+    accept(&mut checks, 2, &[1, 2], 78);
+    checks.install(3, member(3), &view(2, &[1, 2], &[]));
+    assert_eq!(found(&checks), 1);
+}
+
+#[test]
+fn a_view_with_two_faces() {
+    let mut checks = three();
+    accept(&mut checks, 2, &[1, 2], 78);
+    checks.install(1, member(1), &view(2, &[1, 2], &[]));
+    checks.install(2, member(2), &view(2, &[1, 2, 3], &[]));
+    assert_eq!(found(&checks), 3);
+}
+
+#[test]
+fn a_view_that_a_minority_decided() {
+    let mut checks = three();
+    accept(&mut checks, 2, &[3], 78);
+    checks.install(3, member(3), &view(2, &[3], &[]));
+    assert_eq!(found(&checks), 4);
+}
+
+#[test]
+fn two_values_for_one_view() {
+    let mut checks = three();
+    accept(&mut checks, 2, &[1, 2], 78);
+    accept(&mut checks, 2, &[2, 3], 79);
+    assert_eq!(found(&checks), 4);
+}
+
+#[test]
+fn a_survivor_that_came_from_elsewhere() {
+    let mut checks = three();
+    accept(&mut checks, 2, &[1, 2], 78);
+    checks.install(1, member(1), &view(2, &[1, 2], &[1]));
+    assert_eq!(found(&checks), 10);
+}
+
+#[test]
+fn a_message_nobody_sent() {
+    let mut checks = three();
+    received(&mut checks);
+    checks.deliver(1, member(1), at(1, 0), 0, member(1), 5);
+    assert_eq!(found(&checks), 5);
+}
+
+#[test]
+fn a_message_at_two_places() {
+    let mut checks = three();
+    received(&mut checks);
+    let message = checks.order.send(member(1));
+    checks.deliver(2, member(2), at(1, 0), 0, member(1), message);
+    checks.deliver(3, member(3), at(1, 3), 0, member(1), message);
+    assert_eq!(found(&checks), 6);
+}
+
+#[test]
+fn a_message_of_another_view() {
+    let mut checks = three();
+    received(&mut checks);
+    let message = checks.order.send(member(1));
+    checks.deliver(2, member(2), at(2, 0), 0, member(1), message);
+    assert_eq!(found(&checks), 7);
+}
+
+#[test]
+fn a_gap_between_messages_of_one_sender() {
+    let mut checks = three();
+    let first = checks.order.send(member(1));
+    let second = checks.order.send(member(1));
+    assert_eq!(checks.order.fifo(member(2), second, 0).expect_err("a gap").invariant, 11);
+    assert_eq!(checks.order.fifo(member(2), first, 1).expect_err("again").invariant, 6);
+}
+
+#[test]
+fn two_orders() {
+    let mut checks = three();
+    received(&mut checks);
+    let (a, b) = (checks.order.send(member(1)), checks.order.send(member(2)));
+    checks.deliver(1, member(1), at(1, 0), 0, member(1), a);
+    checks.deliver(1, member(1), at(1, 1), 1, member(2), b);
+    checks.deliver(2, member(2), at(1, 1), 1, member(2), b);
+    assert_eq!(found(&checks), 13);
+}
+
+#[test]
+fn a_message_that_survivors_miss() {
+    let mut checks = three();
+    received(&mut checks);
+    let a = checks.order.send(member(1));
+    checks.deliver(1, member(1), at(1, 0), 0, member(1), a);
+    accept(&mut checks, 2, &[2, 3], 78);
+    checks.install(2, member(2), &view(2, &[2, 3], &[]));
+    assert_eq!(found(&checks), 14);
+}
+
+#[test]
+fn survivors_with_different_sets() {
+    let mut checks = three();
+    received(&mut checks);
+    let a = checks.order.send(member(1));
+    accept(&mut checks, 2, &[2, 3], 78);
+    checks.install(2, member(2), &view(2, &[2, 3], &[]));
+    checks.deliver(3, member(3), at(1, 0), 0, member(1), a);
+    assert_eq!(found(&checks), 14);
+}
+
+#[test]
+fn states_that_differ_at_a_cut() {
+    let mut checks = three();
+    let two = view(2, &[1, 2, 3], &[3]);
+    assert_eq!(checks.synchrony.start(member(1), &two, (5, 9)), Ok(()));
+    assert_eq!(checks.synchrony.start(member(2), &two, (5, 8)).expect_err("differs").invariant, 9);
+    assert_eq!(checks.synchrony.start(member(3), &two, (4, 9)).expect_err("differs").invariant, 18);
+}
+
+#[test]
+fn a_delivery_before_all_have_received() {
+    let mut checks = three();
+    let a = checks.order.send(member(1));
+    for node in 1..=2 {
+        let verdict = checks.words.publish(member(node), [1, at(1, 1), at(1, 0), 0]);
+        checks.note(verdict);
+    }
+    checks.deliver(1, member(1), at(1, 0), 0, member(1), a);
+    assert_eq!(found(&checks), 17);
+}
+
+#[test]
+fn words_that_shrink_run_ahead_or_are_fenced() {
+    let mut checks = three();
+    received(&mut checks);
+    let words = &mut checks.words;
+    assert_eq!(
+        words.publish(member(1), [99, at(1, 100), 0, 0]).expect_err("shrinks").invariant,
+        15
+    );
+    assert_eq!(words.copy(member(2), member(1), [101, 0, 0, 0]).expect_err("ahead").invariant, 15);
+    words.fence(member(2), member(1));
+    assert_eq!(words.copy(member(2), member(1), [1, 0, 0, 0]).expect_err("fenced").invariant, 16);
+}
+
+#[test]
+fn a_slot_reused_too_early() {
+    let mut checks = three();
+    received(&mut checks);
+    let verdict = checks.words.reuse(member(1), at(1, 0), &view(1, &[1, 2, 3], &[]));
+    assert_eq!(verdict.expect_err("not delivered").invariant, 15);
+}
+
+#[test]
+fn a_send_with_two_outcomes() {
+    let mut checks = three();
+    let message = checks.order.send(member(1));
+    checks.outcome.send(1, member(1), message, 0);
+    assert_eq!(checks.outcome.open(1), 1);
+    assert_eq!(checks.outcome.deliver(1, member(1), member(1), message, 0), Ok(()));
+    let again = checks.outcome.deliver(1, member(1), member(1), message, 0);
+    assert_eq!(again.expect_err("twice").invariant, 8);
+    checks.outcome.end(1);
+    let late = checks.outcome.deliver(1, member(1), member(2), message, 0);
+    assert_eq!(late.expect_err("after the end").invariant, 8);
+}
+
+#[test]
+fn an_acknowledged_message_that_is_gone() {
+    let mut durable = durable::Durable::default();
+    durable.acknowledge(at(1, 3), 8);
+    durable.acknowledge(at(1, 0), 7);
+    assert_eq!(durable.holds(member(1), &[(at(1, 0), 7), (at(1, 3), 8)], u64::MAX), Ok(()));
+    assert_eq!(durable.holds(member(1), &[(at(1, 0), 7)], at(1, 3)), Ok(()));
+    let lost = durable.holds(member(1), &[(at(1, 0), 7), (at(1, 1), 9)], u64::MAX);
+    assert_eq!(lost.expect_err("gone").invariant, 19);
+}
+
+#[test]
+fn a_read_of_the_past() {
+    let mut lease = lease::Lease::default();
+    lease.complete(at(1, 4));
+    let floor = lease.begin();
+    assert_eq!(lease.answer(member(1), floor, at(1, 5), true), Ok(()));
+    assert_eq!(lease.answer(member(1), floor, at(1, 4), true).expect_err("old").invariant, 0);
+}

@@ -1,0 +1,271 @@
+//! `quintet-sim`: run seeds, replay one, hunt planted bugs.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+use quintet_sim::canary;
+use quintet_sim::plan::{Fault, Faults, MS, Options};
+use quintet_sim::run::{run, run_many, shrink};
+use quintet_sim::world::{Report, acted};
+
+/// Deterministic simulator of the virtual-synchrony core: real protocol code, virtual everything else.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    replay: Replay,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run many seeds and say what happened.
+    Run(Many),
+    /// Run each planted bug over its seeds and say which invariant caught it.
+    Canary(Canary),
+}
+
+#[derive(Args)]
+struct Many {
+    /// Seeds, as FROM..TO.
+    #[arg(long, default_value = "0..300", value_parser = range)]
+    seeds: Range<u64>,
+    /// Switch a planted bug on.
+    #[arg(long, value_parser = bug)]
+    bug: Option<&'static str>,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Go on after a violation.
+    #[arg(long)]
+    keep_going: bool,
+    /// Do not shrink a failing seed.
+    #[arg(long)]
+    no_shrink: bool,
+}
+
+#[derive(Args)]
+struct Canary {
+    /// Seeds tried per bug at most.
+    #[arg(long, default_value_t = 300)]
+    most: u64,
+}
+
+#[derive(Args)]
+struct Replay {
+    /// Replay one seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print every step.
+    #[arg(long)]
+    trace: bool,
+    /// Switch a planted bug on.
+    #[arg(long, value_parser = bug)]
+    bug: Option<&'static str>,
+    /// Fault classes to leave out, with commas.
+    #[arg(long, value_parser = faults, default_value = "none")]
+    without: Faults,
+    /// Length of the faulty phase, milliseconds of virtual time.
+    #[arg(long)]
+    chaos_ms: Option<u64>,
+    /// Draws on each fault tape.
+    #[arg(long)]
+    tape: Option<u64>,
+    /// Shrink it, if it fails.
+    #[arg(long)]
+    shrink: bool,
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("expected FROM..TO, as in 0..300")?;
+    let number = |t: &str| t.trim().parse::<u64>().map_err(|e| format!("{t}: {e}"));
+    Ok(number(from)?..number(to)?)
+}
+
+fn bug(text: &str) -> Result<&'static str, String> {
+    canary::TABLE.iter().map(|t| t.name).find(|&n| n == text).ok_or_else(|| {
+        let names: Vec<&str> = canary::TABLE.iter().map(|t| t.name).collect();
+        format!("no such bug; there are {}", names.join(", "))
+    })
+}
+
+fn faults(text: &str) -> Result<Faults, String> {
+    let names = text.split(',').filter(|n| !n.is_empty() && *n != "none");
+    names
+        .map(|n| Fault::parse(n).ok_or_else(|| format!("{n} is no fault class")))
+        .try_fold(Faults::default(), |set, fault| Ok(set.with(fault?)))
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let good = match (cli.command, cli.replay) {
+        (Some(Command::Run(many)), _) => run_seeds(&many),
+        (Some(Command::Canary(canary)), _) => run_canary(&canary),
+        (None, replay) => match replay.seed {
+            Some(seed) => run_one(seed, &replay),
+            None => run_seeds(&Many {
+                seeds: 0..300,
+                bug: None,
+                threads: 2,
+                keep_going: false,
+                no_shrink: false,
+            }),
+        },
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_one(seed: u64, replay: &Replay) -> bool {
+    let options = Options {
+        seed,
+        bug: replay.bug,
+        without: replay.without,
+        chaos_ms: replay.chaos_ms,
+        tape: replay.tape,
+        trace: replay.trace,
+    };
+    let report = run(&options, false);
+    println!("{}", line(&report));
+    println!(
+        "seed {seed}: {} nodes, faults {}; trace hash {:016x}",
+        report.plan.nodes, report.plan.faults, report.hash
+    );
+    explain(&report, replay.shrink);
+    report.violation.is_none()
+}
+
+fn line(report: &Report) -> String {
+    format!(
+        "{} views, {} sends, {} deliveries, {} acknowledged, reads {}/{} answered/refused, {} boots, {} transfers, {} events, {} ms virtual, converged {}",
+        report.views,
+        report.sends,
+        report.deliveries,
+        report.acknowledged,
+        report.reads.0,
+        report.reads.1,
+        report.stats.boots,
+        report.stats.transfers,
+        report.stats.events,
+        report.length / MS,
+        report.converged.map_or("never".to_string(), |t| format!("{} ms after the heal", t / MS)),
+    )
+}
+
+fn explain(report: &Report, shrinking: bool) {
+    let Some(violation) = &report.violation else { return };
+    println!(
+        "VIOLATION seed {} of invariant {} ({}): {}",
+        report.options.seed,
+        violation.invariant,
+        violation.name(),
+        violation.text
+    );
+    println!("  replay: {}", report.options.command());
+    if shrinking {
+        let small = shrink(report);
+        if let Some(violation) = &small.violation {
+            println!(
+                "  shrunk to {} ms with faults {}: {}",
+                small.plan.chaos / MS,
+                small.plan.faults,
+                violation.text
+            );
+            println!("  replay: {} --trace", small.options.command());
+        }
+    }
+}
+
+fn run_seeds(many: &Many) -> bool {
+    let all: Vec<Options> =
+        many.seeds.clone().map(|s| Options { bug: many.bug, ..Options::seed(s) }).collect();
+    let begin = Instant::now();
+    let mut reports: Vec<Report> = Vec::new();
+    let keep_going = many.keep_going;
+    run_many(&all, many.threads, |report| {
+        let good = report.violation.is_none();
+        if !good {
+            explain(&report, false);
+        }
+        reports.push(report);
+        good || keep_going
+    });
+    reports.sort_by_key(|r| r.options.seed);
+    if !many.no_shrink
+        && let Some(first) = reports.iter().find(|r| r.violation.is_some())
+    {
+        explain(first, true);
+    }
+    let spent = begin.elapsed().as_secs_f64();
+    summary(&reports, spent);
+    reports.iter().all(|r| r.violation.is_none())
+}
+
+fn summary(reports: &[Report], spent: f64) {
+    let sum = |f: &dyn Fn(&Report) -> u64| reports.iter().map(f).sum::<u64>();
+    let mut sizes: BTreeMap<u16, u64> = BTreeMap::new();
+    for report in reports {
+        *sizes.entry(report.plan.nodes).or_insert(0) += 1;
+    }
+    println!("fault          seeds     acts");
+    for fault in Fault::ALL {
+        let seeds = sum(&|r| u64::from(r.plan.faults.has(fault)));
+        println!("  {:<12} {seeds:>5} {:>8}", fault.name(), sum(&|r| acted(r, fault)));
+    }
+    let sizes: Vec<String> = sizes.iter().map(|(n, c)| format!("{c}×{n}")).collect();
+    println!("nodes          {}", sizes.join("  "));
+    println!("views          {}", sum(&|r| r.views as u64));
+    println!("sends          {}", sum(&|r| r.sends));
+    println!("deliveries     {}", sum(&|r| r.deliveries));
+    println!("acknowledged   {}", sum(&|r| r.acknowledged as u64));
+    println!("reads          {} answered, {} refused", sum(&|r| r.reads.0), sum(&|r| r.reads.1));
+    println!(
+        "processes      {} started, {} state transfers",
+        sum(&|r| r.stats.boots),
+        sum(&|r| r.stats.transfers)
+    );
+    let mut converged: Vec<u64> = reports.iter().filter_map(|r| r.converged).collect();
+    converged.sort_unstable();
+    if let (Some(&last), Some(middle)) = (converged.last(), converged.get(converged.len() / 2)) {
+        println!(
+            "convergence    {} ms median, {} ms worst, after the heal",
+            middle / MS,
+            last / MS
+        );
+    }
+    let virtual_s = sum(&|r| r.length) as f64 / 1e9;
+    println!(
+        "{} seeds in {spent:.1} s ({:.1} seeds/s, {virtual_s:.0} s of virtual time), {} violations",
+        reports.len(),
+        reports.len() as f64 / spent,
+        sum(&|r| u64::from(r.violation.is_some()))
+    );
+}
+
+fn run_canary(options: &Canary) -> bool {
+    let mut all = true;
+    for trap in canary::TABLE {
+        let found = canary::hunt(trap, trap.seeds.start..trap.seeds.start + options.most);
+        match found {
+            Some(report) => {
+                let violation = report.violation.as_ref();
+                println!(
+                    "{:<18} caught by invariant {:>3} at seed {:>4} (range {:?}): {}",
+                    trap.name,
+                    violation.map_or(0, |v| v.invariant),
+                    report.options.seed,
+                    trap.seeds,
+                    violation.map_or("", |v| v.text.lines().next().unwrap_or(""))
+                );
+            }
+            None => {
+                all = false;
+                println!("{:<18} NOT caught within {} seeds", trap.name, options.most);
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,111 @@
+//! Running seeds: one, or many over two threads; shrinking a failing one.
+
+use std::cell::RefCell;
+use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once};
+
+use crate::plan::{Fault, Faults, MS, Options};
+use crate::world::{Report, World};
+
+thread_local! {
+    static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
+    static QUIET: RefCell<bool> = const { RefCell::new(false) };
+}
+
+/// Where the last panic of a core on this thread came from.
+pub fn last_panic() -> String {
+    PANICKED_AT.with_borrow(Clone::clone)
+}
+
+/// A panic of a core under simulation is a finding, not a message on the terminal: its place is noted instead.
+fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+            if QUIET.with_borrow(|q| *q) {
+                let at = info
+                    .location()
+                    .map(|l| format!("{}:{}", l.file(), l.line()))
+                    .unwrap_or_default();
+                PANICKED_AT.set(at);
+            } else {
+                usual(info);
+            }
+        }));
+    });
+}
+
+/// Runs one seed.
+pub fn run(options: &Options, keep_tail: bool) -> Report {
+    install_hook();
+    QUIET.set(true);
+    let report = World::new(options, keep_tail).run(options);
+    QUIET.set(false);
+    report
+}
+
+/// Runs many, on `threads` threads; `each` sees the reports as they come, and says whether to go on.
+pub fn run_many(all: &[Options], threads: usize, each: impl FnMut(Report) -> bool + Send) {
+    let next = AtomicU64::new(0);
+    let each = Mutex::new((each, true));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let Some(options) = all.get(at) else { return };
+                    let report = run(options, false);
+                    let Ok(mut guard) = each.lock() else { return };
+                    if !guard.1 {
+                        return;
+                    }
+                    let go_on = guard.0(report);
+                    guard.1 = go_on;
+                }
+            });
+        }
+    });
+}
+
+/// Shrinks a failing run: leaves out whole fault classes, shortens the faulty phase and cuts the fault tapes, as long as
+/// the same invariant fails. Returns the smallest that does, and its report.
+pub fn shrink(report: &Report) -> Report {
+    let Some(violation) = &report.violation else { return report.clone() };
+    let mut best = report.clone();
+    let attempt = |options: Options, best: &mut Report| {
+        let again = run(&options, false);
+        let same = again.violation.as_ref().is_some_and(|v| v.invariant == violation.invariant);
+        if same {
+            *best = again;
+        }
+        same
+    };
+    loop {
+        let mut smaller = false;
+        for fault in Fault::ALL {
+            if best.plan.faults.has(fault) {
+                let without = Faults(best.options.without.0 | Faults::default().with(fault).0);
+                smaller |= attempt(Options { without, ..best.options.clone() }, &mut best);
+            }
+        }
+        let chaos = best.plan.chaos / MS;
+        for ms in [chaos / 4, chaos / 2, chaos * 3 / 4] {
+            if ms > 0
+                && ms < chaos
+                && attempt(Options { chaos_ms: Some(ms), ..best.options.clone() }, &mut best)
+            {
+                smaller = true;
+                break;
+            }
+        }
+        let tape = best.options.tape.unwrap_or(1 << 12);
+        if tape > 8 {
+            smaller |= attempt(Options { tape: Some(tape / 2), ..best.options.clone() }, &mut best);
+        }
+        if !smaller {
+            return best;
+        }
+    }
+}
