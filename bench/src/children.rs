@@ -1,0 +1,63 @@
+//! The other processes of a measurement: started with the same arguments, ended with their standard input.
+
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// Another process of this measurement.
+pub(crate) struct Peer {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    /// Starts this very program as `peer ROLE ARGUMENTS…`.
+    pub(crate) fn start(role: &str, arguments: &[String]) -> io::Result<Peer> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["peer", role])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
+        Ok(Peer { child, output })
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.output.read_line(&mut line)? == 0 {
+            return Err(io::Error::other("a peer process ended early; its message is above"));
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// Tells it to end, and waits.
+    pub(crate) fn end(mut self) -> io::Result<()> {
+        drop(self.child.stdin.take());
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Ends this process when the one that started it is done or gone.
+pub(crate) fn end_with_parent() {
+    std::thread::spawn(|| {
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+}
+
+/// Loopback addresses with free UDP ports, all different.
+pub(crate) fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let sockets = (0..count)
+        .map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect::<io::Result<Vec<_>>>()?;
+    sockets.iter().map(UdpSocket::local_addr).collect()
+}

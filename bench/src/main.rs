@@ -1,0 +1,97 @@
+//! `quintet-perf`: measurements that can be reproduced.
+//!
+//! Each measurement starts its own processes on this machine and prints percentiles as a table or as JSON with
+//! everything needed to judge it: host, kernel, provider and why, parameters, CPU time.
+
+mod children;
+mod multicast;
+mod pingpong;
+mod report;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use quintet_transport::{PathPolicy, Wait};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "quintet-perf", version, about = "Measures Quintet's transport and multicast")]
+struct Arguments {
+    #[command(subcommand)]
+    measurement: Measurement,
+}
+
+#[derive(Subcommand)]
+enum Measurement {
+    /// Round trip of one message between two processes.
+    Pingpong(pingpong::Arguments),
+    /// Stable, totally ordered multicast among processes: latency of a lone message, or messages per second.
+    Multicast(multicast::Arguments),
+    /// The other side of a measurement; started by it.
+    #[command(hide = true)]
+    Peer {
+        #[command(subcommand)]
+        role: Role,
+    },
+}
+
+#[derive(Subcommand)]
+enum Role {
+    Pong(pingpong::Arguments),
+    Member(multicast::Arguments),
+}
+
+/// What carries the bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Provider {
+    /// Shared memory.
+    #[default]
+    Shm,
+    /// UDP over loopback.
+    Udp,
+}
+
+impl Provider {
+    pub(crate) fn policy(self) -> PathPolicy {
+        match self {
+            Provider::Shm => PathPolicy::Shm,
+            Provider::Udp => PathPolicy::Udp,
+        }
+    }
+}
+
+/// How a poller waits.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Waiting {
+    /// Never sleeps.
+    Spin,
+    /// Yields for some microseconds, then sleeps.
+    #[default]
+    Adaptive,
+    /// Sleeps at once.
+    Block,
+}
+
+impl Waiting {
+    pub(crate) fn wait(self) -> Wait {
+        match self {
+            Waiting::Spin => Wait::Spin,
+            Waiting::Adaptive => Wait::Adaptive,
+            Waiting::Block => Wait::Block,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().measurement {
+        Measurement::Pingpong(arguments) => pingpong::measure(&arguments),
+        Measurement::Multicast(arguments) => multicast::measure(&arguments),
+        Measurement::Peer { role: Role::Pong(arguments) } => pingpong::answer(&arguments),
+        Measurement::Peer { role: Role::Member(arguments) } => multicast::take_part(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Stable, totally ordered multicast among processes on this machine.
+//!
+//! `--mode latency`: one sender, one message at a time, timed from the reserve to the sender's own delivery, which is
+//! when every member has it. `--mode rate`: as many as the window takes, counted where they are delivered.
+
+use crate::children::{Peer, end_with_parent, free_addresses};
+use crate::report::{Report, cpu_time, histogram, record};
+use crate::{Provider, Waiting};
+use clap::ValueEnum;
+use quintet_transport::{Time, clock};
+use quintet_vsync::{Config, Deliveries, Event, Group, Node, NodeId, PeerConfig, SendError};
+use serde::{Deserialize, Serialize};
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long the members may take to form the group.
+const FORM: Duration = Duration::from_secs(20);
+
+/// Flags of `multicast`.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Arguments {
+    /// How many processes.
+    #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    members: u16,
+    /// What carries the bytes.
+    #[arg(long, value_enum, default_value_t)]
+    provider: Provider,
+    /// Payload bytes, at least 8.
+    #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(8..=1 << 20))]
+    size: u32,
+    /// What is measured.
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
+    /// Who sends, in the rate mode.
+    #[arg(long, value_enum, default_value_t)]
+    senders: Senders,
+    /// Seconds measured.
+    #[arg(short = 'D', long, default_value_t = 5)]
+    duration: u64,
+    /// Pause between a delivery and the next message in the latency mode, microseconds.
+    #[arg(long, default_value_t = 0)]
+    think_us: u64,
+    /// How pollers wait.
+    #[arg(long, value_enum, default_value_t)]
+    wait: Waiting,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// This member's number.
+    #[arg(long, default_value_t = 1, hide = true)]
+    node: u16,
+    /// Addresses of all members; chosen by itself.
+    #[arg(long, value_delimiter = ',', hide = true)]
+    addresses: Vec<SocketAddr>,
+    /// Name of the measurement's own cluster.
+    #[arg(long, default_value = "", hide = true)]
+    cluster: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Mode {
+    /// A lone message, one at a time.
+    #[default]
+    Latency,
+    /// As many as possible.
+    Rate,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Senders {
+    /// The first member.
+    #[default]
+    One,
+    /// Every member.
+    All,
+}
+
+/// What a member counted.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Counted {
+    delivered: u64,
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+/// Measures, and starts the other members.
+pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments {
+        addresses: free_addresses(usize::from(arguments.members))?,
+        cluster: format!("perf-{}", std::process::id()),
+        ..arguments.clone()
+    };
+    let mut peers = Vec::new();
+    for node in 2..=arguments.members {
+        peers.push(Peer::start("member", &words(&arguments, node))?);
+    }
+    let mut member = Part::join(&arguments)?;
+    let mut report = Report::new("multicast");
+    report.set("members", arguments.members);
+    report.set("size_bytes", arguments.size);
+    report.set("delivery", "total order, stable");
+    report.set("wait", format!("{:?}", arguments.wait).to_lowercase());
+    match arguments.mode {
+        Mode::Latency => {
+            let mut latencies = histogram();
+            let counted = member.latency(&arguments, &mut latencies)?;
+            report.set("think_us", arguments.think_us);
+            report.latency("self-delivery", &latencies);
+            report.set("messages/s", counted.delivered as f64 / counted.seconds);
+            report.set("cpu %, the sender", 100.0 * counted.cpu_seconds / counted.seconds);
+        }
+        Mode::Rate => {
+            let counted = member.rate(&arguments)?;
+            let rate = counted.delivered as f64 / counted.seconds;
+            report.set("senders", format!("{:?}", arguments.senders).to_lowercase());
+            report.set("messages/s", rate);
+            report.set("MB/s", rate * f64::from(arguments.size) / 1e6);
+            let mut cpu_seconds = counted.cpu_seconds;
+            for peer in &mut peers {
+                cpu_seconds += serde_json::from_str::<Counted>(&peer.line()?)?.cpu_seconds;
+            }
+            report.set("cpu s/million", cpu_seconds / (counted.delivered as f64 / 1e6));
+        }
+    }
+    if let Some(link) = member.node.status().links.first() {
+        report.set("provider", format!("{:?}", link.path).to_lowercase());
+        report.set("reason", &link.reason);
+        report.set("retransmits", link.counters.retransmits);
+    }
+    report.print(arguments.json);
+    peers.into_iter().try_for_each(Peer::end)?;
+    Ok(())
+}
+
+/// A member that consumes, and sends if all do.
+pub(crate) fn take_part(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    end_with_parent();
+    let mut member = Part::join(arguments)?;
+    if arguments.mode == Mode::Rate {
+        println!("{}", serde_json::to_string(&member.rate(arguments)?)?);
+    }
+    loop {
+        member.deliveries.next(Duration::from_secs(1));
+    }
+}
+
+fn words(arguments: &Arguments, node: u16) -> Vec<String> {
+    let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+    let addresses: Vec<String> = arguments.addresses.iter().map(SocketAddr::to_string).collect();
+    let text = format!(
+        "--members {} --provider {} --size {} --mode {} --senders {} --duration {} --wait {} --cluster {} --node {node} --addresses {}",
+        arguments.members,
+        word(&arguments.provider),
+        arguments.size,
+        word(&arguments.mode),
+        word(&arguments.senders),
+        arguments.duration,
+        word(&arguments.wait),
+        arguments.cluster,
+        addresses.join(",")
+    );
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// One member of the group.
+struct Part {
+    node: Node,
+    group: Group,
+    deliveries: Deliveries,
+}
+
+impl Part {
+    fn join(arguments: &Arguments) -> Result<Part, Box<dyn Error>> {
+        let ids = (1..).zip(&arguments.addresses);
+        let peers = ids
+            .filter(|(id, _)| *id != arguments.node)
+            .map(|(id, addr)| PeerConfig { node: NodeId(id), addr: *addr })
+            .collect();
+        let own = arguments
+            .addresses
+            .get(usize::from(arguments.node) - 1)
+            .ok_or("no address for this member")?;
+        let mut config = Config::new(&arguments.cluster, NodeId(arguments.node), *own, peers);
+        config.path = arguments.provider.policy();
+        config.wait = arguments.wait.wait();
+        let (node, group, mut deliveries) = Node::start(config)?;
+        let deadline = clock::now() + FORM;
+        while clock::now() < deadline {
+            match deliveries.next(Duration::from_millis(100)) {
+                Some(Event::View(change))
+                    if change.view.members.len() == usize::from(arguments.members) =>
+                {
+                    return Ok(Part { node, group, deliveries });
+                }
+                // Nothing to hand over: the learner's state is empty.
+                Some(Event::Donate(donation)) => drop(donation),
+                _ => {}
+            }
+        }
+        Err(format!("the members did not form a group within {} s", FORM.as_secs()).into())
+    }
+
+    fn latency(
+        &mut self,
+        arguments: &Arguments,
+        latencies: &mut hdrhistogram::Histogram<u64>,
+    ) -> Result<Counted, Box<dyn Error>> {
+        let payload = vec![1; arguments.size as usize];
+        let measured = Duration::from_secs(arguments.duration);
+        let began = clock::now();
+        let warm = began + measured / 5;
+        let (mut counted, cpu) = (Counted::default(), cpu_time());
+        loop {
+            let start = clock::now();
+            if start > warm + measured {
+                break;
+            }
+            self.group.send(&payload)?;
+            self.until_own_delivery()?;
+            let now = clock::now();
+            if start > warm {
+                counted.delivered += 1;
+                record(latencies, now.since(start));
+            }
+            if arguments.think_us > 0 {
+                std::thread::sleep(Duration::from_micros(arguments.think_us));
+            }
+        }
+        counted.seconds = measured.as_secs_f64();
+        counted.cpu_seconds = (cpu_time() - cpu).as_secs_f64();
+        Ok(counted)
+    }
+
+    fn until_own_delivery(&mut self) -> Result<(), Box<dyn Error>> {
+        let deadline = clock::now() + FORM;
+        while clock::now() < deadline {
+            match self.deliveries.next(Duration::from_secs(1)) {
+                Some(Event::Message(message)) if message.own => return Ok(()),
+                Some(Event::Evicted(view)) => {
+                    return Err(format!("removed from the group in {view:?}").into());
+                }
+                _ => {}
+            }
+        }
+        Err("a message was not delivered".into())
+    }
+
+    /// Counts deliveries for the measured time; sends meanwhile if it is this member's part.
+    fn rate(&mut self, arguments: &Arguments) -> Result<Counted, Box<dyn Error>> {
+        let measured = Duration::from_secs(arguments.duration);
+        let warm = clock::now() + measured / 5;
+        let end = warm + measured;
+        let sends = arguments.node == 1 || arguments.senders == Senders::All;
+        let sender = sends.then(|| {
+            let (group, size) = (self.group.clone(), arguments.size as usize);
+            std::thread::spawn(move || send_until(&group, size, end))
+        });
+        let (mut counted, mut cpu) = (Counted::default(), cpu_time());
+        let mut started = false;
+        loop {
+            // The clock is read once for many messages.
+            let now = clock::now();
+            if !started && now >= warm {
+                (started, cpu) = (true, cpu_time());
+            }
+            if now >= end {
+                break;
+            }
+            let mut taken = 0;
+            while taken < 256 {
+                match self.deliveries.try_next() {
+                    Some(Event::Message(_)) => taken += 1,
+                    Some(Event::Evicted(view)) => {
+                        return Err(format!("removed from the group in {view:?}").into());
+                    }
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            if taken == 0
+                && matches!(self.deliveries.next(Duration::from_millis(5)), Some(Event::Message(_)))
+            {
+                taken = 1;
+            }
+            if started {
+                counted.delivered += taken;
+            }
+        }
+        counted.seconds = measured.as_secs_f64();
+        counted.cpu_seconds = (cpu_time() - cpu).as_secs_f64();
+        if let Some(sender) = sender {
+            sender.join().map_err(|_| "the sending thread failed")??;
+        }
+        Ok(counted)
+    }
+}
+
+fn send_until(group: &Group, size: usize, end: Time) -> Result<(), SendError> {
+    while clock::now() < end {
+        for _ in 0..64 {
+            match group.reserve(size) {
+                Ok(slot) => drop(slot.commit()),
+                // The window is full: let the others have the core.
+                Err(SendError::Full) => {
+                    std::thread::sleep(Duration::from_micros(50));
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
