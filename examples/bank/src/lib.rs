@@ -6,6 +6,8 @@
 //! `bank.proto`. The bank only writes down how often each transfer came, so that a client can check.
 
 mod saved;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -13,7 +15,7 @@ use std::ops::Bound;
 
 use quintet_component::{Context, State, Status};
 
-/// Messages and service of `bank.proto`.
+/// Messages and service of `proto/bank.proto`.
 pub mod proto {
     quintet_component::include_proto!("bank");
 }
@@ -23,7 +25,7 @@ use proto::{
     TotalRequest, TransferRequest,
 };
 
-/// Accounts of a new bank, numbered from 1.
+/// Accounts of a new bank, numbered from 0.
 pub const ACCOUNTS: u64 = 1_000;
 /// What is in each account of a new bank.
 pub const OPENING_BALANCE: u64 = 10_000;
@@ -55,11 +57,11 @@ impl Default for Bank {
 }
 
 impl Bank {
-    /// A bank with accounts 1 to `accounts`, each with `balance`. Their sum must fit in 64 bits.
+    /// A bank with so many accounts, from 0, each with `balance`. Their sum must fit in 64 bits.
     pub fn open(accounts: u64, balance: u64) -> Bank {
         assert!(accounts.checked_mul(balance).is_some(), "more money than 64 bits count");
         Bank {
-            accounts: (1..=accounts).map(|account| (account, balance)).collect(),
+            accounts: (0..accounts).map(|account| (account, balance)).collect(),
             ledger: BTreeMap::new(),
             transfers: 0,
         }

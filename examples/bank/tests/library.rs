@@ -63,8 +63,8 @@ fn it_serves_calls_written_as_json() {
     );
     assert_eq!(call("Balance", r#"{"account":"2"}"#).unwrap(), r#"{"amount":"10005"}"#);
     assert_eq!(call("Total", "{}").unwrap(), r#"{"amount":"10000000"}"#);
-    let refused = call("Transfer", r#"{"from":1,"to":2000,"amount":5}"#).unwrap_err();
-    assert_eq!(refused, "NOT_FOUND: there is no account 2000");
+    let refused = call("Transfer", r#"{"from":1,"to":1000,"amount":5}"#).unwrap_err();
+    assert_eq!(refused, "NOT_FOUND: there is no account 1000");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! default are shown, so that a balance of 0 is seen.
 
 use prost::Message;
-use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
 
 use crate::{Error, Method};
 
@@ -53,19 +53,30 @@ fn to_json(descriptor: MessageDescriptor, bytes: &[u8]) -> Result<String, Error>
         .map_err(|_| Error::new(format!("a {name} that has no JSON form: not UTF-8")))
 }
 
-/// The fields of a message as a person would be told: `{"from": uint64, "to": uint64}`.
+/// The fields of a message as a person would be told: `{"from": uint64, "young": [Animal]}`.
 fn shape(descriptor: &MessageDescriptor) -> String {
     let fields: Vec<String> = descriptor
         .fields()
         .map(|field| {
             let kind = match field.kind() {
-                prost_reflect::Kind::Message(message) => message.name().to_owned(),
-                prost_reflect::Kind::Enum(values) => values.name().to_owned(),
-                scalar => format!("{scalar:?}").to_ascii_lowercase(),
+                Kind::Message(entry) if field.is_map() => format!(
+                    "{{{}: {}}}",
+                    kind_name(&entry.map_entry_key_field().kind()),
+                    kind_name(&entry.map_entry_value_field().kind())
+                ),
+                kind if field.is_list() => format!("[{}]", kind_name(&kind)),
+                kind => kind_name(&kind),
             };
-            let list = if field.is_list() { "[]" } else { "" };
-            format!("\"{}\": {kind}{list}", field.json_name())
+            format!("\"{}\": {kind}", field.json_name())
         })
         .collect();
     format!("{{{}}}", fields.join(", "))
+}
+
+fn kind_name(kind: &Kind) -> String {
+    match kind {
+        Kind::Message(message) => message.name().to_owned(),
+        Kind::Enum(values) => values.name().to_owned(),
+        scalar => format!("{scalar:?}").to_ascii_lowercase(),
+    }
 }
