@@ -9,6 +9,8 @@
 
 pub mod clock;
 mod config;
+#[cfg(not(loom))]
+mod detect;
 mod error;
 mod event;
 mod id;
@@ -16,9 +18,16 @@ pub mod lane;
 pub mod limits;
 mod log;
 mod memory;
+#[cfg(not(loom))]
 mod own;
+#[cfg(not(loom))]
 mod poller;
+#[cfg(not(loom))]
 pub mod reliable;
+#[cfg(not(loom))]
+mod roster;
+#[cfg(not(loom))]
+mod shm;
 mod sync;
 mod time;
 mod wait;
@@ -29,6 +38,7 @@ pub use event::{Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters}
 pub use id::{Incarnation, LinkId, Member, NodeId};
 pub use lane::{BULK, CONTROL, GROUP, LaneId, LaneSpec};
 pub use log::{Committed, LogBytes, LogWriter, Published, Record, Reservation, ReserveError};
+#[cfg(not(loom))]
 pub use poller::Poller;
 pub use time::Time;
 pub use wait::Waker;

@@ -5,7 +5,7 @@ pub const NODES_MAX: usize = 64;
 /// Highest node id.
 pub const NODE_ID_MAX: u16 = 4096;
 /// Lanes of a node: as many as have their published positions in one cache line.
-pub const LANES_MAX: usize = 7;
+pub const LANES_MAX: usize = 6;
 /// Words of one lane.
 pub const LANE_WORDS_MAX: usize = 1024;
 /// Smallest ring log in bytes (tests use it to meet the wrap often).

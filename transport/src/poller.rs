@@ -1,48 +1,115 @@
 //! The poller: one thread's hands on all links of a node.
 //!
-//! A turn of its owner's loop is `poll` (receive, timers, failure detection), the owner's own work on
-//! records and words, `flush` (send all that was marked, ring doorbells once), and `park` when nothing
-//! happened.
+//! A turn of its owner's loop is [`poll`](Poller::poll) (receive, timers, failure detection), the owner's
+//! own work on records and words, [`flush`](Poller::flush) (send all that was marked, ring doorbells
+//! once), and [`park`](Poller::park) when nothing happened. Between `poll` and `poll` nothing of a peer
+//! changes under the owner: words and visible log ends are a snapshot.
+//!
+//! A turn costs one cache line per shared-memory link. What is rarer (signs of life, handshakes) is
+//! looked after by [`Poller::housekeep`], every half millisecond while busy, and after every sleep.
+
+mod life;
+mod park;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use crate::config::Config;
+use crate::clock;
+use crate::config::{Config, PathPolicy};
+use crate::detect::{StallGuard, Thresholds};
 use crate::error::Error;
-use crate::event::{Event, LinkStatus, PollerCounters};
+use crate::event::{Event, LinkCounters, LinkStatus, PollerCounters};
 use crate::id::{LinkId, Member};
 use crate::lane::LaneId;
-use crate::log::{Committed, LogBytes, LogWriter, Published, Record, Ring};
+use crate::log::{Committed, LogBytes, LogWriter, Published, Record};
 use crate::own::Own;
+use crate::roster::{Link, Roster, Wire};
+use crate::shm::{Rendezvous, Segment};
 use crate::time::Time;
-use crate::wait::{Bell, Waker};
+use crate::wait::{Adaptive, Bell, Class, Sleep, Waker};
 
 /// Drives all links of one node. One thread owns it.
 pub struct Poller {
     config: Config,
     own: Own,
+    roster: Roster,
+    segment: Segment,
+    rendezvous: Option<Rendezvous>,
     waker: Waker,
+    sleep: Sleep,
+    adaptive: Adaptive,
     events: VecDeque<Event>,
     counters: PollerCounters,
+    stalls: StallGuard,
+    /// How silent shared-memory peers may be.
+    limits: Thresholds,
+    /// Interval of heartbeats in shared memory.
+    beat: Duration,
+    last_beat: Time,
+    next_housekeeping: Time,
+    next_autopsy: Time,
+    /// A word or a release since the last flush that nobody need be woken for.
+    quietly: bool,
+    loudly: bool,
+    /// Number of the latest sleep.
+    generation: u64,
+    /// Possible lost wake-up: link, sleep number, and when it was noticed.
+    suspicion: Option<(LinkId, u64, Time)>,
+    /// Sum of what readers have released of starved logs, as last seen.
+    space: u64,
 }
 
 impl Poller {
     /// Allocates the lanes, takes the node's name and address, and starts looking for peers.
     pub fn new(config: Config) -> Result<Poller, Error> {
         config.check()?;
+        let now = clock::now();
         let waker = Waker::new(Bell::new().map_err(Error::system("eventfd"))?);
-        let mut rings = Vec::new();
-        for lane in &config.lanes {
-            let bytes = lane.log_bytes;
-            rings.push(Ring::private(bytes).map_err(|source| Error::Memory { bytes, source })?);
+        let rendezvous = match config.path {
+            PathPolicy::Udp => None,
+            PathPolicy::Auto | PathPolicy::Shm => Some(Rendezvous::new(&config, now)?),
+        };
+        let segment =
+            Segment::new(&config).map_err(|(bytes, source)| Error::Memory { bytes, source })?;
+        let own = Own::new(&config.lanes, segment.rings(), &waker);
+        let mut sleep = Sleep::new(config.io_uring);
+        sleep.add_fd(waker.bell().fd(), Class::Bell);
+        if let Some(rendezvous) = &rendezvous {
+            sleep.add_fd(rendezvous.listener(), Class::Control);
         }
-        let own = Own::new(&config.lanes, rings, &waker);
-        Ok(Poller {
-            config,
+        tracing::debug!(node = %config.me, parking = sleep.describe(), "poller starts");
+        // Deaths are told by the kernel, so heartbeats only tell hangs and can be rare.
+        let beat = (config.timing.dead / 8).max(Duration::from_millis(2));
+        let limits = Thresholds {
+            suspect: config.timing.suspect.max(beat * 3),
+            dead: config.timing.dead.max(beat * 6),
+        };
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let mut poller = Poller {
             own,
+            roster: Roster::new(config.peers.clone()),
+            segment,
+            rendezvous,
             waker,
+            sleep,
+            adaptive: Adaptive::new(cores),
             events: VecDeque::new(),
             counters: PollerCounters::default(),
-        })
+            stalls: StallGuard::new(now),
+            limits,
+            beat,
+            last_beat: Time::ZERO,
+            next_housekeeping: now,
+            next_autopsy: now,
+            quietly: false,
+            loudly: false,
+            generation: 0,
+            suspicion: None,
+            space: 0,
+            config,
+        };
+        poller.heartbeat(now);
+        Ok(poller)
     }
 
     /// This node's run.
@@ -63,8 +130,29 @@ impl Poller {
     /// Receives, runs timers and failure detection. True if anything happened: words or logs of a peer
     /// moved, or an event waits.
     pub fn poll(&mut self, now: Time) -> bool {
-        let _ = now;
-        !self.events.is_empty()
+        if let Some(stall) = self.stalls.tick(now) {
+            self.excuse(stall, now);
+        }
+        let mut progress = false;
+        for (_, link) in self.roster.iter_mut() {
+            if link.alive {
+                progress |= match &mut link.wire {
+                    // What breaks the format is dealt with by housekeeping, at once.
+                    Wire::Shm(shm) => shm.refresh().unwrap_or_else(|_| {
+                        self.next_housekeeping = Time::ZERO;
+                        false
+                    }),
+                };
+            }
+        }
+        if now >= self.next_housekeeping {
+            self.housekeep(now);
+        }
+        progress |= !self.events.is_empty();
+        if progress {
+            self.adaptive.busy();
+        }
+        progress
     }
 
     /// What happened to links since the last call; ask until `None`.
@@ -75,17 +163,34 @@ impl Poller {
     /// Makes everything published and set so far visible to the peers, and wakes those that sleep.
     pub fn flush(&mut self, now: Time) {
         let _ = now;
-        self.own.flushed();
-    }
-
-    /// Waits for something to happen, but not beyond `until`, as [`Config::wait`] says. Call it after a
-    /// turn in which nothing happened; it may return at any time. `has_work` is asked after the poller
-    /// has announced its sleep: what becomes true later must be followed by [`Waker::wake`].
-    pub fn park(&mut self, now: Time, until: Option<Time>, has_work: &mut dyn FnMut() -> bool) {
-        let _ = (now, until);
-        if !has_work() {
-            std::thread::yield_now();
+        let mut loud = std::mem::take(&mut self.loudly);
+        let mut marked = loud;
+        for lane in &self.own.lanes {
+            marked |= lane.is_marked();
+            loud |= lane.flushed != lane.log.head();
         }
+        marked |= std::mem::take(&mut self.quietly);
+        for (_, link) in self.roster.iter_mut() {
+            if link.alive {
+                match &mut link.wire {
+                    Wire::Shm(shm) => loud |= shm.release_is_awaited(),
+                }
+            }
+        }
+        if !marked && !loud {
+            return;
+        }
+        self.segment.publish(&self.own, loud);
+        if loud {
+            for (_, link) in self.roster.iter_mut() {
+                if link.alive {
+                    match &mut link.wire {
+                        Wire::Shm(shm) => shm.ring(&self.segment),
+                    }
+                }
+            }
+        }
+        self.own.flushed();
     }
 
     /// The oldest committed, unpublished record of an own lane (padding and aborts are skipped).
@@ -103,12 +208,12 @@ impl Poller {
 
     /// Sets an own word. It must not decrease; a lower value is ignored. Visible after [`Poller::flush`].
     pub fn set_word(&mut self, lane: LaneId, word: usize, value: u64) {
-        self.own.lane_mut(lane).set_word(word, value);
+        self.loudly |= self.own.lane_mut(lane).set_word(word, value);
     }
 
     /// As [`Poller::set_word`], for values nobody waits for: sleeping peers are not woken for it.
     pub fn set_word_quietly(&mut self, lane: LaneId, word: usize, value: u64) {
-        self.own.lane_mut(lane).set_word(word, value);
+        self.quietly |= self.own.lane_mut(lane).set_word(word, value);
     }
 
     /// The value last set of an own word.
@@ -116,9 +221,32 @@ impl Poller {
         self.own.lane(lane).words[word].value
     }
 
-    /// Frees an own log below `upto`. The caller knows that all its readers released it.
+    /// Frees an own log below `upto`, which its readers have released. Never passes what a live, attached
+    /// reader has released, nor what a handshake under way has promised of CONTROL.
     pub fn reclaim(&mut self, lane: LaneId, upto: u64) {
-        self.own.lane_mut(lane).log.reclaim(upto);
+        let log = &self.own.lane(lane).log;
+        let (low, head) = (log.low(), log.head());
+        let mut upto = upto.min(head);
+        if upto <= low {
+            return;
+        }
+        for (_, link) in self.roster.iter() {
+            if link.alive {
+                let released = match &link.wire {
+                    Wire::Shm(shm) => shm.released(lane, head),
+                };
+                upto = upto.min(released.unwrap_or(u64::MAX));
+            }
+        }
+        if lane == crate::lane::CONTROL
+            && let Some(rendezvous) = &self.rendezvous
+        {
+            upto = upto.min(rendezvous.control_floor());
+        }
+        if upto > low {
+            self.segment.reclaiming(lane, upto);
+            self.own.lane_mut(lane).log.reclaim(upto);
+        }
     }
 
     /// Published end of an own log.
@@ -128,52 +256,89 @@ impl Poller {
 
     /// Counts the peer among the readers of an own lane from byte `from` on. CONTROL is attached by itself.
     pub fn attach(&mut self, link: LinkId, lane: LaneId, from: u64) {
-        let _ = (link, lane, from);
+        if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive) {
+            match &mut link.wire {
+                Wire::Shm(shm) => shm.attach(lane, from),
+            }
+        }
     }
 
     /// Stops sending a lane to a peer.
     pub fn detach(&mut self, link: LinkId, lane: LaneId) {
-        let _ = (link, lane);
+        if let Some(link) = self.roster.get_mut(link) {
+            match &mut link.wire {
+                Wire::Shm(shm) => shm.detach(lane),
+            }
+        }
     }
 
     /// How far that reader has released an own log it is attached to; 0 if it is not.
     pub fn released(&self, link: LinkId, lane: LaneId) -> u64 {
-        let _ = (link, lane);
-        0
+        let head = self.head(lane);
+        let released = match self.roster.get(link).map(|l| &l.wire) {
+            Some(Wire::Shm(shm)) => shm.released(lane, head),
+            None => None,
+        };
+        released.unwrap_or(0)
     }
 
     /// Starts reading a lane of the peer at byte `from`, which begins a record. CONTROL is opened by itself.
     pub fn open(&mut self, link: LinkId, lane: LaneId, from: u64) {
-        let _ = (link, lane, from);
+        if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive) {
+            match &mut link.wire {
+                Wire::Shm(shm) => shm.open(lane, from, &self.segment),
+            }
+        }
     }
 
-    /// Visible value of a peer's word; 0 if there is none.
+    /// Visible value of a peer's word; 0 if there is none or the lane is not open.
     pub fn peer_word(&self, link: LinkId, lane: LaneId, word: usize) -> u64 {
-        let _ = (link, lane, word);
-        0
+        match self.roster.get(link).map(|l| &l.wire) {
+            Some(Wire::Shm(shm)) => shm.word(lane, word),
+            None => 0,
+        }
     }
 
     /// Visible end of a peer's log; 0 if it is not open.
     pub fn peer_head(&self, link: LinkId, lane: LaneId) -> u64 {
-        let _ = (link, lane);
-        0
+        match self.roster.get(link).map(|l| &l.wire) {
+            Some(Wire::Shm(shm)) => shm.head(lane),
+            None => 0,
+        }
     }
 
     /// The next message of a peer's log at or after byte `at`.
     pub fn peek(&self, link: LinkId, lane: LaneId, at: u64) -> Option<Record<'_>> {
-        let _ = (link, lane, at);
-        None
+        match &self.roster.get(link)?.wire {
+            Wire::Shm(shm) => shm.peek(lane, at),
+        }
+    }
+
+    /// False once the peer has overwritten what we had not released (it no longer counts us among its
+    /// readers: we were fenced while we slept), or its log broke the format. [`Poller::peek`] returns
+    /// `None` from then on, which then does *not* mean that there is no record: after peeking, ask this
+    /// before concluding anything from words. The link is declared dead by the next [`Poller::poll`].
+    pub fn intact(&self, link: LinkId) -> bool {
+        match self.roster.get(link).map(|l| &l.wire) {
+            Some(Wire::Shm(shm)) => shm.intact(),
+            None => false,
+        }
     }
 
     /// Lets the peer reuse its log below `upto`. The peer learns it with the next flush.
     pub fn release(&mut self, link: LinkId, lane: LaneId, upto: u64) {
-        let _ = (link, lane, upto);
+        if let Some(link) = self.roster.get_mut(link) {
+            match &mut link.wire {
+                Wire::Shm(shm) => shm.release(lane, upto, &self.segment),
+            }
+        }
     }
 
     /// Memory of a peer's log, for readers on other threads. `None` if the lane is not open.
     pub fn peer_bytes(&self, link: LinkId, lane: LaneId) -> Option<LogBytes> {
-        let _ = (link, lane);
-        None
+        match &self.roster.get(link)?.wire {
+            Wire::Shm(shm) => shm.bytes(lane),
+        }
     }
 
     /// Memory of an own log, for readers on other threads.
@@ -188,39 +353,47 @@ impl Poller {
 
     /// Last sign of life of the peer; [`Time::ZERO`] for an unknown link.
     pub fn heard(&self, link: LinkId) -> Time {
-        let _ = link;
-        Time::ZERO
+        self.roster.get(link).map_or(Time::ZERO, |l| l.health.heard())
     }
 
     /// The latest own instant of which the peer has confirmed to have heard from us at or after it.
     pub fn confirmed(&self, link: LinkId) -> Time {
-        let _ = link;
-        Time::ZERO
-    }
-
-    /// Fences the peer: nothing of it becomes visible any more, nothing is confirmed to it, and its
-    /// replicas freeze. No event follows.
-    pub fn close(&mut self, link: LinkId) {
-        let _ = link;
-    }
-
-    /// Drops a dead or closed link and its replicas.
-    pub fn forget(&mut self, link: LinkId) {
-        let _ = link;
-    }
-
-    /// Never link to this incarnation (or an earlier one of its node): tell it that it has been fenced.
-    pub fn refuse(&mut self, member: Member) {
-        let _ = member;
+        match self.roster.get(link).map(|l| &l.wire) {
+            Some(Wire::Shm(shm)) => shm.confirmed(),
+            None => Time::ZERO,
+        }
     }
 
     /// All links that are not forgotten.
     pub fn links(&self) -> Vec<LinkStatus> {
-        Vec::new()
+        let status = |(id, link): (LinkId, &Link)| {
+            let (rtt, counters) = match &link.wire {
+                Wire::Shm(shm) => {
+                    (None, LinkCounters { doorbells: shm.doorbells, ..LinkCounters::default() })
+                }
+            };
+            LinkStatus {
+                link: id,
+                peer: link.member,
+                path: link.path(),
+                reason: link.reason.clone(),
+                alive: link.alive,
+                suspected: link.health.suspected(),
+                rtt,
+                heard: link.health.heard(),
+                counters,
+            }
+        };
+        self.roster.iter().map(status).collect()
     }
 
     /// What the poller did so far.
     pub fn counters(&self) -> PollerCounters {
         self.counters
+    }
+
+    /// How the poller sleeps: io_uring or ppoll, and why.
+    pub fn parking(&self) -> String {
+        self.sleep.describe()
     }
 }

@@ -1,7 +1,23 @@
 //! Waiting without losing a wake-up and without burning a core.
+//!
+//! - `doorbell`: the protocol between who sleeps and who has news.
+//! - `adaptive`: whether to spin, yield or park, decided from how that went lately.
+//! - `sleep`: one system call that waits for everything at once: io_uring, or ppoll where that is refused.
 
+#[cfg(not(loom))]
+mod adaptive;
 mod doorbell;
+#[cfg(not(loom))]
+mod ring;
+#[cfg(not(loom))]
+mod sleep;
 
 pub use doorbell::Waker;
 
+#[cfg(not(loom))]
+pub(crate) use adaptive::{Adaptive, Step};
 pub(crate) use doorbell::Bell;
+#[cfg(not(loom))]
+pub(crate) use doorbell::{arm, disarm, must_ring};
+#[cfg(not(loom))]
+pub(crate) use sleep::{Class, Sleep, Token};

@@ -1,0 +1,141 @@
+//! Waiting: when to yield, when to sleep, and the last look before.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::Poller;
+use crate::clock;
+use crate::config::Wait;
+use crate::event::Path;
+use crate::id::LinkId;
+use crate::roster::Wire;
+use crate::time::Time;
+use crate::wait::{Step, arm, disarm};
+
+/// A sleep that ended by time-out beside news: the doorbell is late by more than this only if it is lost.
+const LATE: std::time::Duration = std::time::Duration::from_millis(250);
+
+impl Poller {
+    /// Waits for something to happen, but not beyond `until`, as [`Config::wait`](crate::Config::wait)
+    /// says. Call it after a turn in which nothing happened; it may return at any time. `has_work` is asked after the poller has announced its sleep:
+    /// what becomes true later must be followed by [`Waker::wake`](crate::Waker::wake).
+    pub fn park(&mut self, now: Time, until: Option<Time>, has_work: &mut dyn FnMut() -> bool) {
+        match self.config.wait {
+            Wait::Spin => return std::hint::spin_loop(),
+            Wait::Block => {}
+            Wait::Adaptive => {
+                let pollers = 1 + self
+                    .roster
+                    .iter()
+                    .filter(|(_, l)| l.alive && l.path() == Path::Shm)
+                    .count();
+                match self.adaptive.idle(now, pollers) {
+                    Step::Spin => return std::hint::spin_loop(),
+                    Step::Yield => {
+                        let before = clock::now();
+                        std::thread::yield_now();
+                        let after = clock::now();
+                        self.counters.yields += 1;
+                        return self.adaptive.yielded(after.since(before), after);
+                    }
+                    Step::Park => {}
+                }
+            }
+        }
+        let deadline = self.next_timeout(now).min(until.unwrap_or(Time::MAX));
+        if deadline <= now {
+            return;
+        }
+        self.sleep_until(deadline, has_work);
+        self.adaptive.parked();
+    }
+
+    fn sleep_until(&mut self, deadline: Time, has_work: &mut dyn FnMut() -> bool) {
+        self.generation += 1;
+        let mut starved = 0;
+        for (i, lane) in self.own.lanes.iter().enumerate() {
+            starved |= (lane.log.starved() as u64) << i;
+        }
+        self.segment.want(starved);
+        self.waker.arm();
+        arm(self.segment.armed(), self.generation);
+        // The last look: whoever has news after this sees `armed`, and rings.
+        let space = if starved != 0 { self.space(starved) } else { 0 };
+        let awake = space != self.space && starved != 0 || self.has_news().is_some() || has_work();
+        self.space = space;
+        if !awake {
+            self.stalls.sleeping(deadline);
+            let woken = self.sleep.sleep(deadline.since(clock::now()));
+            self.counters.parks += 1;
+            self.next_housekeeping = Time::ZERO;
+            if woken.control {
+                self.next_autopsy = Time::ZERO;
+            }
+            if woken.bell {
+                if self.sleep.bell_needs_reading() {
+                    self.waker.bell().drain();
+                }
+            } else if let Some(link) = self.has_news() {
+                self.suspicion.get_or_insert((link, self.generation, clock::now()));
+            }
+        }
+        disarm(self.segment.armed());
+        self.waker.disarm();
+    }
+
+    /// A link whose peer has flushed since we last looked.
+    fn has_news(&self) -> Option<LinkId> {
+        self.roster.iter().find_map(|(id, link)| match &link.wire {
+            Wire::Shm(shm) => (link.alive && shm.has_news()).then_some(id),
+        })
+    }
+
+    /// How much of the logs in which somebody waits for space has been released, over all readers.
+    fn space(&self, lanes: u64) -> u64 {
+        fence(Ordering::SeqCst);
+        let mut sum = 0u64;
+        for (_, link) in self.roster.iter().filter(|(_, l)| l.alive) {
+            for (i, lane) in self.own.lanes.iter().enumerate().filter(|(i, _)| lanes >> i & 1 != 0)
+            {
+                let id = crate::lane::LaneId(i as u8);
+                let released = match &link.wire {
+                    Wire::Shm(shm) => shm.released(id, lane.log.head()),
+                };
+                sum = sum.wrapping_add(released.unwrap_or(0));
+            }
+        }
+        sum
+    }
+
+    /// Decides whether a sleep that ended beside news, unrung, was a lost wake-up or only a race with a
+    /// peer that was between its store and its ring.
+    pub(super) fn settle_suspicion(&mut self, now: Time) {
+        let Some((id, generation, noticed)) = self.suspicion else { return };
+        let Some(link) = self.roster.get(id).filter(|l| l.alive) else {
+            self.suspicion = None;
+            return;
+        };
+        let rung = match &link.wire {
+            Wire::Shm(shm) => shm.rung_by_peer(),
+        };
+        if rung >= generation {
+            self.suspicion = None;
+        } else if now.since(noticed) > LATE {
+            self.suspicion = None;
+            self.counters.rescues += 1;
+            tracing::warn!(link = %id, "a wake-up was lost; only the backstop ended the sleep");
+        }
+    }
+
+    /// When a turn is due although nothing happens.
+    fn next_timeout(&self, now: Time) -> Time {
+        let mut next = now + self.config.backstop;
+        if self.roster.iter().any(|(_, l)| l.alive) {
+            next = next.min(self.last_beat + self.beat);
+        }
+        if let Some(rendezvous) = &self.rendezvous {
+            let attempt = rendezvous.next_timeout(now, &self.roster.standings);
+            next = next.min(attempt.max(now + std::time::Duration::from_micros(100)));
+        }
+        next
+    }
+}

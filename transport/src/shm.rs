@@ -1,0 +1,26 @@
+//! Shared memory between nodes of one host.
+//!
+//! Every node owns one sealed memfd, its *segment*: header, words, ring logs. Peers get it over a Unix
+//! socket and map it read-only, so a replica *is* the peer's memory: publishing a record is a store to a
+//! word, and nothing is copied. What a reader has to tell a writer (how far it released, what heartbeat
+//! it saw) it writes into its own segment, in the row it keeps for that writer: everybody writes only
+//! memory of his own, here as everywhere in this crate.
+//!
+//! - `layout`: where things are in a segment. `segment`: the owner's side. `replica`: the reader's side,
+//!   which believes nothing.
+//! - `socket`, `hello`, `rendezvous`: how two processes find each other and exchange descriptors.
+//! - `robust`: how the kernel tells within a millisecond that a process has died.
+//! - `link`: the operations of an established link.
+
+mod hello;
+mod layout;
+mod link;
+mod rendezvous;
+mod replica;
+mod robust;
+mod segment;
+mod socket;
+
+pub(crate) use link::ShmLink;
+pub(crate) use rendezvous::{Meeting, Rendezvous, Scene, Standing};
+pub(crate) use segment::Segment;

@@ -1,0 +1,378 @@
+//! An established link through shared memory: the peer's replica, and our row for it.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::replica::Replica;
+use super::segment::Segment;
+use super::socket::readable;
+use crate::clock;
+use crate::event::Evidence;
+use crate::id::Member;
+use crate::lane::LaneId;
+use crate::log::{LogBytes, Malformed, Reader, Record, Ring};
+use crate::memory::Memory;
+use crate::time::Time;
+use crate::wait::{Bell, must_ring};
+
+/// One lane of the peer as we see it, and of ours as it does.
+struct Lane {
+    reader: Option<Reader>,
+    /// Values of the peer's words as of the last refresh: never ahead of the visible log.
+    words: Vec<u64>,
+    /// Where the peer began to count among the readers of our lane.
+    attached: Option<u64>,
+    /// What it had released when the link froze.
+    released: u64,
+    /// The replica is a private copy.
+    copied: bool,
+}
+
+/// What the two ends agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// The peer's number: our row for it.
+    pub(super) peer: usize,
+    /// Our session, in that row.
+    pub(super) session: u64,
+    /// Its session, in its row for us.
+    pub(super) their_session: u64,
+    /// From where on we promised our CONTROL log.
+    pub(super) promised: u64,
+}
+
+/// A link. The poller owns it.
+pub(crate) struct ShmLink {
+    replica: Replica,
+    /// Until the link ends.
+    socket: Option<OwnedFd>,
+    bell: Bell,
+    pidfd: OwnedFd,
+    terms: Terms,
+    lanes: Vec<Lane>,
+    turns: (u64, u64),
+    stale: bool,
+    frozen: bool,
+    /// The peer overwrote what we had not released.
+    overrun: Cell<bool>,
+    malformed: Cell<bool>,
+    rung: u64,
+    heartbeat: u64,
+    confirmed: Time,
+    released_news: bool,
+    pub(crate) doorbells: u64,
+}
+
+impl ShmLink {
+    pub(super) fn new(
+        replica: Replica,
+        socket: OwnedFd,
+        bell: Bell,
+        pidfd: OwnedFd,
+        terms: Terms,
+    ) -> ShmLink {
+        ShmLink {
+            replica,
+            socket: Some(socket),
+            bell,
+            pidfd,
+            terms,
+            lanes: Vec::new(),
+            turns: (0, 0),
+            stale: true,
+            frozen: false,
+            overrun: Cell::new(false),
+            malformed: Cell::new(false),
+            rung: 0,
+            heartbeat: 0,
+            confirmed: Time::ZERO,
+            released_news: false,
+            doorbells: 0,
+        }
+    }
+
+    /// Sets up the lanes, as many as the node has.
+    pub(crate) fn start(&mut self, lanes: usize) {
+        let lane = |_| Lane {
+            reader: None,
+            words: Vec::new(),
+            attached: None,
+            released: 0,
+            copied: false,
+        };
+        self.lanes = (0..lanes).map(lane).collect();
+    }
+
+    pub(crate) fn member(&self) -> Member {
+        self.replica.member()
+    }
+
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Where the peer's view of our CONTROL log begins.
+    pub(crate) fn promised(&self) -> u64 {
+        self.terms.promised
+    }
+
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub(crate) fn robust(&self) -> (Arc<Memory>, usize, u32) {
+        self.replica.robust()
+    }
+
+    /// Looks for news of the peer's words and logs. Words are read before the log's end and shown
+    /// together with it, so no word is seen before the log bytes it speaks of.
+    pub(crate) fn refresh(&mut self) -> Result<bool, Malformed> {
+        let turns = self.replica.turns();
+        if turns == self.turns && !self.stale {
+            return Ok(false);
+        }
+        self.turns = turns;
+        self.stale = false;
+        for (i, lane) in self.lanes.iter_mut().enumerate() {
+            let Some(reader) = &mut lane.reader else { continue };
+            let id = LaneId(i as u8);
+            // Checked first: were the log lost, its words must not be believed.
+            if self.replica.low_after_reads(id) > reader.released() {
+                self.overrun.set(true);
+                return Err(Malformed);
+            }
+            for (w, word) in lane.words.iter_mut().enumerate() {
+                *word = (*word).max(self.replica.word(id, w));
+            }
+            if let Err(malformed) = reader.advance(self.replica.head(id)) {
+                self.overrun.set(true);
+                return Err(malformed);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the peer has flushed since the last refresh: the last look before sleeping.
+    pub(crate) fn has_news(&self) -> bool {
+        self.stale || self.replica.turn() != self.turns.0
+    }
+
+    /// Looks for signs of life, answers them, and for signs of death.
+    pub(crate) fn life(&mut self, segment: &Segment) -> Result<Option<Time>, Evidence> {
+        if self.replica.owner_died() {
+            return Err(Evidence::ProcessExited);
+        }
+        if !self.replica.is_open(self.terms.their_session) {
+            return Err(Evidence::ClosedByPeer);
+        }
+        if self.overrun.get() {
+            return Err(Evidence::ClosedByPeer);
+        }
+        if self.malformed.get() {
+            return Err(Evidence::Malformed);
+        }
+        for lane in &mut self.lanes {
+            // Trailing padding and aborts are nobody's to release.
+            if let Some(reader) = &mut lane.reader
+                && reader.skip()
+            {
+                self.released_news = true;
+            }
+        }
+        self.store_released(segment);
+        // Ours that it saw; not later than what we ever wrote.
+        let echo = Time::from_nanos(self.replica.echo().min(segment.heartbeat()));
+        self.confirmed = self.confirmed.max(echo);
+        let heartbeat = self.replica.heartbeat();
+        if heartbeat == self.heartbeat {
+            return Ok(None);
+        }
+        self.heartbeat = heartbeat;
+        // After the load: what we confirm was heard no later than we say it was.
+        let heard = clock::now();
+        segment.echo(self.terms.peer, heartbeat);
+        Ok(Some(heard))
+    }
+
+    /// What the kernel knows of the peer's end. Costs system calls; `life` sees most deaths sooner.
+    pub(crate) fn autopsy(&self) -> Option<Evidence> {
+        if readable(self.pidfd.as_fd()) {
+            return Some(Evidence::ProcessExited);
+        }
+        // Nothing is ever sent here once the link is up: readable means closed. Of a dead process the
+        // kernel marks the robust futex before it closes descriptors.
+        let closed = self.socket.as_ref().is_some_and(|s| readable(s.as_fd()));
+        match (closed, self.replica.owner_died()) {
+            (false, _) => None,
+            (true, true) => Some(Evidence::ProcessExited),
+            (true, false) => Some(Evidence::ClosedByPeer),
+        }
+    }
+
+    /// Rings if the peer sleeps. A fence must separate this from the stores it is to see.
+    pub(crate) fn ring(&mut self, segment: &Segment) {
+        if must_ring(self.replica.armed(), &mut self.rung) {
+            self.bell.ring();
+            segment.rung(self.terms.peer, self.rung);
+            self.doorbells += 1;
+        }
+    }
+
+    /// The latest own sleep that the peer says to have rung for.
+    pub(crate) fn rung_by_peer(&self) -> u64 {
+        self.replica.rung()
+    }
+
+    /// Whether we released something the peer waits for.
+    pub(crate) fn release_is_awaited(&mut self) -> bool {
+        std::mem::take(&mut self.released_news) && {
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+            self.replica.wanted() != 0
+        }
+    }
+
+    pub(crate) fn attach(&mut self, lane: LaneId, from: u64) {
+        if let Some(l) = self.lanes.get_mut(lane.index()) {
+            l.attached = Some(from);
+        }
+    }
+
+    pub(crate) fn detach(&mut self, lane: LaneId) {
+        if let Some(l) = self.lanes.get_mut(lane.index()) {
+            l.attached = None;
+        }
+    }
+
+    /// How far the peer released our log, of which `head` is published; `None` if it does not read it.
+    pub(crate) fn released(&self, lane: LaneId, head: u64) -> Option<u64> {
+        let l = self.lanes.get(lane.index())?;
+        let from = l.attached?;
+        let said = if self.frozen { l.released } else { self.replica.released(lane) };
+        Some(from.max(said.min(head)))
+    }
+
+    pub(crate) fn open(&mut self, lane: LaneId, from: u64, segment: &Segment) {
+        if self.frozen {
+            return;
+        }
+        let Some(l) = self.lanes.get_mut(lane.index()) else { return };
+        if l.reader.is_none() {
+            l.reader = Some(Reader::new(self.replica.ring(lane), from));
+            l.words = vec![0; self.replica.words(lane)];
+            segment.released(self.terms.peer, lane, from);
+            self.stale = true;
+        }
+    }
+
+    pub(crate) fn word(&self, lane: LaneId, word: usize) -> u64 {
+        self.lanes.get(lane.index()).and_then(|l| l.words.get(word)).copied().unwrap_or(0)
+    }
+
+    fn reader(&self, lane: LaneId) -> Option<&Reader> {
+        self.lanes.get(lane.index())?.reader.as_ref()
+    }
+
+    pub(crate) fn head(&self, lane: LaneId) -> u64 {
+        self.reader(lane).map_or(0, Reader::visible)
+    }
+
+    pub(crate) fn peek(&self, lane: LaneId, at: u64) -> Option<Record<'_>> {
+        let record = self.reader(lane)?.peek(at);
+        let copied = self.lanes[lane.index()].copied;
+        if !copied && self.replica.low_after_reads(lane) > self.reader(lane)?.released() {
+            self.overrun.set(true);
+            return None;
+        }
+        record.unwrap_or_else(|Malformed| {
+            self.malformed.set(true);
+            None
+        })
+    }
+
+    /// False if the peer overwrote, or may be overwriting, what we had not released.
+    pub(crate) fn intact(&self) -> bool {
+        !self.overrun.get() && !self.malformed.get()
+    }
+
+    pub(crate) fn release(&mut self, lane: LaneId, upto: u64, segment: &Segment) {
+        let Some(reader) = self.lanes.get_mut(lane.index()).and_then(|l| l.reader.as_mut()) else {
+            return;
+        };
+        if reader.release(upto) && !self.frozen {
+            segment.released(self.terms.peer, lane, reader.released());
+            self.released_news = true;
+        }
+    }
+
+    fn store_released(&self, segment: &Segment) {
+        if self.released_news {
+            for (i, lane) in self.lanes.iter().enumerate() {
+                if let Some(reader) = &lane.reader {
+                    segment.released(self.terms.peer, LaneId(i as u8), reader.released());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&self, lane: LaneId) -> Option<LogBytes> {
+        let reader = self.reader(lane)?;
+        match self.lanes[lane.index()].copied {
+            true => Some(LogBytes::new(reader.ring().clone())),
+            false => Some(self.replica.bytes(lane)),
+        }
+    }
+
+    pub(crate) fn confirmed(&self) -> Time {
+        self.confirmed
+    }
+
+    /// Ends the link. What is visible stays readable: as it is if the writer is gone, else as a private
+    /// copy, since a living writer that we no longer hold back may overwrite it.
+    pub(crate) fn freeze(&mut self, writer_is_gone: bool, segment: &Segment) {
+        if self.frozen {
+            return;
+        }
+        self.frozen = true;
+        self.socket = None;
+        segment.close_row(self.terms.peer, self.terms.session);
+        for i in 0..self.lanes.len() {
+            let id = LaneId(i as u8);
+            let released = self.replica.released(id);
+            let lane = &mut self.lanes[i];
+            lane.released = released;
+            if !writer_is_gone && let Some(reader) = &mut lane.reader {
+                *reader = copy(reader, || self.replica.low_after_reads(id));
+                lane.copied = true;
+            }
+        }
+        self.ring(segment); // Let it notice at once that its link is closed.
+    }
+}
+
+/// A private copy of what a reader can see; of nothing, if the writer has begun to overwrite it.
+fn copy(reader: &Reader, low: impl Fn() -> u64) -> Reader {
+    let (from, to) = (reader.released(), reader.visible());
+    let nothing = || {
+        let smallest = Ring::private(4096).expect("one page of memory");
+        Reader::new(smallest, from)
+    };
+    if from == to {
+        return nothing();
+    }
+    let Ok(ring) = Ring::private(reader.ring().capacity() as usize) else { return nothing() };
+    // SAFETY: the target is ours alone. The source is visible and unreleased, so it does not change
+    // unless the peer has fenced us; then `low` has moved, which is checked after, and the copy is
+    // thrown away unread.
+    unsafe {
+        let (a, b) = reader.ring().range(from, (to - from) as usize);
+        ring.place(from, a);
+        ring.place(from + a.len() as u64, b);
+    }
+    if low() > from {
+        return nothing();
+    }
+    let mut copied = Reader::new(ring, from);
+    let _ = copied.advance(to);
+    copied
+}

@@ -1,0 +1,86 @@
+//! Deaths, hangs and own stalls, with real processes.
+
+use std::time::Duration;
+
+use quintet_transport::*;
+
+use crate::harness::*;
+use crate::on_every_path;
+
+on_every_path!(
+    a_killed_process_is_noticed,
+    a_stopped_process_is_suspected_then_dead_and_learns_it,
+    an_own_stall_kills_nobody,
+);
+
+/// Not a test by itself: a node that publishes and lives until it is killed.
+#[test]
+fn child() {
+    let Some(config) = child_config() else { return };
+    let mut node = Node::new(config);
+    node.poller.set_word(CONTROL, 0, 1);
+    loop {
+        node.turn();
+        node.poller.park(clock::now(), None, &mut || false);
+    }
+}
+
+fn with_child(path: PathPolicy) -> (Vec<Node>, Process, Config) {
+    let configs = configs(2, path);
+    let process = Process::start("deaths::child", &as_arguments(&configs[1]));
+    let mut nodes = vec![Node::new(configs[0].clone())];
+    until(&mut nodes, "the child's word arrived", |nodes| {
+        nodes[0].try_link(2).is_some_and(|l| nodes[0].poller.peer_word(l, CONTROL, 0) == 1)
+    });
+    (nodes, process, configs[1].clone())
+}
+
+fn a_killed_process_is_noticed(path: PathPolicy) {
+    let (mut nodes, process, mut config) = with_child(path);
+    let link = nodes[0].link(2);
+    process.signal(libc::SIGKILL);
+    until(&mut nodes, "the death is known", |nodes| nodes[0].dead(link).is_some());
+    let evidence = nodes[0].dead(link).unwrap();
+    match path {
+        PathPolicy::Shm => assert_eq!(evidence, Evidence::ProcessExited),
+        _ => assert!(matches!(evidence, Evidence::PortUnreachable | Evidence::HeartbeatMissed)),
+    }
+    assert_eq!(nodes[0].poller.peer_word(link, CONTROL, 0), 1, "its replica stays readable");
+    drop(process);
+    config.me.incarnation.0 += 1;
+    let _again = Process::start("deaths::child", &as_arguments(&config));
+    until(&mut nodes, "the next run is linked", |nodes| nodes[0].try_link(2) != Some(link));
+}
+
+fn a_stopped_process_is_suspected_then_dead_and_learns_it(path: PathPolicy) {
+    let (mut nodes, process, config) = with_child(path);
+    let link = nodes[0].link(2);
+    process.signal(libc::SIGSTOP);
+    until(&mut nodes, "the hang is known", |nodes| nodes[0].dead(link).is_some());
+    assert_eq!(nodes[0].dead(link), Some(Evidence::HeartbeatMissed));
+    assert!(nodes[0].events.contains(&Event::Suspected { link }));
+    assert!(!nodes[0].dead(link).unwrap().certain());
+    process.signal(libc::SIGCONT);
+    // Not refused, so the same incarnation comes back under another link.
+    until(&mut nodes, "it is linked again", |nodes| nodes[0].try_link(2) != Some(link));
+    let again = nodes[0].poller.links().into_iter().find(|l| l.alive).unwrap();
+    assert_eq!(again.peer, config.me);
+}
+
+fn an_own_stall_kills_nobody(path: PathPolicy) {
+    let (mut nodes, _process, _) = with_child(path);
+    let link = nodes[0].link(2);
+    let before = nodes[0].poller.counters().stalls;
+    // As if this process had been stopped for longer than a silent peer may live.
+    std::thread::sleep(Duration::from_millis(1500));
+    nodes[0].turn();
+    assert!(nodes[0].poller.counters().stalls > before);
+    if path == PathPolicy::Shm {
+        // The peer saw us hang, and may have closed; but we did not declare it silent.
+        assert_ne!(nodes[0].dead(link), Some(Evidence::HeartbeatMissed));
+    }
+    until(&mut nodes, "the link is up, or up again", |nodes| {
+        nodes[0].poller.links().iter().any(|l| l.alive)
+    });
+    assert_ne!(nodes[0].dead(link), Some(Evidence::HeartbeatMissed));
+}

@@ -1,0 +1,77 @@
+//! Who links with whom.
+
+use quintet_transport::*;
+
+use crate::harness::*;
+use crate::on_every_path;
+
+on_every_path!(
+    a_restarted_node_is_a_new_link,
+    a_fenced_incarnation_is_told_so,
+    a_closed_link_is_seen_and_another_comes_up,
+);
+
+fn a_restarted_node_is_a_new_link(path: PathPolicy) {
+    let configs = configs(2, path);
+    let mut again = configs[1].clone();
+    let mut nodes = connected(configs);
+    let first = nodes[0].link(2);
+    drop(nodes.pop());
+    again.me.incarnation.0 += 1;
+    nodes.push(Node::new(again));
+    until(&mut nodes, "the second run is linked", |nodes| {
+        nodes[0].try_link(2) != Some(first) && nodes[1].try_link(1).is_some()
+    });
+    let evidence = nodes[0].dead(first).expect("the first link died");
+    assert!(matches!(evidence, Evidence::ClosedByPeer | Evidence::Restarted), "{evidence}");
+    let second = nodes[0].link(2);
+    assert_ne!(first, second);
+    nodes[0].poller.forget(first);
+    let links = nodes[0].poller.links();
+    assert_eq!(links.len(), 1);
+    assert_eq!((links[0].link, links[0].peer.incarnation.0, links[0].alive), (second, 102, true));
+}
+
+fn a_fenced_incarnation_is_told_so(path: PathPolicy) {
+    for refuser in [0, 1] {
+        let mut nodes = connected(configs(2, path));
+        let other = 1 - refuser;
+        let link = nodes[refuser].link(other as u16 + 1);
+        let fenced = nodes[other].poller.me();
+        nodes[refuser].poller.refuse(fenced);
+        nodes[refuser].poller.close(link);
+        let node = nodes[refuser].poller.me().node;
+        until(&mut nodes, "the fenced one knows", |nodes| {
+            nodes[other].events.contains(&Event::Refused { node })
+        });
+        assert!(nodes[refuser].dead(link).is_none(), "closing one's own link makes no event");
+        let ups = nodes[refuser].events.iter().filter(|e| matches!(e, Event::Up { .. })).count();
+        assert_eq!(ups, 1, "it is never linked again");
+    }
+}
+
+fn a_closed_link_is_seen_and_another_comes_up(path: PathPolicy) {
+    let mut nodes = connected(configs(2, path));
+    let (mine, theirs) = (nodes[0].link(2), nodes[1].link(1));
+    nodes[0].poller.close(mine);
+    until(&mut nodes, "both are linked again", |nodes| {
+        nodes[0].try_link(2) != Some(mine) && nodes[1].try_link(1) != Some(theirs)
+    });
+    assert_eq!(nodes[1].dead(theirs), Some(Evidence::ClosedByPeer));
+    nodes[0].poller.set_word(CONTROL, 0, 7);
+    until(&mut nodes, "the new link carries words", |nodes| {
+        nodes[1].poller.peer_word(nodes[1].link(1), CONTROL, 0) == 7
+    });
+    assert_eq!(nodes[1].poller.peer_word(theirs, CONTROL, 0), 0, "the old one stays frozen");
+}
+
+#[test]
+fn two_runs_of_one_node_on_one_host_are_an_error() {
+    let config = configs(1, PathPolicy::Auto).remove(0);
+    let mut second = config.clone();
+    second.bind = addresses(1)[0];
+    second.me.incarnation.0 += 1;
+    let _first = Node::new(config);
+    let error = Poller::new(second).map(|_| ()).expect_err("taken").to_string();
+    assert!(error.contains("already runs on this host"), "{error}");
+}

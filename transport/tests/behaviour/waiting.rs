@@ -1,0 +1,106 @@
+//! Sleeping and waking.
+
+use std::time::Duration;
+
+use quintet_transport::*;
+
+use crate::harness::*;
+use crate::on_every_path;
+
+on_every_path!(a_ball_wakes_its_catcher, eight_pollers_on_few_cores, a_commit_wakes_its_poller);
+
+/// Every node passes on the ball when it has come from the node before: `rounds` times around.
+fn pass_the_ball(
+    path: PathPolicy,
+    n: u16,
+    rounds: u64,
+    wait: Wait,
+    io_uring: bool,
+) -> Vec<PollerCounters> {
+    let mut configs = configs(n, path);
+    for config in &mut configs {
+        config.wait = wait;
+        config.io_uring = io_uring;
+        // Far away: a lost wake-up would be a rescue, and seen.
+        config.backstop = Duration::from_secs(2);
+    }
+    let nodes = connected(configs);
+    let threads: Vec<_> = nodes
+        .into_iter()
+        .enumerate()
+        .map(|(i, mut node)| {
+            std::thread::spawn(move || {
+                let before = node.link(if i == 0 { n } else { i as u16 });
+                let mut passed = 0;
+                // Stay a little after the last pass: others still need our signs of life.
+                let mut last = None::<Time>;
+                while last.is_none_or(|at| clock::now().since(at) < Duration::from_millis(400)) {
+                    let mut progress = node.turn();
+                    let ball = node.poller.peer_word(before, CONTROL, 0);
+                    let due = if i == 0 { ball + 1 } else { ball };
+                    if due > passed && due <= rounds {
+                        assert_eq!(due, passed + 1);
+                        passed = due;
+                        node.poller.set_word(CONTROL, 0, passed);
+                        node.poller.flush(clock::now());
+                        progress = true;
+                    }
+                    if passed == rounds && last.is_none() && (i != 0 || ball == rounds) {
+                        last = Some(clock::now());
+                    }
+                    if !progress {
+                        let now = clock::now();
+                        node.poller.park(now, Some(now + Duration::from_secs(1)), &mut || false);
+                    }
+                }
+                node.poller.counters()
+            })
+        })
+        .collect();
+    threads.into_iter().map(|t| t.join().unwrap()).collect()
+}
+
+fn a_ball_wakes_its_catcher(path: PathPolicy) {
+    for io_uring in [true, false] {
+        for (wait, rounds) in [(Wait::Block, 2_000), (Wait::Adaptive, 5_000)] {
+            for counters in pass_the_ball(path, 2, rounds, wait, io_uring) {
+                assert_eq!(counters.rescues, 0, "{wait:?} io_uring={io_uring}: {counters:?}");
+                assert!(counters.parks > 0);
+            }
+        }
+    }
+}
+
+fn eight_pollers_on_few_cores(path: PathPolicy) {
+    for counters in pass_the_ball(path, 8, 300, Wait::Adaptive, true) {
+        assert_eq!(counters.rescues, 0, "{counters:?}");
+    }
+}
+
+fn a_commit_wakes_its_poller(path: PathPolicy) {
+    let mut config = configs(1, path).remove(0);
+    config.backstop = Duration::from_secs(100);
+    let mut node = Node::new(config);
+    let writer = node.poller.log(GROUP);
+    let sender = std::thread::spawn(move || {
+        for i in 0..50u64 {
+            std::thread::sleep(Duration::from_millis(1));
+            let mut slot = writer.reserve(8).unwrap();
+            slot.copy_from_slice(&i.to_le_bytes());
+            slot.commit();
+        }
+    });
+    let mut published = 0;
+    while published < 50 {
+        node.turn();
+        while node.poller.committed(GROUP).is_some() {
+            node.poller.publish(GROUP, published);
+            published += 1;
+        }
+        // A lost wake-up would make this last for a hundred seconds.
+        node.poller.park(clock::now(), None, &mut || false);
+    }
+    sender.join().unwrap();
+    let (index, bytes) = node.poller.own_record(GROUP, 49 * 24).unwrap();
+    assert_eq!((index, bytes), (49, &49u64.to_le_bytes()[..]));
+}

@@ -1,0 +1,70 @@
+//! Words: they grow, and never run ahead of the log.
+
+use quintet_transport::*;
+
+use crate::harness::*;
+use crate::on_every_path;
+
+on_every_path!(travel_and_grow, are_never_seen_before_the_log_they_speak_of, quiet_ones_arrive_too);
+
+fn travel_and_grow(path: PathPolicy) {
+    let mut nodes = connected(configs(3, path));
+    for i in 0..3u64 {
+        nodes[i as usize].poller.set_word(CONTROL, 3, 100 + i);
+    }
+    until(&mut nodes, "everybody sees everybody's word", |nodes| {
+        nodes.iter().enumerate().all(|(me, node)| {
+            (0..3u64)
+                .filter(|&p| p != me as u64)
+                .all(|p| node.poller.peer_word(node.link(p as u16 + 1), CONTROL, 3) == 100 + p)
+        })
+    });
+    let link = nodes[0].link(2);
+    assert_eq!(nodes[0].poller.peer_word(link, CONTROL, 1000), 0, "no such word");
+    assert_eq!(nodes[0].poller.peer_word(link, GROUP, 3), 0, "that lane is not open");
+}
+
+fn are_never_seen_before_the_log_they_speak_of(path: PathPolicy) {
+    const N: u64 = 2000;
+    let mut nodes = reading(path, GROUP);
+    let to = nodes[0].link(2);
+    let mut node = nodes.remove(0);
+    let reader = std::thread::spawn(move || {
+        let mut node = nodes.remove(0);
+        let from = node.link(1);
+        let (mut seen, mut at) = (0, 0);
+        while seen < N {
+            node.turn();
+            // The word first, then the log: all that the word counts must be there.
+            let word = node.poller.peer_word(from, GROUP, 0);
+            while let Some(record) = node.poller.peek(from, GROUP, at) {
+                assert_eq!(record.index, seen);
+                seen += 1;
+                at = record.end;
+            }
+            assert!(seen >= word, "word says {word}, only {seen} records are visible");
+            node.poller.release(from, GROUP, at);
+        }
+        node
+    });
+    let mut sent = 0;
+    while !reader.is_finished() {
+        if sent < N && node.send(GROUP, sent, &sent.to_le_bytes()) {
+            sent += 1;
+            node.poller.set_word(GROUP, 0, sent);
+        }
+        node.turn();
+        let released = node.poller.released(to, GROUP);
+        node.poller.reclaim(GROUP, released);
+    }
+    reader.join().unwrap();
+}
+
+fn quiet_ones_arrive_too(path: PathPolicy) {
+    let mut nodes = connected(configs(2, path));
+    nodes[0].poller.set_word_quietly(CONTROL, 1, 42);
+    let from = nodes[1].link(1);
+    until(&mut nodes, "the word arrived", |nodes| {
+        nodes[1].poller.peer_word(from, CONTROL, 1) == 42
+    });
+}
