@@ -30,6 +30,7 @@ mod roster;
 mod shm;
 mod sync;
 mod time;
+mod udp;
 mod wait;
 
 pub use config::{Config, PathPolicy, PeerConfig, Timing, Wait};

@@ -63,6 +63,27 @@ impl Reader {
         Ok(true)
     }
 
+    /// As [`Reader::advance`], where bytes arrive rather than whole records: shows those records that lie
+    /// below `upto` with all their bytes.
+    pub(crate) fn advance_over(&mut self, upto: u64) -> Result<bool, Malformed> {
+        if upto > self.released + self.ring.capacity() {
+            return Err(Malformed);
+        }
+        let before = self.visible;
+        while self.visible + 8 <= upto {
+            let word = self.ring.word(self.visible).load(Ordering::Relaxed);
+            let size = Entry::decode(word).ok_or(Malformed)?.size();
+            if size < 8 || !size.is_multiple_of(8) || size > self.ring.room(self.visible) {
+                return Err(Malformed);
+            }
+            if size > upto - self.visible {
+                break;
+            }
+            self.visible += size;
+        }
+        Ok(self.visible > before)
+    }
+
     /// The next message at or after `at`.
     pub(crate) fn peek(&self, at: u64) -> Result<Option<Record<'_>>, Malformed> {
         let mut at = at.max(self.released);

@@ -255,6 +255,11 @@ impl Connection {
         self.recv[usize::from(lane)].released()
     }
 
+    /// Where the peer says that we begin to read `lane`, once it has attached us.
+    pub fn started(&self, lane: u8) -> Option<u64> {
+        self.recv[usize::from(lane)].started()
+    }
+
     /// Visible value of a word of the peer.
     pub fn word(&self, lane: u8, index: usize) -> u64 {
         self.recv[usize::from(lane)].word(index)
@@ -317,6 +322,11 @@ impl Connection {
     /// The datagrams turned out to be too large for the path.
     pub fn limit_datagram(&mut self, bytes: usize) {
         self.settings.datagram = self.settings.datagram.min(bytes.max(512));
+    }
+
+    /// Largest datagram this side sends.
+    pub fn datagram_max(&self) -> usize {
+        self.settings.datagram
     }
 
     /// Closes for good: the replicas are frozen, nothing but the news of it is sent.
@@ -407,6 +417,9 @@ impl Connection {
                 Frame::Credit { lane, .. } => {
                     self.send.get(usize::from(lane)).ok_or(wrong)?;
                 }
+                Frame::Start { lane, .. } => {
+                    self.recv.get(usize::from(lane)).ok_or(wrong)?;
+                }
                 Frame::Ping | Frame::Close { .. } => {}
             }
         }
@@ -445,6 +458,10 @@ impl Connection {
                     }
                     received.news |= lane.released() != before;
                 }
+                Frame::Start { lane, from } => {
+                    self.recv[usize::from(lane)].start(from);
+                    received.news = true;
+                }
                 Frame::Ping => self.ack_now = true,
                 Frame::Close { reason } => received.closed = Some(CloseReason::from_wire(reason)),
             }
@@ -470,7 +487,10 @@ impl Connection {
         self.ack_pending = true;
         let eliciting = packet.header.flags & FLAG_QUIET == 0
             && Frames::new(packet.payload).flatten().any(|frame| {
-                matches!(frame, Frame::Log { .. } | Frame::Words { .. } | Frame::Ping)
+                matches!(
+                    frame,
+                    Frame::Log { .. } | Frame::Words { .. } | Frame::Start { .. } | Frame::Ping
+                )
             });
         if eliciting {
             self.unacked += 1;
@@ -584,6 +604,13 @@ pub(super) fn give_back(send: &mut [SendLane], recv: &mut [RecvLane], number: u6
             Item::Log { lane, position, len } => send[usize::from(lane)].lost_log(position, len),
             Item::Words { lane, block, mask } => {
                 send[usize::from(lane)].lost_words(number, block, mask)
+            }
+            Item::Start { lanes } => {
+                for (index, lane) in send.iter_mut().enumerate() {
+                    if lanes & (1 << index) != 0 {
+                        lane.start_lost();
+                    }
+                }
             }
             Item::Credit { lanes } => {
                 for (index, lane) in recv.iter_mut().enumerate() {

@@ -1,16 +1,17 @@
 //! Handshake messages: how two nodes agree that there is a link between them.
 //!
 //! ```text
-//!  initiator (higher node id)                    responder
-//!      Hello{serial, my connection id}  ------>    remembers the offer, is not up yet
+//!  initiator (higher node id)                     responder
+//!      Hello{serial, its connection id}  ------>    keeps the offer
 //!            <------  HelloAck{serial, its id, echo of the initiator's id}
-//!      up; first packet on its id       ------>    up
+//!      first packet, with Start(control) ------>    up
+//!      up               <------  first packet, with Start(control)
 //! ```
 //!
 //! A hello is repeated until it is answered, so there is no other timer. A node with the *lower* id says
 //! hello too while it has no link (a knock): it makes the other side notice a restart at once instead of
-//! after a time-out, and start its own hello. `serial` grows with every link a process offers: a hello that
-//! was delayed in the network is older than the link in place, and ignored.
+//! after a time-out, and say its own hello. `serial` grows with every offer and answer of a process: a hello
+//! that was delayed in the network is older than the link in place, and ignored.
 
 use super::wire::{FLAG_HANDSHAKE, HEADER_LEN, Header, Reader, WireError, Writer, seal};
 use crate::id::{Incarnation, Member, NodeId};
@@ -76,14 +77,12 @@ pub struct Hello {
     pub from: Member,
     /// Which node it means to reach.
     pub to: NodeId,
-    /// Number of this offer among all offers of `from`.
+    /// Number of this offer or answer among all of `from`.
     pub serial: u64,
     /// Connection id that packets to `from` shall carry.
     pub connection: u64,
     /// In an answer: the connection id of the hello it answers; 0 in a hello.
     pub echo: u64,
-    /// Where reading of `from`'s control log begins.
-    pub control_from: u64,
     /// The lanes `from` writes.
     pub lanes: LaneTable,
 }
@@ -120,7 +119,6 @@ impl Handshake {
                     serial: reader.u64()?,
                     connection: reader.u64()?,
                     echo: reader.u64()?,
-                    control_from: reader.u64()?,
                     lanes: LaneTable::default(),
                 };
                 let count = reader.u8()?;
@@ -160,7 +158,6 @@ impl Handshake {
                 writer.u64(hello.serial);
                 writer.u64(hello.connection);
                 writer.u64(hello.echo);
-                writer.u64(hello.control_from);
                 writer.u8(hello.lanes.len);
                 for shape in hello.lanes.as_slice() {
                     writer.u32(shape.words);
@@ -201,7 +198,6 @@ mod tests {
             serial: 5,
             connection: 6,
             echo: 7,
-            control_from: 8,
             lanes: LaneTable::new([
                 LaneShape { words: 9, log_bytes: 1024 },
                 LaneShape { words: 0, log_bytes: 128 },

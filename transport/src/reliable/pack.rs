@@ -13,7 +13,7 @@ use super::Source;
 use super::connection::{Connection, Transmit, give_back};
 use super::sent::{ITEMS_MAX, Item};
 use super::wire::{
-    ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, WORD_ENTRY,
+    ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, START_LEN, WORD_ENTRY,
     WORDS_OVERHEAD, WordEntry, Writer, seal,
 };
 use crate::time::Time;
@@ -54,8 +54,10 @@ impl Connection {
             return self.pack_close(now, out);
         }
         let order = self.data_order();
-        let urgent =
-            self.ack_now || self.ping || self.recv.iter().any(|lane| lane.owes_credit_now());
+        let urgent = self.ack_now
+            || self.ping
+            || self.recv.iter().any(|lane| lane.owes_credit_now())
+            || self.send.iter().any(|lane| lane.owes_start());
         if !urgent && order.is_none() && !self.heartbeat_due {
             return None;
         }
@@ -70,9 +72,9 @@ impl Connection {
         if ping {
             writer.ping();
         }
-        let mut data = false;
+        let mut data = self.pack_starts(&mut writer, &mut carried);
         if let Some(order) = order {
-            data = self.pack_lanes(order, number, source, &mut writer, &mut carried);
+            data |= self.pack_lanes(order, number, source, &mut writer, &mut carried);
         }
         self.heartbeat_due = false;
         self.ack_now = false;
@@ -156,6 +158,21 @@ impl Connection {
             carried.push(Item::Credit { lanes });
         }
         asks
+    }
+
+    /// Tells the reader where it begins. Returns whether there was anything to tell.
+    fn pack_starts(&mut self, writer: &mut Writer<'_>, carried: &mut Carried) -> bool {
+        let mut lanes = 0u16;
+        for (index, lane) in self.send.iter_mut().enumerate() {
+            if lane.owes_start() && writer.space() >= START_LEN {
+                writer.start(index as u8, lane.take_start());
+                lanes |= 1 << index;
+            }
+        }
+        if lanes != 0 {
+            carried.push(Item::Start { lanes });
+        }
+        lanes != 0
     }
 
     fn pack_lanes(

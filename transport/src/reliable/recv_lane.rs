@@ -49,6 +49,8 @@ struct Word {
 pub(crate) struct RecvLane {
     capacity: u64,
     open: bool,
+    /// Where the writer says that this reader begins.
+    started: Option<u64>,
     visible: u64,
     released: u64,
     /// Last credit that was put into a packet.
@@ -64,6 +66,7 @@ impl RecvLane {
         RecvLane {
             capacity: shape.log_bytes,
             open: false,
+            started: None,
             visible: 0,
             released: 0,
             credited: None,
@@ -73,9 +76,12 @@ impl RecvLane {
         }
     }
 
-    /// Begins to read at `from`, or goes on there; going back is impossible and ignored.
+    /// Begins to read at `from`. Opened again it goes on there; what lies behind is released, and going back is
+    /// impossible and ignored.
     pub(crate) fn open(&mut self, from: u64) {
-        if self.open && from < self.visible {
+        if self.open && from <= self.visible {
+            self.release(from);
+            self.credited = None;
             return;
         }
         self.open = true;
@@ -84,6 +90,15 @@ impl RecvLane {
         self.ahead.remove_below(from);
         self.credited = None;
         self.advance();
+    }
+
+    /// The writer has attached us at `from`; the latest such news counts.
+    pub(crate) fn start(&mut self, from: u64) {
+        self.started = self.started.max(Some(from));
+    }
+
+    pub(crate) fn started(&self) -> Option<u64> {
+        self.started
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -256,11 +271,6 @@ impl RecvLane {
         }
         true
     }
-
-    /// Whether bytes or words wait for bytes that are missing.
-    pub(crate) fn has_gap(&self) -> bool {
-        !self.ahead.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -290,10 +300,10 @@ mod tests {
         let (mut lane, mut sink) = (lane(100), Placed::default());
         lane.place(0, 110, &[0; 10], &mut sink).unwrap();
         assert!(!lane.advance());
-        assert_eq!((lane.visible(), lane.has_gap()), (100, true));
+        assert_eq!((lane.visible(), lane.ahead.is_empty()), (100, false));
         lane.place(0, 90, &[0; 20], &mut sink).unwrap();
         assert!(lane.advance());
-        assert_eq!((lane.visible(), lane.has_gap()), (120, false));
+        assert_eq!((lane.visible(), lane.ahead.is_empty()), (120, true));
         assert_eq!(sink.0, [(110, 10), (100, 10)], "nothing below the prefix is touched");
     }
 

@@ -18,6 +18,8 @@ const LOST_MAX: usize = 256;
 pub(crate) struct SendLane {
     capacity: u64,
     attached: bool,
+    /// The reader must be told where it begins.
+    start_due: bool,
     /// Where this reader begins.
     from: u64,
     /// End of the published log.
@@ -37,6 +39,7 @@ impl SendLane {
         SendLane {
             capacity: shape.log_bytes,
             attached: false,
+            start_due: false,
             from: 0,
             head: 0,
             sent_to: 0,
@@ -52,8 +55,12 @@ impl SendLane {
     pub(crate) fn attach(&mut self, from: u64, head: u64, is_set: impl Fn(u16) -> bool) {
         assert!(from <= head, "attached ahead of what is published");
         self.attached = true;
+        self.start_due = true;
         self.from = from;
         self.head = self.head.max(head);
+        // Credit from before: it may be of this attachment (the reader was quicker), or of an earlier one, and
+        // then the reader has yet to open the lane where it begins now.
+        self.credit = self.credit.filter(|&credit| credit >= from);
         self.sent_to = from.max(self.credit.unwrap_or(0));
         self.lost.clear();
         for index in 0..self.carried_by.len() as u16 {
@@ -65,6 +72,7 @@ impl SendLane {
 
     pub(crate) fn detach(&mut self) {
         self.attached = false;
+        self.start_due = false;
         self.lost.clear();
         self.dirty.fill(0);
         self.dirty_blocks = 0;
@@ -98,6 +106,22 @@ impl SendLane {
         self.lost.remove_below(credit);
         self.sent_to = self.sent_to.max(credit.min(self.head));
         true
+    }
+
+    /// Whether the reader must be told where it begins.
+    pub(crate) fn owes_start(&self) -> bool {
+        self.start_due
+    }
+
+    /// Where this reader begins; it counts as told.
+    pub(crate) fn take_start(&mut self) -> u64 {
+        self.start_due = false;
+        self.from
+    }
+
+    /// The packet that told it was lost. Who sends credit knows already.
+    pub(crate) fn start_lost(&mut self) {
+        self.start_due = self.attached && self.credit.is_none();
     }
 
     fn is_open(&self) -> bool {
@@ -250,6 +274,18 @@ mod tests {
         assert_eq!(lane.take_words(3, 1), Some((0, 0b00111)));
         assert_eq!(lane.take_words(3, 2), Some((0, 0b11000)));
         assert_eq!(lane.take_words(3, 2), None);
+    }
+
+    #[test]
+    fn a_second_attachment_waits_for_fresh_credit() {
+        let mut lane = lane();
+        lane.attach(0, 100, |_| false);
+        assert!(lane.on_credit(50));
+        lane.detach();
+        lane.attach(400, 500, |_| false);
+        assert!(!lane.has_log(), "the reader has not opened it there yet");
+        assert!(lane.on_credit(400));
+        assert_eq!(lane.take_log(1000), Some((400, 100)));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(crate) enum Item {
     Words { lane: u8, block: u16, mask: u64 },
     /// The released positions of every lane whose bit is set.
     Credit { lanes: u16 },
+    /// The starting positions of every lane whose bit is set.
+    Start { lanes: u16 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

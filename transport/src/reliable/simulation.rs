@@ -313,10 +313,10 @@ impl World {
             }
             let (to, bytes) = entry.remove();
             let side = &mut self.sides[to];
-            if let Ok(packet) = PacketView::parse(&bytes) {
-                if packet.header.connection == side.id {
-                    let _ = side.connection.handle_packet(self.now, &packet, &mut side.rings);
-                }
+            if let Ok(packet) = PacketView::parse(&bytes)
+                && packet.header.connection == side.id
+            {
+                let _ = side.connection.handle_packet(self.now, &packet, &mut side.rings);
             }
         }
         for me in 0..2 {

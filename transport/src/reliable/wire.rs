@@ -41,6 +41,8 @@ pub(crate) const WORDS_OVERHEAD: usize = 3;
 pub(crate) const WORD_ENTRY: usize = 18;
 /// Bytes of a credit frame.
 pub(crate) const CREDIT_LEN: usize = 10;
+/// Bytes of a start frame.
+pub(crate) const START_LEN: usize = 10;
 /// Bytes of an ack frame without its extra ranges.
 pub(crate) const ACK_OVERHEAD: usize = 18;
 /// Bytes of one extra range of an ack frame.
@@ -54,6 +56,7 @@ const ACK: u8 = 3;
 const CREDIT: u8 = 4;
 const PING: u8 = 5;
 const CLOSE: u8 = 6;
+const START: u8 = 7;
 
 /// Why a packet or a message in it was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -268,6 +271,12 @@ impl<'a> Writer<'a> {
         self.u8(lane);
         self.u64(released);
     }
+    /// A start frame: the sender's log of `lane` begins at `from` for this reader.
+    pub(crate) fn start(&mut self, lane: u8, from: u64) {
+        self.u8(START);
+        self.u8(lane);
+        self.u64(from);
+    }
     /// A ping: please acknowledge at once.
     pub(crate) fn ping(&mut self) {
         self.u8(PING);
@@ -321,6 +330,13 @@ pub enum Frame<'a> {
         lane: u8,
         /// Everything below may be reused.
         released: u64,
+    },
+    /// The sender has attached this reader to a lane.
+    Start {
+        /// Lane index.
+        lane: u8,
+        /// Where its log begins for this reader.
+        from: u64,
     },
     /// Asks for an immediate ack.
     Ping,
@@ -379,10 +395,10 @@ impl Iterator for AckRanges<'_> {
     fn next(&mut self) -> Option<(u64, u64)> {
         let (last, len) = self.next.take()?;
         let first = last.checked_sub(u64::from(len))?;
-        if let (Ok(gap), Ok(len)) = (self.extra.u32(), self.extra.u32()) {
-            if gap > 0 {
-                self.next = first.checked_sub(u64::from(gap)).map(|last| (last, len));
-            }
+        if let (Ok(gap), Ok(len)) = (self.extra.u32(), self.extra.u32())
+            && gap > 0
+        {
+            self.next = first.checked_sub(u64::from(gap)).map(|last| (last, len));
         }
         Some((first, last))
     }
@@ -428,6 +444,7 @@ impl<'a> Frames<'a> {
                 Ok(Frame::Ack(AckFrame { largest, delay_us, first_len, extra }))
             }
             CREDIT => Ok(Frame::Credit { lane: reader.u8()?, released: reader.u64()? }),
+            START => Ok(Frame::Start { lane: reader.u8()?, from: reader.u64()? }),
             PING => Ok(Frame::Ping),
             CLOSE => Ok(Frame::Close { reason: reader.u8()? }),
             other => Err(WireError::FrameType(other)),

@@ -21,6 +21,7 @@ fn a_packet_with_every_frame_survives_the_way() {
         w.credit(1, 4000);
         w.ping();
         w.close(2);
+        w.start(2, 64);
     });
     let view = PacketView::parse(&packet).unwrap();
     assert_eq!(view.header, Header { flags: FLAG_QUIET, connection: 77, number: 9 });
@@ -36,7 +37,8 @@ fn a_packet_with_every_frame_survives_the_way() {
     assert!(matches!(frames[3], Frame::Credit { lane: 1, released: 4000 }));
     assert!(matches!(frames[4], Frame::Ping));
     assert!(matches!(frames[5], Frame::Close { reason: 2 }));
-    assert_eq!(frames.len(), 6);
+    assert!(matches!(frames[6], Frame::Start { lane: 2, from: 64 }));
+    assert_eq!(frames.len(), 7);
 }
 
 #[test]

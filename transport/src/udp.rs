@@ -1,0 +1,534 @@
+//! UDP: the driver that moves the packets of all UDP links of a node.
+//!
+//! Everything with a protocol in it is in [`reliable`](crate::reliable), without sockets. Here are one port, one
+//! connected socket per peer, the dialling of peers, and the turn of the loop:
+//!
+//! - [`Udp::poll`] takes what has arrived and runs timers;
+//! - [`Udp::flush`] packs what was published and marked since, and sends it;
+//! - in between the owner (the poller) reads replicas, publishes, and judges silence by [`Udp::heard`].
+//!
+//! What costs nothing while nothing happens: no call per message (packing and segmentation offload), no
+//! wake-up per heartbeat (see `socket`), no timer of an idle link but the heartbeat, and all links' heartbeats fall
+//! on the same instant.
+
+mod dial;
+#[cfg(feature = "faults")]
+mod faults;
+mod guard;
+mod link;
+mod replica;
+mod send;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::event::{Evidence, LinkCounters};
+use crate::id::{Incarnation, Member, NodeId};
+use crate::lane::LaneId;
+use crate::limits::LINKS_PER_PEER_MAX;
+use crate::log::{LogBytes, Malformed, Record};
+use crate::own::Own;
+use crate::reliable::{CloseReason, FLAG_HANDSHAKE, LaneShape, LaneTable, PacketView, Source};
+use crate::time::Time;
+use dial::Peer;
+#[cfg(feature = "faults")]
+pub use faults::FaultPolicy;
+use link::{Change, Link, Phase};
+use socket::{Batch, Port, SEGMENTS_MAX, Socket};
+
+/// Calls of recvmmsg in one turn: a flood cannot keep the poller from its other work.
+const RECEIVES_PER_TURN: usize = 8;
+/// Bytes packed for one send; the kernel's limit for one segmented message is 65,507.
+const SEND_BUFFER: usize = 65_000;
+
+/// A UDP link. Never reused for another link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct UdpLink {
+    slot: u16,
+    generation: u32,
+}
+
+/// What happened to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UdpEvent {
+    /// A link came up; its control log is open at `control_from`, ours is attached.
+    Up { link: UdpLink, peer: Member, control_from: u64 },
+    /// A link that was up is dead. Silence is not judged here.
+    Dead { link: UdpLink, evidence: Evidence },
+    /// That node refuses our incarnation.
+    Refused { node: NodeId },
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    link: Option<Box<Link>>,
+}
+
+/// All UDP links of a node.
+pub(crate) struct Udp {
+    me: Member,
+    cluster: u64,
+    table: LaneTable,
+    heartbeat: Duration,
+    give_up: Duration,
+    bind_ip: IpAddr,
+    port: Port,
+    batch: Batch,
+    out: Box<[u8]>,
+    segmentation: bool,
+    peers: Vec<Peer>,
+    slots: Vec<Slot>,
+    events: VecDeque<UdpEvent>,
+    /// Next look at the quiet socket, at errors and at silent peers.
+    tick: Time,
+    /// Slot that the last packet was for.
+    recent: usize,
+    serial: u64,
+    entropy: u64,
+    /// Packets that belonged to nothing or were unreadable.
+    pub(crate) strays: u64,
+    #[cfg(feature = "faults")]
+    faults: faults::Faults,
+}
+
+impl Udp {
+    /// Takes the port. Peers are dialled once they are [`wanted`](Udp::want). `entropy` makes connection ids.
+    pub(crate) fn new(config: &Config, now: Time, entropy: u64) -> Result<Udp, Error> {
+        guard::check([config.bind], config.plaintext)?;
+        let port = Port::bind(config.bind)?;
+        let mut peers = Vec::with_capacity(config.peers.len());
+        for peer in &config.peers {
+            // A peer that cannot be reached yet (no route) must not keep the node from starting.
+            let socket = Socket::connect(config.bind.ip(), peer.addr).ok();
+            peers.push(Peer::new(peer.node, peer.addr, socket, now));
+        }
+        let shape = |lane: &crate::lane::LaneSpec| LaneShape {
+            words: lane.words as u32,
+            log_bytes: lane.log_bytes as u64,
+        };
+        let table = LaneTable::new(config.lanes.iter().map(shape))
+            .ok_or_else(|| Error::Config(format!("{} lanes are too many", config.lanes.len())))?;
+        let slots =
+            (0..(peers.len() * LINKS_PER_PEER_MAX).max(1)).map(|_| Slot::default()).collect();
+        Ok(Udp {
+            me: config.me,
+            cluster: dial::cluster_hash(&config.cluster),
+            table,
+            heartbeat: config.timing.heartbeat,
+            give_up: config.timing.dead,
+            bind_ip: config.bind.ip(),
+            port,
+            batch: Batch::new(),
+            out: vec![0; SEND_BUFFER].into_boxed_slice(),
+            segmentation: true,
+            events: VecDeque::with_capacity(peers.len() * LINKS_PER_PEER_MAX),
+            peers,
+            slots,
+            tick: now,
+            recent: 0,
+            serial: 0,
+            entropy,
+            strays: 0,
+            #[cfg(feature = "faults")]
+            faults: faults::Faults::default(),
+        })
+    }
+
+    // ---- the turn ----
+
+    /// Receives, runs timers, dials. True if anything happened that the owner should look at.
+    pub(crate) fn poll(&mut self, now: Time, own: &Own) -> bool {
+        let mut happened = self.receive(now, own, false);
+        if now >= self.tick {
+            happened |= self.receive(now, own, true);
+            self.on_tick(now);
+        }
+        for index in 0..self.slots.len() {
+            let Some(link) = self.slots[index].link.as_deref_mut() else { continue };
+            if link.next_timeout().is_some_and(|at| at <= now) {
+                link.connection.handle_timeout(now);
+                let change = link.run_burst(now);
+                happened |= self.apply(index, change);
+            }
+        }
+        self.dial_all(now);
+        happened || !self.events.is_empty()
+    }
+
+    /// What happened to links; ask until `None`.
+    pub(crate) fn poll_event(&mut self) -> Option<UdpEvent> {
+        self.events.pop_front()
+    }
+
+    /// Sends all that was published and marked since the last flush, and what the protocol owes.
+    pub(crate) fn flush(&mut self, now: Time, own: &Own) {
+        for (index, lane) in own.lanes.iter().enumerate().filter(|(_, lane)| lane.is_marked()) {
+            for link in self.slots.iter_mut().filter_map(|slot| slot.link.as_deref_mut()) {
+                link.connection.publish(index as u8, lane.log.head());
+                lane.changed.iter().for_each(|&word| link.connection.mark_word(index as u8, word));
+            }
+        }
+        for index in 0..self.slots.len() {
+            if self.slots[index].link.is_some() {
+                self.transmit(index, now, own);
+            }
+        }
+    }
+
+    /// When [`Udp::poll`] wants to be called.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        let links = self.slots.iter().filter_map(|slot| slot.link.as_ref()?.next_timeout());
+        links.chain(self.peers.iter().filter_map(Peer::next_timeout)).min()
+    }
+
+    /// What to park on: the socket that data arrives on.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.port.main.fd()
+    }
+
+    /// Sockets on which only an *error* is of interest (POLLERR, no read): it means that a peer's port is closed.
+    /// After one of them woke the poller it calls [`Udp::check_errors`]. Not watching them is right too: they are
+    /// looked at with every heartbeat.
+    pub(crate) fn error_fds(&self) -> impl Iterator<Item = RawFd> {
+        self.peers.iter().filter_map(|peer| peer.socket.as_ref().map(Socket::fd))
+    }
+
+    /// The own loop stood still for `stall`: silence meanwhile proves nothing.
+    pub(crate) fn excuse(&mut self, stall: Duration) {
+        self.links_mut().for_each(|link| link.excuse(stall));
+    }
+
+    // ---- links: own side ----
+
+    /// Counts the peer among the readers of an own lane, from byte `from` on.
+    pub(crate) fn attach(&mut self, link: UdpLink, lane: LaneId, from: u64, own: &Own) {
+        if let Some(link) = self.get_mut(link) {
+            link.attach(lane.0, from, own);
+        }
+    }
+
+    pub(crate) fn detach(&mut self, link: UdpLink, lane: LaneId) {
+        if let Some(link) = self.get_mut(link) {
+            link.connection.detach(lane.0);
+        }
+    }
+
+    /// How far that reader has released an own log.
+    pub(crate) fn released(&self, link: UdpLink, lane: LaneId) -> u64 {
+        self.get(link).map_or(0, |link| link.connection.released(lane.0))
+    }
+
+    // ---- links: replicas ----
+
+    /// Begins to read a lane of the peer at byte `from`, which begins a record.
+    pub(crate) fn open(&mut self, link: UdpLink, lane: LaneId, from: u64) -> Result<(), Error> {
+        let bytes =
+            self.table.as_slice().get(lane.index()).map_or(0, |shape| shape.log_bytes as usize);
+        match self.get_mut(link) {
+            Some(link) if !link.is_dead() => {
+                link.open(lane.0, from).map_err(|source| Error::Memory { bytes, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn peer_word(&self, link: UdpLink, lane: LaneId, word: usize) -> u64 {
+        self.get(link).map_or(0, |link| link.connection.word(lane.0, word))
+    }
+
+    /// End of the peer's log as far as whole records are visible.
+    pub(crate) fn peer_head(&self, link: UdpLink, lane: LaneId) -> u64 {
+        self.get(link).map_or(0, |link| link.replicas().head(lane.index()))
+    }
+
+    pub(crate) fn peek(
+        &self,
+        link: UdpLink,
+        lane: LaneId,
+        at: u64,
+    ) -> Result<Option<Record<'_>>, Malformed> {
+        self.get(link).map_or(Ok(None), |link| link.replicas().peek(lane.index(), at))
+    }
+
+    pub(crate) fn release(&mut self, link: UdpLink, lane: LaneId, upto: u64) {
+        if let Some(link) = self.get_mut(link) {
+            link.release(lane.0, upto);
+        }
+    }
+
+    pub(crate) fn peer_bytes(&self, link: UdpLink, lane: LaneId) -> Option<LogBytes> {
+        self.get(link)?.replicas().bytes(lane.index())
+    }
+
+    // ---- links: life ----
+
+    /// Last sign of life.
+    pub(crate) fn heard(&self, link: UdpLink) -> Time {
+        self.get(link).map_or(Time::ZERO, |link| link.connection.heard())
+    }
+
+    /// The latest own instant of which the peer has confirmed to have heard from us at or after it.
+    pub(crate) fn confirmed(&self, link: UdpLink) -> Time {
+        self.get(link).map_or(Time::ZERO, |link| link.connection.confirmed())
+    }
+
+    pub(crate) fn rtt(&self, link: UdpLink) -> Option<Duration> {
+        self.get(link).map(|link| link.connection.rtt().smoothed())
+    }
+
+    pub(crate) fn counters(&self, link: UdpLink) -> LinkCounters {
+        self.get(link).map(Link::counters).unwrap_or_default()
+    }
+
+    /// Fences the peer, or declares it dead. No event follows; the peer is told with the next flush.
+    pub(crate) fn close(&mut self, link: UdpLink) {
+        if let Some(link) = self.get_mut(link)
+            && !link.is_dead()
+        {
+            link.kill(CloseReason::Fenced);
+            let peer = link.peer;
+            self.peers[peer].redial();
+        }
+    }
+
+    /// Drops a link and its replicas.
+    pub(crate) fn forget(&mut self, link: UdpLink) {
+        if self.get(link).is_some() {
+            self.slots[usize::from(link.slot)].link = None;
+        }
+    }
+
+    /// Whether links to that node shall be made over UDP. Nobody is wanted at first.
+    pub(crate) fn want(&mut self, node: NodeId, wanted: bool) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
+            peer.wanted = wanted;
+        }
+    }
+
+    /// Never link to this incarnation, or an earlier one of its node; tell it so.
+    pub(crate) fn refuse(&mut self, member: Member) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == member.node) {
+            peer.refused = peer.refused.max(Some(member.incarnation));
+        }
+    }
+
+    // ---- inside ----
+
+    fn get(&self, link: UdpLink) -> Option<&Link> {
+        let slot = self.slots.get(usize::from(link.slot))?;
+        if slot.generation == link.generation { slot.link.as_deref() } else { None }
+    }
+
+    fn get_mut(&mut self, link: UdpLink) -> Option<&mut Link> {
+        let slot = self.slots.get_mut(usize::from(link.slot))?;
+        if slot.generation == link.generation { slot.link.as_deref_mut() } else { None }
+    }
+
+    fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.slots.iter_mut().filter_map(|slot| slot.link.as_deref_mut())
+    }
+
+    fn handle(&self, index: usize) -> UdpLink {
+        UdpLink { slot: index as u16, generation: self.slots[index].generation }
+    }
+
+    /// Slot of the link to that peer that is not dead.
+    fn live(&self, peer: usize) -> Option<usize> {
+        let alive = |slot: &Slot| {
+            slot.link.as_ref().is_some_and(|link| link.peer == peer && !link.is_dead())
+        };
+        self.slots.iter().position(alive)
+    }
+
+    /// A slot for a new link; `None` while too many dead ones of that peer are not forgotten.
+    fn insert(&mut self, link: Link) -> Option<usize> {
+        let of_peer =
+            |slot: &&Slot| slot.link.as_ref().is_some_and(|other| other.peer == link.peer);
+        if self.slots.iter().filter(of_peer).count() >= LINKS_PER_PEER_MAX {
+            return None;
+        }
+        let index = self.slots.iter().position(|slot| slot.link.is_none())?;
+        let slot = &mut self.slots[index];
+        slot.generation += 1;
+        slot.link = Some(Box::new(link));
+        Some(index)
+    }
+
+    fn receive(&mut self, now: Time, own: &Own, quiet: bool) -> bool {
+        let mut happened = false;
+        // The buffers leave `self` while their packets are handled.
+        let mut batch = std::mem::take(&mut self.batch);
+        for _ in 0..RECEIVES_PER_TURN {
+            let socket = if quiet { self.port.quiet.as_ref() } else { Some(&self.port.main) };
+            let Some(socket) = socket else { break };
+            let count = batch.receive(socket);
+            for index in 0..count {
+                for datagram in batch.datagrams(index) {
+                    happened |= self.take_in(now, datagram, own);
+                }
+            }
+            if count < socket::BATCH {
+                break;
+            }
+        }
+        self.batch = batch;
+        happened
+    }
+
+    #[cfg(not(feature = "faults"))]
+    fn take_in(&mut self, now: Time, datagram: &[u8], own: &Own) -> bool {
+        self.on_datagram(now, datagram, own)
+    }
+
+    /// As without faults, but through a network that is as bad as was asked for.
+    #[cfg(feature = "faults")]
+    fn take_in(&mut self, now: Time, datagram: &[u8], own: &Own) -> bool {
+        let mut faults = std::mem::take(&mut self.faults);
+        let mut happened = false;
+        faults.pass(datagram, |datagram| happened |= self.on_datagram(now, datagram, own));
+        self.faults = faults;
+        happened
+    }
+
+    fn on_datagram(&mut self, now: Time, datagram: &[u8], own: &Own) -> bool {
+        let Ok(packet) = PacketView::parse(datagram) else {
+            self.strays += 1;
+            return false;
+        };
+        if packet.header.flags & FLAG_HANDSHAKE != 0 {
+            return self.on_handshake(now, packet.payload, own);
+        }
+        let id = packet.header.connection;
+        let owner = |slot: &Slot| slot.link.as_ref().is_some_and(|link| link.id == id);
+        // Packets come in runs of the same link.
+        let same = owner(&self.slots[self.recent]).then_some(self.recent);
+        let index = same
+            .or_else(|| self.slots.iter().position(owner))
+            .or_else(|| self.accept(now, id, own));
+        let Some(index) = index else {
+            self.strays += 1;
+            return false;
+        };
+        self.recent = index;
+        let Some(link) = self.slots[index].link.as_deref_mut() else { return false };
+        let change = link.receive(now, &packet);
+        self.apply(index, change)
+    }
+
+    /// Draws the consequences of what happened to a link; true if the owner should look.
+    fn apply(&mut self, index: usize, change: Change) -> bool {
+        let handle = self.handle(index);
+        let Some(link) = self.slots[index].link.as_deref_mut() else { return false };
+        match change {
+            Change::None => return false,
+            Change::News => {}
+            Change::Up(from) => {
+                if link.open(crate::lane::CONTROL.0, from).is_err() {
+                    // No memory for its control log: try again with a new link later.
+                    self.kill(index, Evidence::Fenced);
+                    return false;
+                }
+                link.phase = Phase::Up;
+                let peer = link.member;
+                tracing::info!(%peer, "udp link up");
+                self.events.push_back(UdpEvent::Up { link: handle, peer, control_from: from });
+            }
+            Change::Dead(evidence) => self.kill(index, evidence),
+        }
+        true
+    }
+
+    /// A link is dead. One that never came up is dropped without a word.
+    fn kill(&mut self, index: usize, evidence: Evidence) {
+        let handle = self.handle(index);
+        let Some(link) = self.slots[index].link.as_deref_mut() else { return };
+        let was = link.phase;
+        if was == Phase::Dead {
+            return;
+        }
+        link.kill(CloseReason::Fenced);
+        let (peer, member) = (link.peer, link.member);
+        if was == Phase::Up {
+            tracing::info!(peer = %member, %evidence, "udp link dead");
+            self.events.push_back(UdpEvent::Dead { link: handle, evidence });
+        } else {
+            self.slots[index].link = None;
+        }
+        self.peers[peer].redial();
+    }
+
+    /// Every heartbeat: errors of the send sockets, links that do not come up, peers that fall silent.
+    fn on_tick(&mut self, now: Time) {
+        // On the same instants as the heartbeats of the links, so that one wake-up serves all.
+        let interval = self.heartbeat.as_nanos() as u64;
+        self.tick = Time::from_nanos((now.as_nanos() / interval + 1) * interval);
+        self.check_errors(now);
+        for index in 0..self.slots.len() {
+            let Some(link) = self.slots[index].link.as_deref_mut() else { continue };
+            let silence = now.since(link.connection.heard());
+            match link.phase {
+                Phase::Opening if silence >= self.give_up => {
+                    self.kill(index, Evidence::HeartbeatMissed)
+                }
+                Phase::Up if silence >= self.heartbeat * 3 => link.connection.probe(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks for "port unreachable" on the send sockets.
+    pub(crate) fn check_errors(&mut self, now: Time) {
+        for index in 0..self.peers.len() {
+            let error = self.peers[index].socket.as_ref().and_then(Socket::take_error);
+            if error == Some(libc::ECONNREFUSED) {
+                self.on_refused(index, now);
+            }
+        }
+    }
+
+    /// Makes the network as bad as `policy` says, for what arrives here.
+    #[cfg(feature = "faults")]
+    pub(crate) fn set_faults(&mut self, policy: FaultPolicy) {
+        self.faults = faults::Faults::new(policy);
+    }
+
+    fn on_refused(&mut self, peer: usize, now: Time) {
+        if let Some(index) = self.live(peer)
+            && let Some(link) = self.slots[index].link.as_deref_mut()
+        {
+            link.on_unreachable(now);
+        }
+    }
+}
+
+impl Drop for Udp {
+    /// A clean end is told to the peers, so that they need not find it out.
+    fn drop(&mut self) {
+        struct Nothing;
+        impl Source for Nothing {
+            fn log(&self, _: u8, _: u64, _: &mut [u8]) {}
+            fn word(&self, _: u8, _: u16) -> (u64, u64) {
+                (0, 0)
+            }
+        }
+        for slot in std::mem::take(&mut self.slots) {
+            let Some(mut link) = slot.link.filter(|link| !link.is_dead()) else { continue };
+            link.kill(CloseReason::Shutdown);
+            if let Some(packed) = link.connection.poll_transmit(Time::ZERO, &mut self.out, &Nothing)
+            {
+                self.send_alone(link.peer, &self.out[..packed.len]);
+            }
+        }
+    }
+}
+
+/// Highest incarnation that is refused, as an order with "none" below all.
+type Refused = Option<Incarnation>;

@@ -1,0 +1,236 @@
+//! One link of the driver: connection, replicas, and what the network said about the peer's death.
+//!
+//! A link is *opening* until the peer's first packet says where its control log starts, then *up*, then *dead* for
+//! good. Being dead it holds its replicas, frozen, until it is forgotten.
+//!
+//! "Port unreachable" is not believed at once: it can be forged, and a firewall sends it too. It starts a burst of
+//! probes, one a millisecond. Any packet from the peer ends the burst; if none comes the peer is dead.
+
+use std::time::Duration;
+
+use super::replica::Replicas;
+use crate::event::{Evidence, LinkCounters};
+use crate::id::Member;
+use crate::lane::CONTROL;
+use crate::own::Own;
+use crate::reliable::{CloseReason, Connection, LaneTable, PacketView, Settings};
+use crate::time::Time;
+
+/// How long a burst lasts: well inside 50 ms, and long enough for a busy peer to answer.
+const BURST: Duration = Duration::from_millis(20);
+/// Distance of its probes.
+const BURST_STEP: Duration = Duration::from_millis(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Opening,
+    Up,
+    Dead,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    started: Time,
+    next: Time,
+    until: Time,
+}
+
+/// What became of a packet or a look at the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    None,
+    /// Log, words or credit moved.
+    News,
+    /// The link has come up; reading its control log starts there.
+    Up(u64),
+    Dead(Evidence),
+}
+
+/// A batch that the peer's socket did not take.
+#[derive(Debug, Default)]
+pub(crate) struct Stash {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) segment: usize,
+    pub(crate) retry: Time,
+}
+
+pub(crate) struct Link {
+    /// Index of the peer in the configuration.
+    pub(crate) peer: usize,
+    pub(crate) member: Member,
+    pub(crate) phase: Phase,
+    /// Connection id the peer puts on packets to us.
+    pub(crate) id: u64,
+    /// Serial of the peer's offer or answer that made this link.
+    pub(crate) peer_serial: u64,
+    /// Serial and id of our own side, to repeat an answer.
+    pub(crate) own_serial: u64,
+    pub(crate) connection: Connection,
+    replicas: Replicas,
+    table: LaneTable,
+    burst: Option<Burst>,
+    pub(crate) stash: Stash,
+}
+
+/// Who the peer is and what it has agreed to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Agreement {
+    pub(crate) peer: usize,
+    pub(crate) member: Member,
+    pub(crate) id: u64,
+    pub(crate) peer_serial: u64,
+    pub(crate) own_serial: u64,
+}
+
+impl Link {
+    /// A link on which our control log starts now.
+    pub(crate) fn new(agreement: Agreement, settings: Settings, own: &Own, now: Time) -> Self {
+        let mut link = Link {
+            peer: agreement.peer,
+            member: agreement.member,
+            phase: Phase::Opening,
+            id: agreement.id,
+            peer_serial: agreement.peer_serial,
+            own_serial: agreement.own_serial,
+            connection: Connection::new(settings, now),
+            replicas: Replicas::new(&settings.peer),
+            table: settings.peer,
+            burst: None,
+            stash: Stash::default(),
+        };
+        let from = own.lane(CONTROL).log.head();
+        link.attach(CONTROL.0, from, own);
+        link
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.phase == Phase::Dead
+    }
+
+    pub(crate) fn attach(&mut self, lane: u8, from: u64, own: &Own) {
+        let lane_own = &own.lanes[usize::from(lane)];
+        let head = lane_own.log.head();
+        self.connection
+            .attach(lane, from, head, |word| lane_own.words[usize::from(word)].value != 0);
+    }
+
+    /// Begins to read a lane of the peer.
+    pub(crate) fn open(&mut self, lane: u8, from: u64) -> std::io::Result<()> {
+        let Some(shape) = self.table.as_slice().get(usize::from(lane)) else { return Ok(()) };
+        self.replicas.open(usize::from(lane), shape.log_bytes, from)?;
+        self.connection.open(lane, from);
+        // Padding after `from` may have been released with it.
+        if let Some(released) = self.replicas.released(usize::from(lane)) {
+            self.connection.release(lane, released);
+        }
+        Ok(())
+    }
+
+    /// An owner that reclaimed what this reader has not released no longer counts it among the readers.
+    pub(crate) fn detach_what_was_reclaimed(&mut self, own: &Own) {
+        for (index, lane) in own.lanes.iter().enumerate() {
+            if self.connection.released(index as u8) < lane.log.low() {
+                self.connection.detach(index as u8);
+            }
+        }
+    }
+
+    pub(crate) fn release(&mut self, lane: u8, upto: u64) {
+        if let Some(released) = self.replicas.release(usize::from(lane), upto) {
+            self.connection.release(lane, released);
+        }
+    }
+
+    pub(crate) fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+
+    /// A packet with this link's id arrived.
+    pub(crate) fn receive(&mut self, now: Time, packet: &PacketView<'_>) -> Change {
+        let Ok(received) = self.connection.handle_packet(now, packet, &mut self.replicas) else {
+            return Change::None;
+        };
+        if let Some(burst) = self.burst
+            && now > burst.started
+        {
+            self.burst = None;
+        }
+        if received.closed.is_some() {
+            return Change::Dead(Evidence::ClosedByPeer);
+        }
+        if !received.news {
+            return Change::None;
+        }
+        for lane in 0..self.table.as_slice().len() {
+            match self.replicas.advance(lane, self.connection.visible(lane as u8)) {
+                Ok(false) => {}
+                Ok(true) => self.release(lane as u8, 0),
+                Err(_) => return Change::Dead(Evidence::Malformed),
+            }
+        }
+        match self.connection.started(CONTROL.0) {
+            Some(from) if self.phase == Phase::Opening => Change::Up(from),
+            _ => Change::News,
+        }
+    }
+
+    /// The peer's port was reported unreachable.
+    pub(crate) fn on_unreachable(&mut self, now: Time) {
+        if self.burst.is_none() && !self.is_dead() {
+            self.burst = Some(Burst { started: now, next: now, until: now + BURST });
+        }
+    }
+
+    /// The own loop stood still: what was not heard meanwhile proves nothing.
+    pub(crate) fn excuse(&mut self, stall: Duration) {
+        if let Some(burst) = &mut self.burst {
+            burst.until += stall;
+        }
+    }
+
+    /// Sends the next probe of a burst, or gives up.
+    pub(crate) fn run_burst(&mut self, now: Time) -> Change {
+        match &mut self.burst {
+            Some(burst) if burst.until <= now => {
+                self.burst = None;
+                Change::Dead(Evidence::PortUnreachable)
+            }
+            Some(burst) if burst.next <= now => {
+                burst.next = now + BURST_STEP;
+                self.connection.probe();
+                Change::None
+            }
+            _ => Change::None,
+        }
+    }
+
+    /// When the link wants to be looked at.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        if self.is_dead() {
+            return None;
+        }
+        let burst = self.burst.map(|burst| burst.next.min(burst.until));
+        let stash = (!self.stash.bytes.is_empty()).then_some(self.stash.retry);
+        [self.connection.next_timeout(), burst, stash].into_iter().flatten().min()
+    }
+
+    /// Dead for good: nothing becomes visible any more, nothing but the news of it is sent.
+    pub(crate) fn kill(&mut self, reason: CloseReason) {
+        self.phase = Phase::Dead;
+        self.burst = None;
+        self.stash = Stash::default();
+        self.connection.close(reason);
+    }
+
+    pub(crate) fn counters(&self) -> LinkCounters {
+        let counters = self.connection.counters();
+        LinkCounters {
+            packets_sent: counters.sent,
+            packets_received: counters.received,
+            bytes_sent: counters.sent_bytes,
+            bytes_received: counters.received_bytes,
+            retransmits: counters.lost,
+            ..LinkCounters::default()
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Sending: batches of equal datagrams, and what to do when the kernel does not take one.
+//!
+//! | the kernel says | it means | what happens |
+//! |---|---|---|
+//! | EAGAIN, ENOBUFS | this peer's buffer is full (unanswered ARP, or a burst) | the batch is kept and sent a little later; other peers are not affected |
+//! | ECONNREFUSED | an earlier packet met a closed port; this one was *not* sent | probes begin; the batch is sent again |
+//! | EIO, EINVAL on a segmented send | this device cannot segment | segmentation is turned off, the batch goes out in pieces |
+//! | EMSGSIZE | larger than the path allows | smaller datagrams from now on; loss detection repairs |
+//! | EHOSTUNREACH, ENETUNREACH, EPERM, … | no way at the moment | as if lost in the network; silence decides |
+
+use std::io;
+use std::time::Duration;
+
+use super::*;
+
+/// After how long a batch that was not taken is tried again.
+const RETRY: Duration = Duration::from_micros(500);
+/// What every path carries.
+const DATAGRAM_MIN: usize = 1200;
+/// Batches sent to one peer in one turn.
+const BATCHES_PER_TURN: usize = 16;
+
+impl Udp {
+    /// Packs and sends what a link has, in batches.
+    pub(super) fn transmit(&mut self, index: usize, now: Time, own: &Own) {
+        if !self.send_stash(index, now) {
+            return;
+        }
+        let mut out = std::mem::take(&mut self.out);
+        for _ in 0..BATCHES_PER_TURN {
+            let Some(link) = self.slots[index].link.as_deref_mut() else { break };
+            link.detach_what_was_reclaimed(own);
+            let (len, segment, more) = fill(link, now, own, &mut out);
+            if len == 0 || !self.send_batch(index, &out[..len], segment, now) || !more {
+                break;
+            }
+        }
+        self.out = out;
+    }
+
+    /// Sends what was kept; true if nothing is left of it.
+    fn send_stash(&mut self, index: usize, now: Time) -> bool {
+        let Some(link) = self.slots[index].link.as_deref_mut() else { return false };
+        if link.stash.bytes.is_empty() {
+            return true;
+        }
+        if now < link.stash.retry {
+            return false;
+        }
+        let stash = std::mem::take(&mut link.stash);
+        self.send_batch(index, &stash.bytes, stash.segment, now)
+    }
+
+    /// Sends one batch; false if the peer's socket is full and the batch was kept.
+    fn send_batch(&mut self, index: usize, bytes: &[u8], segment: usize, now: Time) -> bool {
+        let Some(link) = self.slots[index].link.as_deref() else { return false };
+        let peer = link.peer;
+        for _ in 0..4 {
+            let Some(socket) = self.peers[peer].socket.as_ref() else { return true };
+            let joined = segment < bytes.len();
+            let result = if joined && !self.segmentation {
+                bytes.chunks(segment).try_for_each(|datagram| socket.send(datagram, None))
+            } else {
+                socket.send(bytes, joined.then_some(segment as u16))
+            };
+            let Err(error) = result else { return true };
+            match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::ENOBUFS) => {
+                    self.keep(index, bytes, segment, now);
+                    return false;
+                }
+                Some(libc::ECONNREFUSED) => self.on_refused(peer, now),
+                Some(libc::EIO | libc::EINVAL) if joined && self.segmentation => {
+                    tracing::warn!(%error, "no segmentation offload: sending datagrams one by one");
+                    self.segmentation = false;
+                }
+                Some(libc::EMSGSIZE) => {
+                    self.shrink(index);
+                    return true;
+                }
+                _ => return true,
+            }
+        }
+        true
+    }
+
+    fn keep(&mut self, index: usize, bytes: &[u8], segment: usize, now: Time) {
+        if let Some(link) = self.slots[index].link.as_deref_mut()
+            && !link.is_dead()
+        {
+            link.stash.bytes.clear();
+            link.stash.bytes.extend_from_slice(bytes);
+            link.stash.segment = segment;
+            link.stash.retry = now + RETRY;
+        }
+    }
+
+    fn shrink(&mut self, index: usize) {
+        if let Some(link) = self.slots[index].link.as_deref_mut() {
+            link.connection.limit_datagram(DATAGRAM_MIN);
+        }
+    }
+
+    /// Sends one packet outside of a link; whether it arrives is up to the caller's repetitions.
+    pub(super) fn send_alone(&self, peer: usize, bytes: &[u8]) {
+        if let Some(socket) = self.peers[peer].socket.as_ref() {
+            // A pending "port unreachable" is reported in place of sending: the second try sends.
+            if socket
+                .send(bytes, None)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+            {
+                socket.send(bytes, None).ok();
+            }
+        }
+    }
+}
+
+/// Packs datagrams of one size (the last may be shorter) until the buffer is full or there is nothing more.
+/// Returns their bytes, their size, and whether there may be more.
+fn fill(link: &mut Link, now: Time, own: &Own, out: &mut [u8]) -> (usize, usize, bool) {
+    let (mut len, mut segment) = (0, 0);
+    let max = link.connection.datagram_max();
+    for _ in 0..SEGMENTS_MAX {
+        // The first datagram decides the size; those after it must not be larger.
+        let room = if segment == 0 { max } else { segment };
+        if out.len() - len < room {
+            return (len, segment, true);
+        }
+        let Some(packed) = link.connection.poll_transmit(now, &mut out[len..len + room], own)
+        else {
+            return (len, segment, false);
+        };
+        len += packed.len;
+        if segment == 0 {
+            segment = packed.len;
+        }
+        if packed.len < segment || packed.len < max {
+            return (len, segment, true);
+        }
+    }
+    (len, segment, true)
+}

@@ -1,0 +1,417 @@
+//! Sockets: the system calls of the UDP driver, and the only `unsafe` for them.
+//!
+//! A node receives on *one* port, with two sockets. Both are bound to it (SO_REUSEPORT) and a three-instruction
+//! filter in the kernel sorts: packets with the heartbeat flag go to the *quiet* socket, all others to the
+//! *main* one. Only the main socket wakes a sleeping poller; heartbeats wait until the poller's own heartbeat
+//! is due, and cost no wake-up. Where the filter is refused everything arrives on the main socket, which is
+//! right too, just not as cheap.
+//!
+//! The main socket is bound first and *without* SO_REUSEPORT, so that an occupied port is noticed.
+//!
+//! Sending uses one connected socket per peer. A peer whose packets pile up (ARP unanswered) then fills its own
+//! buffer only, and "port unreachable" comes back as ECONNREFUSED on the socket of just that peer.
+//!
+//! UDP_SEGMENT lets one call send many datagrams, UDP_GRO lets one receive many: the kernel crosses the
+//! stack once instead of forty times (floors: 18 times the messages).
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use crate::error::Error;
+use crate::reliable::FLAG_QUIET;
+
+/// Bytes asked for as a receive buffer.
+const RECEIVE_BUFFER: i32 = 4 << 20;
+/// Bytes asked for as a send buffer, per peer.
+const SEND_BUFFER: i32 = 1 << 20;
+/// Messages taken by one system call.
+pub(crate) const BATCH: usize = 8;
+/// Bytes of one message: what the kernel joins at most.
+const MESSAGE: usize = 65_536;
+/// Most datagrams in one send.
+pub(crate) const SEGMENTS_MAX: usize = 60;
+
+/// A non-blocking UDP socket.
+#[derive(Debug)]
+pub(crate) struct Socket(UdpSocket);
+
+/// The sockets of one port.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) main: Socket,
+    /// Receives heartbeats, where the kernel sorts them.
+    pub(crate) quiet: Option<Socket>,
+}
+
+impl Port {
+    /// Takes the port for this process alone.
+    pub(crate) fn bind(addr: SocketAddr) -> Result<Port, Error> {
+        let failed = |source: io::Error| {
+            let hint = match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another process receives on this port (`ss -lunp` shows which): stop it, or give this node another port"
+                }
+                io::ErrorKind::AddrNotAvailable => {
+                    "no interface of this machine has that address: `ip addr` lists those that exist"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one"
+                }
+                _ => "check the address in the configuration",
+            };
+            Error::Bind { addr, source, hint }
+        };
+        let main = Socket(UdpSocket::bind(addr).map_err(failed)?);
+        main.0.set_nonblocking(true).map_err(failed)?;
+        main.enlarge(libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER);
+        main.option(libc::SOL_UDP, libc::UDP_GRO, 1).ok();
+        let quiet = main.local().and_then(|addr| main.sort_heartbeats(addr)).ok();
+        Ok(Port { main, quiet })
+    }
+}
+
+impl Socket {
+    /// A socket for sending to `peer` only, from any port of the address `from`.
+    pub(crate) fn connect(from: IpAddr, peer: SocketAddr) -> io::Result<Socket> {
+        let from = match (from, peer) {
+            (IpAddr::V6(ip), SocketAddr::V4(_)) if ip.is_unspecified() => {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            }
+            (IpAddr::V4(ip), SocketAddr::V6(_)) if ip.is_unspecified() => {
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+            }
+            (from, _) => from,
+        };
+        let socket = Socket(UdpSocket::bind((from, 0))?);
+        socket.0.set_nonblocking(true)?;
+        socket.0.connect(peer)?;
+        socket.enlarge(libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, SEND_BUFFER);
+        // Nobody reads what might arrive here.
+        socket.option(libc::SOL_SOCKET, libc::SO_RCVBUF, 0).ok();
+        // Let routers fragment rather than drop: the datagram size follows the first link's MTU only.
+        let (level, name) = match peer {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+        };
+        socket.option(level, name, libc::IP_PMTUDISC_DONT).ok();
+        Ok(socket)
+    }
+
+    pub(crate) fn local(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// What a datagram to the connected peer may hold without being fragmented at the first link.
+    pub(crate) fn datagram_max(&self) -> usize {
+        let (level, name, headers) = match self.0.peer_addr() {
+            Ok(SocketAddr::V6(_)) => (libc::IPPROTO_IPV6, libc::IPV6_MTU, 48),
+            _ => (libc::IPPROTO_IP, libc::IP_MTU, 28),
+        };
+        let mtu = self.get_option(level, name).unwrap_or(1280);
+        usize::try_from(mtu).unwrap_or(0).saturating_sub(headers)
+    }
+
+    /// An error that arrived for this socket since the last call, as an errno.
+    pub(crate) fn take_error(&self) -> Option<i32> {
+        self.get_option(libc::SOL_SOCKET, libc::SO_ERROR).ok().filter(|&error| error != 0)
+    }
+
+    /// Opens the quiet socket on the same port and tells the kernel what belongs to it.
+    fn sort_heartbeats(&self, addr: SocketAddr) -> io::Result<Socket> {
+        self.option(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers; the result is checked.
+        let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+        // SAFETY: `fd` was just opened and nobody else knows it.
+        let quiet = Socket(UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+        quiet.option(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        let (name, len) = raw_address(addr);
+        // SAFETY: `name` holds an address of `len` bytes and lives through the call, which only reads it.
+        check(unsafe { libc::bind(fd, ptr::from_ref(&name).cast(), len) })?;
+        // Byte 1 of the payload is the flags; its heartbeat bit is the index of the socket: 0 main, 1 quiet.
+        let filter = [
+            libc::sock_filter {
+                code: (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16,
+                jt: 0,
+                jf: 0,
+                k: 1,
+            },
+            libc::sock_filter {
+                code: (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16,
+                jt: 0,
+                jf: 0,
+                k: u32::from(FLAG_QUIET),
+            },
+            libc::sock_filter { code: (libc::BPF_RET | BPF_A) as u16, jt: 0, jf: 0, k: 0 },
+        ];
+        let program =
+            libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+        self.raw_option(libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)?;
+        Ok(quiet)
+    }
+
+    fn enlarge(&self, plain: i32, forced: i32, bytes: i32) {
+        // Privileged processes may exceed the system's limit; others get what it allows.
+        if self.option(libc::SOL_SOCKET, forced, bytes).is_err() {
+            self.option(libc::SOL_SOCKET, plain, bytes).ok();
+        }
+    }
+
+    fn option(&self, level: i32, name: i32, value: i32) -> io::Result<()> {
+        self.raw_option(level, name, &value)
+    }
+
+    fn raw_option<T>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
+        let len = size_of::<T>() as libc::socklen_t;
+        // SAFETY: `value` is readable for `len` bytes; a pointer inside it (of a filter program) lives in the
+        // caller's frame, which outlives the call, and the kernel copies what it points to.
+        check(unsafe { libc::setsockopt(self.fd(), level, name, ptr::from_ref(value).cast(), len) })
+            .map(drop)
+    }
+
+    fn get_option(&self, level: i32, name: i32) -> io::Result<i32> {
+        let mut value = 0i32;
+        let mut len = size_of::<i32>() as libc::socklen_t;
+        // SAFETY: `value` is writable for `len` bytes, and `len` for its own size.
+        check(unsafe {
+            libc::getsockopt(self.fd(), level, name, ptr::from_mut(&mut value).cast(), &raw mut len)
+        })?;
+        Ok(value)
+    }
+
+    /// Sends to the connected peer: one datagram, or with `segment` as many of that size as `bytes` holds (the
+    /// last may be shorter).
+    pub(crate) fn send(&self, bytes: &[u8], segment: Option<u16>) -> io::Result<()> {
+        let Some(segment) = segment else {
+            return self.0.send(bytes).map(drop);
+        };
+        let mut iov =
+            libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let mut control = Control::new();
+        // SAFETY: an all-zero msghdr is a valid one: null pointers with lengths of zero.
+        let mut message: libc::msghdr = unsafe { zeroed() };
+        message.msg_iov = &raw mut iov;
+        message.msg_iovlen = 1;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        // SAFETY: a pure computation.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(size_of::<u16>() as u32) } as _;
+        // SAFETY: (1) the control buffer is aligned for cmsghdr and long enough for the space set above, so the
+        // first header is not null and lies within; (2) its data has room for a u16, written unaligned.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_UDP;
+            (*header).cmsg_type = libc::UDP_SEGMENT;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as _;
+            libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
+        }
+        // SAFETY: `message` points to `iov` and `control`, which live through the call; the kernel reads
+        // `bytes` only.
+        let sent = unsafe { libc::sendmsg(self.fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// `BPF_RET | A`: not in libc.
+const BPF_A: u32 = 0x10;
+
+/// Ancillary data of one message, aligned for `cmsghdr`.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+impl Control {
+    const fn new() -> Self {
+        Control([0; 64])
+    }
+}
+
+/// Receive buffers for [`BATCH`] messages, allocated once.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    buffer: Box<[u8]>,
+    received: [(usize, usize); BATCH],
+    count: usize,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        Batch {
+            buffer: vec![0; BATCH * MESSAGE].into_boxed_slice(),
+            received: [(0, 0); BATCH],
+            count: 0,
+        }
+    }
+
+    /// Takes what has arrived, without waiting. Returns the number of messages; an error the kernel reports
+    /// in place of data counts as nothing received.
+    pub(crate) fn receive(&mut self, socket: &Socket) -> usize {
+        self.count = 0;
+        let mut controls = [const { Control::new() }; BATCH];
+        let mut iovs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: MESSAGE }; BATCH];
+        // SAFETY: all-zero headers are valid ones: null pointers with lengths of zero.
+        let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+        for (index, chunk) in self.buffer.chunks_exact_mut(MESSAGE).enumerate() {
+            iovs[index].iov_base = chunk.as_mut_ptr().cast();
+            let header = &mut messages[index].msg_hdr;
+            header.msg_iov = &raw mut iovs[index];
+            header.msg_iovlen = 1;
+            header.msg_control = controls[index].0.as_mut_ptr().cast();
+            header.msg_controllen = size_of::<Control>() as _;
+        }
+        // SAFETY: every header points to one iovec over its own chunk of the buffer and to its own control
+        // space; all of them live and are not touched otherwise through the call.
+        let count = unsafe {
+            let flags = libc::MSG_DONTWAIT;
+            libc::recvmmsg(socket.fd(), messages.as_mut_ptr(), BATCH as u32, flags, ptr::null_mut())
+        };
+        for (index, message) in
+            messages.iter().take(usize::try_from(count).unwrap_or(0)).enumerate()
+        {
+            let len = (message.msg_len as usize).min(MESSAGE);
+            let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            let segment = segment_size(&message.msg_hdr).unwrap_or(len);
+            self.received[index] = if truncated { (0, 1) } else { (len, segment.max(1)) };
+            self.count += 1;
+        }
+        self.count
+    }
+
+    /// The datagrams of message `index`: the kernel joined those of one sender that have the same size.
+    pub(crate) fn datagrams(&self, index: usize) -> impl Iterator<Item = &[u8]> {
+        let (len, segment) = self.received[index];
+        self.buffer[index * MESSAGE..index * MESSAGE + len].chunks(segment)
+    }
+}
+
+/// The size of the joined datagrams, if the kernel joined any.
+fn segment_size(message: &libc::msghdr) -> Option<usize> {
+    // SAFETY: (1) the kernel has filled the control buffer and set its length; the iteration macros stay
+    // within it; (2) a UDP_GRO message holds an int, read unaligned.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_UDP && (*header).cmsg_type == libc::UDP_GRO {
+                let size = libc::CMSG_DATA(header).cast::<i32>().read_unaligned();
+                return usize::try_from(size).ok().filter(|&size| size > 0);
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    None
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// An address as the kernel wants it, and its length.
+fn raw_address(addr: SocketAddr) -> (libc::sockaddr_in6, libc::socklen_t) {
+    // SAFETY: plain integers; all-zero is a valid value.
+    let mut raw: libc::sockaddr_in6 = unsafe { zeroed() };
+    match addr {
+        SocketAddr::V4(v4) => {
+            let v4 = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: sockaddr_in6 is at least as large and as aligned as sockaddr_in; both are plain integers.
+            unsafe { ptr::from_mut(&mut raw).cast::<libc::sockaddr_in>().write(v4) };
+            (raw, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+        }
+        SocketAddr::V6(v6) => {
+            raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            raw.sin6_port = v6.port().to_be();
+            raw.sin6_addr.s6_addr = v6.ip().octets();
+            raw.sin6_scope_id = v6.scope_id();
+            (raw, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(addr: &str) -> Port {
+        Port::bind(addr.parse().unwrap()).unwrap()
+    }
+
+    fn wait_for(batch: &mut Batch, socket: &Socket) -> Vec<Vec<u8>> {
+        for _ in 0..10_000 {
+            let count = batch.receive(socket);
+            if count > 0 {
+                return (0..count)
+                    .flat_map(|i| batch.datagrams(i).map(<[u8]>::to_vec).collect::<Vec<_>>())
+                    .collect();
+            }
+            std::thread::sleep(std::time::Duration::from_micros(100));
+        }
+        panic!("nothing arrived");
+    }
+
+    #[test]
+    fn the_kernel_sorts_heartbeats_from_the_rest() {
+        for addr in ["127.0.0.1:0", "[::1]:0"] {
+            let port = port(addr);
+            let quiet = port.quiet.as_ref().expect("this kernel sorts");
+            let to = port.main.local().unwrap();
+            assert_eq!(quiet.local().unwrap(), to);
+            let sender = Socket::connect(to.ip(), to).unwrap();
+            let mut batch = Batch::new();
+            for _ in 0..20 {
+                sender.send(&[1, FLAG_QUIET, 7], None).unwrap();
+                sender.send(&[1, 0, 9], None).unwrap();
+                assert_eq!(wait_for(&mut batch, &port.main), [[1, 0, 9]]);
+                assert_eq!(wait_for(&mut batch, quiet), [[1, FLAG_QUIET, 7]]);
+            }
+        }
+    }
+
+    #[test]
+    fn many_datagrams_go_in_one_call() {
+        let port = port("127.0.0.1:0");
+        let to = port.main.local().unwrap();
+        let sender = Socket::connect(to.ip(), to).unwrap();
+        let bytes: Vec<u8> = (0..1050u32).map(|i| if i % 100 == 1 { 0 } else { i as u8 }).collect();
+        sender.send(&bytes, Some(100)).unwrap();
+        let mut batch = Batch::new();
+        let mut datagrams = Vec::new();
+        while datagrams.len() < 11 {
+            datagrams.extend(wait_for(&mut batch, &port.main));
+        }
+        assert_eq!(datagrams.concat(), bytes);
+        assert_eq!(datagrams[10].len(), 50);
+    }
+
+    #[test]
+    fn an_occupied_port_is_named() {
+        let first = port("127.0.0.1:0");
+        let addr = first.main.local().unwrap();
+        let error = Port::bind(addr).unwrap_err().to_string();
+        assert!(error.contains(&addr.to_string()) && error.contains("another process"), "{error}");
+    }
+
+    #[test]
+    fn a_closed_port_is_reported_to_its_socket_only() {
+        let gone = port("127.0.0.1:0").main.local().unwrap();
+        let port = port("127.0.0.1:0");
+        let to_gone = Socket::connect(gone.ip(), gone).unwrap();
+        let to_port = Socket::connect(gone.ip(), port.main.local().unwrap()).unwrap();
+        to_gone.send(&[0; 40], None).unwrap();
+        to_port.send(&[0; 40], None).unwrap();
+        assert_eq!(to_gone.take_error(), Some(libc::ECONNREFUSED));
+        assert_eq!(to_gone.take_error(), None);
+        assert_eq!(to_port.take_error(), None);
+        assert!(to_port.datagram_max() >= 1200);
+    }
+}

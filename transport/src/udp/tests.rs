@@ -1,0 +1,320 @@
+//! Whole drivers against each other over loopback, in one thread.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::*;
+use crate::clock;
+use crate::config::PeerConfig;
+use crate::lane::{CONTROL, GROUP};
+use crate::log::Ring;
+use crate::wait::{Bell, Waker};
+
+/// A node without a poller.
+struct Node {
+    own: Own,
+    udp: Udp,
+    events: Vec<UdpEvent>,
+}
+
+/// Addresses that nobody else uses at the moment.
+fn addresses(count: usize) -> Vec<SocketAddr> {
+    let sockets: Vec<_> =
+        (0..count).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    sockets.iter().map(|socket| socket.local_addr().unwrap()).collect()
+}
+
+fn config(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Config {
+    let mut config = Config::new("test", Member::new(me as u16 + 1, incarnation), addrs[me]);
+    for (index, &addr) in addrs.iter().enumerate().filter(|&(index, _)| index != me) {
+        config.peers.push(PeerConfig { node: NodeId(index as u16 + 1), addr });
+    }
+    config
+}
+
+impl Node {
+    fn with(config: &Config) -> Self {
+        let rings =
+            config.lanes.iter().map(|lane| Ring::private(lane.log_bytes).unwrap()).collect();
+        let own = Own::new(&config.lanes, rings, &Waker::new(Bell::new().unwrap()));
+        let mut udp = Udp::new(
+            config,
+            clock::now(),
+            config.me.incarnation.0 * 7919 + u64::from(config.me.node.0),
+        )
+        .unwrap();
+        config.peers.iter().for_each(|peer| udp.want(peer.node, true));
+        Node { own, udp, events: Vec::new() }
+    }
+
+    fn start(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Self {
+        Node::with(&config(addrs, me, incarnation))
+    }
+
+    fn turn(&mut self) {
+        let now = clock::now();
+        self.udp.poll(now, &self.own);
+        while let Some(event) = self.udp.poll_event() {
+            self.events.push(event);
+        }
+        self.udp.flush(now, &self.own);
+        self.own.flushed();
+    }
+
+    /// As if killed: the port closes, nobody is told.
+    fn kill(mut self) {
+        self.udp.slots.clear();
+    }
+
+    fn link_to(&self, node: usize) -> Option<UdpLink> {
+        let peer = self.udp.peers.iter().position(|peer| peer.node.0 as usize == node + 1)?;
+        let index = self.udp.live(peer)?;
+        let up = self.udp.slots[index].link.as_ref()?.phase == Phase::Up;
+        up.then(|| self.udp.handle(index))
+    }
+
+    fn publish(&mut self, lane: LaneId, text: &[u8], index: u64) -> u64 {
+        let writer = self.own.lane(lane).log.writer();
+        let mut reservation = writer.reserve(text.len()).expect("room");
+        reservation.copy_from_slice(text);
+        let position = reservation.commit();
+        let published = self.own.lane_mut(lane).log.publish(index);
+        assert_eq!(published.position, position);
+        position
+    }
+}
+
+fn until(nodes: &mut [&mut Node], what: &str, mut done: impl FnMut(&mut [&mut Node]) -> bool) {
+    let start = clock::now();
+    loop {
+        nodes.iter_mut().for_each(|node| node.turn());
+        if done(nodes) {
+            return;
+        }
+        assert!(clock::now().since(start) < Duration::from_secs(20), "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+fn linked(nodes: &mut [&mut Node]) -> bool {
+    (0..nodes.len()).all(|a| (0..nodes.len()).all(|b| a == b || nodes[a].link_to(b).is_some()))
+}
+
+#[test]
+fn three_nodes_link_and_read_each_other() {
+    let addrs = addresses(3);
+    let mut nodes: Vec<_> = (0..3).map(|me| Node::start(&addrs, me, 1)).collect();
+    let [a, b, c] = &mut nodes[..] else { unreachable!() };
+    a.publish(CONTROL, b"before anybody listens", 0);
+    until(&mut [a, b, c], "links", linked);
+    let Some(&UdpEvent::Up { link, control_from, .. }) =
+        b.events.iter().find(|e| matches!(e, UdpEvent::Up { peer, .. } if peer.node.0 == 1))
+    else {
+        panic!("no event")
+    };
+    a.publish(CONTROL, b"hello", 1);
+    a.own.lane_mut(CONTROL).set_word(2, 7);
+    until(&mut [a, b, c], "news", |n| n[1].udp.peer_word(link, CONTROL, 2) == 7);
+    let record =
+        b.udp.peek(link, CONTROL, control_from).unwrap().expect("a word never precedes its log");
+    let mut last = record;
+    while let Some(next) = b.udp.peek(link, CONTROL, last.end).unwrap() {
+        last = next;
+    }
+    assert_eq!((last.payload, last.index), (&b"hello"[..], 1));
+    let end = last.end;
+    b.udp.release(link, CONTROL, end);
+    let back = a.link_to(1).unwrap();
+    until(&mut [a, b, c], "credit", |n| n[0].udp.released(back, CONTROL) == end);
+    let before = clock::now();
+    until(&mut [a, b, c], "confirmation", |n| n[0].udp.confirmed(back) > before);
+    assert!(a.udp.heard(back) > before);
+}
+
+#[test]
+fn a_lane_is_read_only_where_it_was_opened() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
+    a.publish(GROUP, b"old", 0);
+    let from = a.own.lane(GROUP).log.head();
+    a.publish(GROUP, b"new", 1);
+    a.udp.attach(ab, GROUP, from, &a.own);
+    until(&mut [&mut a, &mut b], "some turns", |n| n[0].udp.counters(ab).packets_sent > 5);
+    assert_eq!(b.udp.peek(ba, GROUP, 0).unwrap(), None);
+    b.udp.open(ba, GROUP, from).unwrap();
+    until(&mut [&mut a, &mut b], "record", |n| n[1].udp.peer_head(ba, GROUP) > from);
+    assert_eq!(b.udp.peek(ba, GROUP, 0).unwrap().unwrap().payload, b"new");
+    let bytes = b.udp.peer_bytes(ba, GROUP).unwrap();
+    a.kill();
+    // SAFETY: the record is visible and nobody has released it.
+    assert_eq!(unsafe { bytes.get(from, 3) }, b"new");
+}
+
+#[test]
+fn a_restarted_peer_is_a_new_link() {
+    let addrs = addresses(2);
+    for restarted in 0..2 {
+        let mut stays = Node::start(&addrs, 1 - restarted, 1);
+        let mut first = Node::start(&addrs, restarted, 1);
+        until(&mut [&mut stays, &mut first], "first link", |n| {
+            n[0].link_to(restarted).is_some() && n[1].link_to(1 - restarted).is_some()
+        });
+        let old = stays.link_to(restarted).unwrap();
+        first.kill();
+        let mut second = Node::start(&addrs, restarted, 2);
+        until(&mut [&mut stays, &mut second], "second link", |n| {
+            n[0].link_to(restarted).is_some_and(|link| link != old)
+        });
+        assert!(
+            stays.events.contains(&UdpEvent::Dead { link: old, evidence: Evidence::Restarted })
+        );
+        assert!(
+            matches!(stays.events.last(), Some(UdpEvent::Up { peer, .. }) if peer.incarnation == Incarnation(2))
+        );
+    }
+}
+
+#[test]
+fn a_closed_port_is_death_after_unanswered_probes() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let link = a.link_to(1).unwrap();
+    b.kill();
+    until(&mut [&mut a], "death", |n| n[0].events.len() > 1);
+    assert_eq!(a.events[1], UdpEvent::Dead { link, evidence: Evidence::PortUnreachable });
+}
+
+#[test]
+fn a_false_alarm_is_answered_and_forgotten() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let link = a.link_to(1).unwrap();
+    a.udp.get_mut(link).unwrap().on_unreachable(clock::now());
+    let before = clock::now();
+    until(&mut [&mut a, &mut b], "time", |_| {
+        clock::now().since(before) > Duration::from_millis(60)
+    });
+    assert_eq!(a.events.len(), 1, "{:?}", a.events);
+}
+
+#[test]
+fn a_fenced_link_shows_nothing_more_and_a_new_one_comes_up() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
+    a.udp.close(ab);
+    b.own.lane_mut(CONTROL).set_word(0, 1);
+    until(&mut [&mut a, &mut b], "new link", |n| {
+        n[0].link_to(1).is_some_and(|link| link != ab)
+            && n[1].link_to(0).is_some_and(|link| link != ba)
+    });
+    assert_eq!(a.udp.peer_word(ab, CONTROL, 0), 0, "fenced");
+    assert!(b.events.contains(&UdpEvent::Dead { link: ba, evidence: Evidence::ClosedByPeer }));
+    let fresh = a.link_to(1).unwrap();
+    until(&mut [&mut a, &mut b], "word", |n| n[0].udp.peer_word(fresh, CONTROL, 0) == 1);
+    a.udp.forget(ab);
+    assert_eq!(a.udp.heard(ab), Time::ZERO);
+}
+
+#[test]
+fn a_refused_incarnation_learns_it_and_a_later_one_is_welcome() {
+    let addrs = addresses(2);
+    let mut a = Node::start(&addrs, 0, 1);
+    a.udp.refuse(Member::new(2, 5));
+    let mut b = Node::start(&addrs, 1, 5);
+    until(&mut [&mut a, &mut b], "refusal", |n| {
+        n[1].events.contains(&UdpEvent::Refused { node: NodeId(1) })
+    });
+    assert!(a.events.is_empty());
+    drop(b);
+    let mut b = Node::start(&addrs, 1, 6);
+    until(&mut [&mut a, &mut b], "links", linked);
+}
+
+#[test]
+fn a_clean_end_is_told() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let link = a.link_to(1).unwrap();
+    drop(b);
+    until(&mut [&mut a], "death", |n| n[0].events.len() > 1);
+    assert_eq!(a.events[1], UdpEvent::Dead { link, evidence: Evidence::ClosedByPeer });
+}
+
+#[test]
+fn clusters_do_not_mix_and_noise_is_harmless() {
+    let addrs = addresses(2);
+    let mut foreign = config(&addrs, 1, 1);
+    foreign.cluster = "other".into();
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::with(&foreign));
+    let noise = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let start = clock::now();
+    let mut sent = 0u32;
+    until(&mut [&mut a, &mut b], "time", |_| {
+        sent += 1;
+        let bytes: Vec<u8> = (0..sent % 300).map(|i| (i * sent) as u8).collect();
+        noise.send_to(&bytes, addrs[0]).unwrap();
+        clock::now().since(start) > Duration::from_millis(150)
+    });
+    assert!(a.events.is_empty() && b.events.is_empty());
+    assert!(a.udp.strays > 0);
+}
+
+#[test]
+fn a_dead_node_delays_nobody() {
+    let addrs = addresses(3);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", |n| {
+        n[0].link_to(1).is_some() && n[1].link_to(0).is_some()
+    });
+    let link = b.link_to(0).unwrap();
+    for value in 1..200 {
+        a.own.lane_mut(CONTROL).set_word(0, value);
+        until(&mut [&mut a, &mut b], "word", |n| n[1].udp.peer_word(link, CONTROL, 0) == value);
+    }
+}
+
+#[test]
+fn a_long_stream_wraps_the_ring_many_times() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    #[cfg(feature = "faults")]
+    {
+        b.udp.set_faults(FaultPolicy { drop: 20, duplicate: 10, reorder: 10, corrupt: 5, seed: 1 });
+        a.udp.set_faults(FaultPolicy { drop: 20, duplicate: 10, reorder: 10, corrupt: 5, seed: 2 });
+    }
+    until(&mut [&mut a, &mut b], "links", linked);
+    let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
+    let from = a.own.lane(CONTROL).log.head();
+    let (mut sent, mut seen, mut at) = (0u64, 0u64, from);
+    let writer = a.own.lane(CONTROL).log.writer();
+    while seen < 2000 {
+        // Records of odd sizes, as many as fit.
+        while sent < 2000 {
+            let len = (sent * 7919 % 9000) as usize;
+            let Ok(mut reservation) = writer.reserve(len) else { break };
+            reservation.fill(sent as u8);
+            reservation.commit();
+            a.own.lane_mut(CONTROL).log.publish(sent);
+            sent += 1;
+        }
+        a.turn();
+        b.turn();
+        while let Some(record) = b.udp.peek(ba, CONTROL, at).unwrap() {
+            assert_eq!(record.index, seen);
+            assert_eq!(record.payload.len() as u64, seen * 7919 % 9000);
+            assert!(record.payload.iter().all(|&byte| byte == seen as u8));
+            at = record.end;
+            seen += 1;
+        }
+        b.udp.release(ba, CONTROL, at);
+        let released = a.udp.released(ab, CONTROL);
+        a.own.lane_mut(CONTROL).log.reclaim(released);
+    }
+}
