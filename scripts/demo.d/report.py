@@ -58,7 +58,7 @@ def report(outcome, books, before, faults, events, proxy):
 
     _title("Replicas")
     for node, (position, state) in sorted(books.hashes.items()):
-        print(f"  node {node}  at {position:<14} {state}")
+        print(f"  node {node}  at {position >> 40}/{position & (1 << 40) - 1:<10} {state}")
 
     kept = all(kept for _, _, kept in promises)
     print(f"\n{GOOD + BOLD}Every promise was kept.{PLAIN}" if kept else f"\n{BAD + BOLD}A promise was broken.{PLAIN}")

@@ -5,7 +5,6 @@ use super::table::{Table, micros};
 use super::{Error, api, print_json};
 use crate::admin::types::{Link, NodeState, Status};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// What `quintet status -o json` prints.
 #[derive(Serialize)]
@@ -13,7 +12,7 @@ struct Whole {
     cluster: Option<String>,
     view: Option<WholeView>,
     nodes: Vec<NodeRow>,
-    proxy: Option<Value>,
+    proxy: Option<ProxyRow>,
 }
 
 #[derive(Serialize)]
@@ -36,14 +35,28 @@ struct NodeRow {
     links: Vec<Link>,
 }
 
+/// What the proxy's status page says, as far as it is shown here.
 #[derive(Deserialize)]
+struct ProxyPage {
+    pid: u32,
+    listen: Vec<String>,
+    session: Option<ProxyRow>,
+}
+
+#[derive(Deserialize, Serialize)]
 struct ProxyRow {
+    #[serde(default)]
+    pid: u32,
+    #[serde(default)]
     listen: String,
     routed: Option<u16>,
+    view: Option<u64>,
+    in_flight: u64,
     calls: u64,
     replays: u64,
     reroutes: u64,
-    in_flight: u64,
+    longest_gap_us: u64,
+    hindrance: Option<String>,
 }
 
 /// `quintet status`.
@@ -67,14 +80,20 @@ pub(super) async fn status(cluster: &Cluster, json: bool) -> Result<(), Error> {
     print_nodes(&whole.nodes);
     println!();
     print_links(&whole.nodes);
-    if let Some(proxy) =
-        whole.proxy.and_then(|value| serde_json::from_value::<ProxyRow>(value).ok())
-    {
+    if let Some(proxy) = &whole.proxy {
         let route = proxy.routed.map_or("no node".to_owned(), |node| format!("node {node}"));
         println!(
-            "\nproxy on {}: sends to {route}; {} calls, {} in flight, {} replayed, {} changes of route",
-            proxy.listen, proxy.calls, proxy.in_flight, proxy.replays, proxy.reroutes
+            "\nproxy on {}: sends to {route}; {} calls, {} in flight, {} replayed, {} changes of route, longest gap {}",
+            proxy.listen,
+            proxy.calls,
+            proxy.in_flight,
+            proxy.replays,
+            proxy.reroutes,
+            micros(proxy.longest_gap_us as f64)
         );
+        if let Some(hindrance) = &proxy.hindrance {
+            println!("  calls do not get through: {hindrance}");
+        }
     }
     Ok(())
 }
@@ -120,7 +139,12 @@ async fn gather(cluster: &Cluster) -> Whole {
         whole.cluster.get_or_insert(status.cluster);
     }
     if let Some(proxy) = &cluster.proxy {
-        whole.proxy = api::get(proxy, "/v1/status").await.ok();
+        let page: Option<ProxyPage> = api::get(proxy, "/status").await.ok();
+        whole.proxy = page.and_then(|page| {
+            let mut row = page.session?;
+            (row.pid, row.listen) = (page.pid, page.listen.join(" "));
+            Some(row)
+        });
     }
     whole
 }

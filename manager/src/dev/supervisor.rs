@@ -197,7 +197,7 @@ impl Supervisor {
         for node in &layout.nodes {
             words.extend(["--manager".into(), node.client.to_string()]);
         }
-        words.extend(["--status".into(), layout.proxy.status.display().to_string()]);
+        words.extend(["--status".into(), format!("unix:{}", layout.proxy.status.display())]);
         let program = Program {
             binary: proxy,
             arguments: words,
