@@ -1,9 +1,10 @@
 //! The bank: a complete component with replicated state.
 //!
-//! A thousand accounts are opened with equal money; transfers move it, and the sum never changes. The bank does
-//! nothing to be fault tolerant but be deterministic: ordered maps, no clock, no randomness. That each transfer
-//! is applied once, on every replica, through crashes and retries, is the platform's work, asked for in
-//! `bank.proto`. The bank only writes down how often each transfer came, so that a client can check.
+//! A thousand accounts are opened with equal money; transfers move it, and the sum never changes.
+//! The bank does nothing to be fault tolerant but be deterministic: ordered maps, no clock, no
+//! randomness. That each transfer is applied once, on every replica, through crashes and retries,
+//! is the platform's work, asked for in `bank.proto`. The bank only writes down how often each
+//! transfer came, so that a client can check.
 
 mod saved;
 #[cfg(test)]
@@ -29,7 +30,8 @@ use proto::{
 pub const ACCOUNTS: u64 = 1_000;
 /// What is in each account of a new bank.
 pub const OPENING_BALANCE: u64 = 10_000;
-/// Most different references that the ledger keeps; with it full, transfers with a new reference are refused.
+/// Most different references that the ledger keeps; with it full, transfers with a new reference
+/// are refused.
 pub const LEDGER_MAX: usize = 4_000_000;
 /// Most entries in a page of the ledger.
 pub const PAGE_MAX: usize = 10_000;

@@ -1,12 +1,12 @@
-//! The bank's state as bytes: little-endian numbers, maps in the order of their keys, so that equal banks give equal
-//! bytes.
+//! The bank's state as bytes: little-endian numbers, maps in the order of their keys, so that equal
+//! banks give equal bytes.
 //!
 //! ```text
 //! "BANK" version:u32 transfers:u64
 //! accounts:u64 (account:u64 balance:u64)*   references:u64 (reference:u64 times:u32)*
 //! ```
-//! A saved state comes from a disk or a peer. Reading it trusts no length: maps grow as entries arrive, within
-//! limits, and what is out of order, incomplete or too long is an error.
+//! A saved state comes from a disk or a peer. Reading it trusts no length: maps grow as entries
+//! arrive, within limits, and what is out of order, incomplete or too long is an error.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};

@@ -141,8 +141,8 @@ fn a_saved_bank_that_is_not_one_is_refused_with_the_reason() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any transfers against a model: money is neither made nor lost, the ledger tells exactly what was applied, and
-    /// the state survives being saved.
+    /// Any transfers against a model: money is neither made nor lost, the ledger tells exactly what
+    /// was applied, and the state survives being saved.
     #[test]
     fn the_books_balance(
         transfers in prop::collection::vec((0..8u64, 0..8u64, 0..60u64, 0..20u64), 0..200),

@@ -1,4 +1,5 @@
-//! The bank as a manager meets it: the shared library that cargo built, loaded through the C interface.
+//! The bank as a manager meets it: the shared library that cargo built, loaded through the C
+//! interface.
 
 use std::path::PathBuf;
 use std::sync::Arc;

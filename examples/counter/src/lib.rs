@@ -1,7 +1,8 @@
-//! The smallest component, and what tests need of one: it is linked into them, it can be rolled and it can crash.
+//! The smallest component, and what tests need of one: it is linked into them, it can be rolled and
+//! it can crash.
 //!
-//! The crate exports nothing by itself, so that several such crates can be linked into one program. The library
-//! with its two classes is `examples/counter_library.rs`: one line.
+//! The crate exports nothing by itself, so that several such crates can be linked into one program.
+//! The library with its two classes is `examples/counter_library.rs`: one line.
 
 use std::io::{self, Read, Write};
 

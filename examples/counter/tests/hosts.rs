@@ -1,4 +1,5 @@
-//! One component under both hosts: what is promised of instances must not depend on where they live.
+//! One component under both hosts: what is promised of instances must not depend on where they
+//! live.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

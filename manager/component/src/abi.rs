@@ -1,17 +1,20 @@
-//! The C interface between a component library and its host, version 1. `include/quintet_component.h` says the same
-//! in C; a test compiles a component against that header and loads it.
+//! The C interface between a component library and its host, version 1.
+//! `include/quintet_component.h` says the same in C; a test compiles a component against that
+//! header and loads it.
 //!
-//! Nothing of Rust crosses: no `String`, no `Box`, no trait object, no panic. The library and its host may be built
-//! by different compilers, in different years. What crosses is
-//! - tables: each begins with its size and the version of this interface, so that either side can tell an older or
-//!   newer neighbour from a broken one. Later versions of version 1 may append to a table; nothing is moved.
+//! Nothing of Rust crosses: no `String`, no `Box`, no trait object, no panic. The library and its
+//! host may be built by different compilers, in different years. What crosses is
+//! - tables: each begins with its size and the version of this interface, so that either side can
+//!   tell an older or newer neighbour from a broken one. Later versions of version 1 may append to
+//!   a table; nothing is moved.
 //! - bytes going in ([`Bytes`]): borrowed for the call, never freed by the receiver.
-//! - bytes coming out ([`Sink`]): the *receiver* hands in a function that takes them. So each side's memory is
-//!   allocated and freed by that side's allocator alone, and no length is guessed in advance.
+//! - bytes coming out ([`Sink`]): the *receiver* hands in a function that takes them. So each
+//!   side's memory is allocated and freed by that side's allocator alone, and no length is guessed
+//!   in advance.
 //!
-//! A library exports one function, [`ENTRY`], of type [`Entry`]. It is called once, and the tables it returns must
-//! stay as they are for ever: a host never unloads a library, because nobody can tell when the last thread has left
-//! its code or the last thread-local destructor of it has run.
+//! A library exports one function, [`ENTRY`], of type [`Entry`]. It is called once, and the tables
+//! it returns must stay as they are for ever: a host never unloads a library, because nobody can
+//! tell when the last thread has left its code or the last thread-local destructor of it has run.
 
 use std::ffi::{CStr, c_void};
 
@@ -24,8 +27,9 @@ pub const ENTRY: &CStr = c"quintet_component_library";
 /// The type of [`ENTRY`]. Null means that the library could not describe itself.
 pub type Entry = unsafe extern "C" fn() -> *const LibraryTable;
 
-/// Returned by [`ClassTable::update`] and [`ClassTable::load`] when the instance has failed: its state may be half
-/// changed. The reason was written to `error`; the host asks this instance for nothing more.
+/// Returned by [`ClassTable::update`] and [`ClassTable::load`] when the instance has failed: its
+/// state may be half changed. The reason was written to `error`; the host asks this instance for
+/// nothing more.
 pub const FAILED: i32 = 1000;
 
 /// Bytes lent for the duration of a call. `data` may be null if `len` is 0.
@@ -38,14 +42,15 @@ pub struct Bytes {
     pub len: usize,
 }
 
-/// Takes bytes, in order, as often as it is called; to be used only during the call it was handed to, and only on
-/// that call's thread.
+/// Takes bytes, in order, as often as it is called; to be used only during the call it was handed
+/// to, and only on that call's thread.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Sink {
     /// For `write`.
     pub opaque: *mut c_void,
-    /// Takes `len` bytes; anything but 0 means that it takes no more, and the call should return an error.
+    /// Takes `len` bytes; anything but 0 means that it takes no more, and the call should return an
+    /// error.
     pub write:
         Option<unsafe extern "C" fn(opaque: *mut c_void, data: *const u8, len: usize) -> i32>,
 }
@@ -56,7 +61,8 @@ pub struct Sink {
 pub struct Source {
     /// For `read`.
     pub opaque: *mut c_void,
-    /// Writes up to `len` bytes to `into` and returns how many; 0 at the end, negative after an error.
+    /// Writes up to `len` bytes to `into` and returns how many; 0 at the end, negative after an
+    /// error.
     pub read: Option<unsafe extern "C" fn(opaque: *mut c_void, into: *mut u8, len: usize) -> i64>,
 }
 
@@ -98,10 +104,11 @@ pub struct LibraryTable {
 
 /// A class and the functions of its instances.
 ///
-/// Every function may be called on any thread. For one instance, `update`, `load` and `destroy` are called alone;
-/// `read` and `save` run concurrently with each other.
+/// Every function may be called on any thread. For one instance, `update`, `load` and `destroy` are
+/// called alone; `read` and `save` run concurrently with each other.
 ///
-/// The functions that return `i32` return 0, or a gRPC status code (1 to 16) after they wrote a sentence to `error`.
+/// The functions that return `i32` return 0, or a gRPC status code (1 to 16) after they wrote a
+/// sentence to `error`.
 #[derive(Debug)]
 #[repr(C)]
 pub struct ClassTable {

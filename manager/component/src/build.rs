@@ -7,21 +7,23 @@
 //! }
 //! ```
 //! For each package a file `<package>.rs` is written to `OUT_DIR`, to be included with
-//! [`include_proto!`](crate::include_proto). It holds the messages (prost), and for each service `Bank`: the trait
-//! `Bank` to implement, its dispatcher `BankService`, and the factory type `BankFactory<T>`. Beside it
-//! `<package>.descriptor` holds the descriptors of the package and all it imports.
+//! [`include_proto!`](crate::include_proto). It holds the messages (prost), and for each service
+//! `Bank`: the trait `Bank` to implement, its dispatcher `BankService`, and the factory type
+//! `BankFactory<T>`. Beside it `<package>.descriptor` holds the descriptors of the package and all
+//! it imports.
 //!
 //! `quintet/options.proto` and the files of google.protobuf need not be on disk: they are built in.
 //!
-//! Two libraries meet here and neither sees everything: prost-build makes the Rust code but drops options it does
-//! not know, and the descriptors of protox keep them. So each service is read twice: as a [`Class`], which also
-//! finds what is wrong with its options, and by prost-build for the Rust names.
+//! Two libraries meet here and neither sees everything: prost-build makes the Rust code but drops
+//! options it does not know, and the descriptors of protox keep them. So each service is read
+//! twice: as a [`Class`], which also finds what is wrong with its options, and by prost-build for
+//! the Rust names.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use prost_build::{Config, Module, Service, ServiceGenerator};
+use prost_build::{Comments, Config, Module, Service, ServiceGenerator};
 use protox::file::{
     ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver,
 };
@@ -40,8 +42,8 @@ pub struct Generated {
     pub content: Vec<u8>,
 }
 
-/// Generates code for these files, named from the package's directory, into `OUT_DIR`. Files they import are looked
-/// for in the directories of these files and in the package's directory.
+/// Generates code for these files, named from the package's directory, into `OUT_DIR`. Files they
+/// import are looked for in the directories of these files and in the package's directory.
 pub fn compile(protos: &[impl AsRef<Path>]) -> Result<(), Error> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(variable("OUT_DIR")?);
@@ -198,9 +200,17 @@ impl ServiceGenerator for Generator {
     }
 }
 
+/// What the `.proto` says of an item, and an empty line if it says anything.
+fn write_comments(comments: &Comments, indent: u8, out: &mut String) -> std::fmt::Result {
+    comments.append_with_indent(indent, out);
+    if comments.leading.is_empty() && comments.trailing.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{:width$}///", "", width = 4 * usize::from(indent))
+}
+
 fn write_trait(service: &Service, class: &Class, out: &mut String) -> std::fmt::Result {
-    service.comments.append_with_indent(0, out);
-    writeln!(out, "///")?;
+    write_comments(&service.comments, 0, out)?;
     writeln!(
         out,
         "/// The methods of class `{}`, to be implemented by a component.",
@@ -208,12 +218,12 @@ fn write_trait(service: &Service, class: &Class, out: &mut String) -> std::fmt::
     )?;
     writeln!(out, "pub trait {}: {CRATE}::State + Send + Sync + 'static {{", service.name)?;
     for (method, described) in service.methods.iter().zip(class.methods()) {
-        method.comments.append_with_indent(1, out);
+        write_comments(&method.comments, 1, out)?;
         let (this, context, kind) = match described.kind() {
             Kind::Update => ("&mut self", "&mut ", "Update"),
             Kind::Read => ("&self", "&", "Read"),
         };
-        writeln!(out, "    ///\n    /// {kind} `{}`.", described.path())?;
+        writeln!(out, "    /// {kind} `{}`.", described.path())?;
         writeln!(
             out,
             "    fn {}({this}, context: {context}{CRATE}::Context, request: {}) -> \
@@ -232,6 +242,8 @@ fn write_dispatcher(service: &Service, class: &Class, out: &mut String) -> std::
     writeln!(out, "#[derive(Clone, Copy, Debug)]\npub struct {name}Service;")?;
     writeln!(out, "/// The factory of a [`{name}`] that begins as its `Default`.")?;
     writeln!(out, "pub type {name}Factory<T> = {CRATE}::Linked<{name}Service, T>;")?;
+    // A service may have no updates or no reads; then the arguments are not used.
+    writeln!(out, "#[allow(unused_variables, clippy::all)]")?;
     writeln!(out, "impl<T: {name}> {CRATE}::Service<T> for {name}Service {{")?;
     writeln!(out, "    const CLASS: &'static str = \"{class_name}\";")?;
     writeln!(out, "    const DESCRIPTOR: &'static [u8] = include_bytes!(\"{descriptor}\");")?;
@@ -246,9 +258,6 @@ fn write_dispatcher(service: &Service, class: &Class, out: &mut String) -> std::
             .zip(class.methods())
             .filter(|(_, described)| described.kind() == kind)
             .collect();
-        if methods.is_empty() {
-            writeln!(out, "    #[allow(unused_variables)]")?;
-        }
         writeln!(
             out,
             "    fn {function}({this}, method: u32, {context}{CRATE}::Context, request: &[u8]) -> \
@@ -256,18 +265,25 @@ fn write_dispatcher(service: &Service, class: &Class, out: &mut String) -> std::
         )?;
         writeln!(out, "        match method {{")?;
         for (method, described) in methods {
+            let (id, call) = (described.id(), &method.name);
+            let request = described.descriptor().input();
+            let request = request.full_name();
+            writeln!(out, "            {id} => {{")?;
             writeln!(
                 out,
-                "            {} => {{\n                let request = {CRATE}::dispatch::decode(\"{}\", request)?;\n                \
-                 {name}::{}(component, context, request).map(|reply| {CRATE}::prost::Message::encode_to_vec(&reply))\n            }}",
-                described.id(),
-                described.descriptor().input().full_name(),
-                method.name
+                "                let request = {CRATE}::dispatch::decode(\"{request}\", request)?;"
             )?;
+            writeln!(
+                out,
+                "                let reply = {name}::{call}(component, context, request)?;"
+            )?;
+            writeln!(out, "                Ok({CRATE}::prost::Message::encode_to_vec(&reply))")?;
+            writeln!(out, "            }}")?;
         }
         writeln!(
             out,
-            "            _ => Err({CRATE}::dispatch::no_method(\"{class_name}\", \"{function}\", method)),"
+            "            _ => Err({CRATE}::dispatch::no_method(\"{class_name}\", \"{function}\", \
+             method)),"
         )?;
         writeln!(out, "        }}\n    }}")?;
     }

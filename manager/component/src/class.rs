@@ -1,9 +1,11 @@
-//! A class as its `.proto` describes it: methods with their kinds and options, and the messages they take and give.
+//! A class as its `.proto` describes it: methods with their kinds and options, and the messages
+//! they take and give.
 //!
-//! The description travels as a serialized `FileDescriptorSet` inside every component, so a manager that has never
-//! seen the `.proto` can route a gRPC path to a method, know whether it is an update or a read, and translate
-//! between JSON and protobuf for a person at a terminal. The same reading is done at build time by
-//! [`crate::build`], so an option that cannot be honoured is a compile error long before a manager meets it.
+//! The description travels as a serialized `FileDescriptorSet` inside every component, so a manager
+//! that has never seen the `.proto` can route a gRPC path to a method, know whether it is an update
+//! or a read, and translate between JSON and protobuf for a person at a terminal. The same reading
+//! is done at build time by [`crate::build`], so an option that cannot be honoured is a compile
+//! error long before a manager meets it.
 
 mod policy;
 
@@ -158,8 +160,9 @@ impl Class {
 }
 
 impl Method {
-    /// The number by which an instance is asked for this method: its place in the service, from 0. Add methods
-    /// at the end of a service that is in use: records of earlier updates hold these numbers.
+    /// The number by which an instance is asked for this method: its place in the service, from 0.
+    /// Add methods at the end of a service that is in use: records of earlier updates hold these
+    /// numbers.
     pub fn id(&self) -> u32 {
         self.id
     }

@@ -1,14 +1,16 @@
-//! What a component knows about the call it is in, and the only sources of time and randomness it may use.
+//! What a component knows about the call it is in, and the only sources of time and randomness it
+//! may use.
 //!
-//! Replicas stay equal because they apply the same updates in the same order and each update is a *function* of
-//! state, request and context. A component that asks the operating system for the time or for random bytes breaks
-//! that: two replicas get two answers. So the platform hands in one time with each ordered message, and the
-//! context makes random numbers from the message's position in the order: the same on every replica, and again
-//! the same when the journal is replayed after a crash.
+//! Replicas stay equal because they apply the same updates in the same order and each update is a
+//! *function* of state, request and context. A component that asks the operating system for the
+//! time or for random bytes breaks that: two replicas get two answers. So the platform hands in one
+//! time with each ordered message, and the context makes random numbers from the message's position
+//! in the order: the same on every replica, and again the same when the journal is replayed after a
+//! crash.
 //!
-//! The generator is SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA
-//! 2014). It is fast and its numbers are well spread, but whoever knows the position knows them: they are for
-//! spreading and sampling, never for keys or tokens.
+//! The generator is SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
+//! generators", OOPSLA 2014). It is fast and its numbers are well spread, but whoever knows the
+//! position knows them: they are for spreading and sampling, never for keys or tokens.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,8 +24,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context as the platform makes it: the message's position in the total order, its ordered time in
-    /// nanoseconds since the Unix epoch, and the client's id (0 when the platform itself calls).
+    /// A context as the platform makes it: the message's position in the total order, its ordered
+    /// time in nanoseconds since the Unix epoch, and the client's id (0 when the platform itself
+    /// calls).
     pub fn new(position: u64, time_ns: u64, client: u128) -> Context {
         // The position alone would give neighbouring seeds; one round of mixing parts them.
         Context::with_seed(position, time_ns, client, mix(position ^ 0x5155_494e_5445_5401))
@@ -39,8 +42,9 @@ impl Context {
         self.generator
     }
 
-    /// The position of this update in the total order; for a read, the position of the last update that the
-    /// answering replica had applied. Greater for every later update, also across views and restarts.
+    /// The position of this update in the total order; for a read, the position of the last update
+    /// that the answering replica had applied. Greater for every later update, also across views
+    /// and restarts.
     pub fn position(&self) -> u64 {
         self.position
     }
@@ -71,7 +75,8 @@ impl Context {
         if bound <= 1 {
             return 0;
         }
-        // Lemire's method: the high half of a product is uniform once the few biased low halves are thrown away.
+        // Lemire's method: the high half of a product is uniform once the few biased low halves are
+        // thrown away.
         let threshold = bound.wrapping_neg() % bound;
         loop {
             let product = u128::from(self.random()) * u128::from(bound);

@@ -1,8 +1,8 @@
 //! The library's side of the C interface: any [`Factory`] as a [`ClassTable`].
 //!
-//! Every function here is a boundary. Inside it, Rust: the instance behind the pointer is a `Box<dyn Instance>`.
-//! Outside, a host of unknown make. So each function first turns raw arguments into Rust values, in one place
-//! ([`Boundary`]), and nothing that unwinds gets out.
+//! Every function here is a boundary. Inside it, Rust: the instance behind the pointer is a
+//! `Box<dyn Instance>`. Outside, a host of unknown make. So each function first turns raw arguments
+//! into Rust values, in one place ([`Boundary`]), and nothing that unwinds gets out.
 
 use std::ffi::c_void;
 use std::io::{self, Read, Write};
@@ -13,11 +13,11 @@ use crate::abi::{Bytes, CallContext, ClassTable, FAILED, LibraryTable, Sink, Sou
 use crate::linked::panic_text;
 use crate::{Code, Context, Factory, Instance, Status};
 
-/// Exports classes from a shared library (`crate-type = ["cdylib"]`): the types of their factories, each with
-/// `Default`.
+/// Exports classes from a shared library (`crate-type = ["cdylib"]`): the types of their factories,
+/// each with `Default`.
 ///
-/// A program may hold only one `export!`, so it belongs into a crate that is only ever a library, or an
-/// application's only component.
+/// A program may hold only one `export!`, so it belongs into a crate that is only ever a library,
+/// or an application's only component.
 ///
 /// ```ignore
 /// quintet_component::export!(BankFactory, AuditFactory);
@@ -48,8 +48,9 @@ pub struct Exported {
 /// A library's table; it lives as long as the process, and nothing writes to it.
 struct Tables(LibraryTable);
 
-// SAFETY: a `Tables` is written once, before it is shared, and only read afterwards. What its pointers lead to is
-// leaked by `Exported::build`, so it stays valid; the factories are `Sync` themselves.
+// SAFETY: a `Tables` is written once, before it is shared, and only read afterwards. What its
+// pointers lead to is leaked by `Exported::build`, so it stays valid; the factories are `Sync`
+// themselves.
 unsafe impl Sync for Tables {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Tables {}
@@ -114,7 +115,8 @@ struct Exporting(Box<dyn Factory>);
 /// An instance as the host holds it: a thin pointer.
 type Handle = Box<dyn Instance>;
 
-/// Runs the Rust side of a boundary function; an error, and a panic, become a number and a sentence.
+/// Runs the Rust side of a boundary function; an error, and a panic, become a number and a
+/// sentence.
 fn guarded(error: *const Sink, body: impl FnOnce() -> Result<(), (i32, String)>) -> i32 {
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
         Err((FAILED, format!("the component panicked: {}", panic_text(&*panic))))
@@ -138,7 +140,8 @@ unsafe extern "C" fn create(
     error: *const Sink,
 ) -> i32 {
     guarded(error, || {
-        // SAFETY: `factory` is the pointer of our own table, which points to a leaked box (`class_table`).
+        // SAFETY: `factory` is the pointer of our own table, which points to a leaked box
+        // (`class_table`).
         let factory = unsafe { &*factory.cast::<Exporting>() };
         let made = factory
             .0
@@ -153,7 +156,8 @@ unsafe extern "C" fn create(
 
 unsafe extern "C" fn destroy(instance: *mut c_void) {
     guarded(std::ptr::null(), || {
-        // SAFETY: `instance` came from `create`, is destroyed once, and nobody is in a call on it (header).
+        // SAFETY: `instance` came from `create`, is destroyed once, and nobody is in a call on it
+        // (header).
         drop(unsafe { Box::from_raw(instance.cast::<Handle>()) });
         Ok(())
     });
@@ -191,7 +195,8 @@ unsafe extern "C" fn read(
     error: *const Sink,
 ) -> i32 {
     let code = guarded(error, || {
-        // SAFETY: `instance` came from `create` and only reads and saves run beside this call (header).
+        // SAFETY: `instance` came from `create` and only reads and saves run beside this call
+        // (header).
         let instance = unsafe { &*instance.cast::<Handle>() };
         // SAFETY: the host lends context, request and reply for this call (header).
         let (context, request, mut reply) = unsafe { arguments(context, request, reply) }?;
@@ -204,7 +209,8 @@ unsafe extern "C" fn read(
 
 unsafe extern "C" fn save(instance: *mut c_void, out: *const Sink, error: *const Sink) -> i32 {
     let code = guarded(error, || {
-        // SAFETY: `instance` came from `create` and only reads and saves run beside this call (header).
+        // SAFETY: `instance` came from `create` and only reads and saves run beside this call
+        // (header).
         let instance = unsafe { &*instance.cast::<Handle>() };
         // SAFETY: the host lends a valid sink for this call (header).
         let mut out = unsafe { SinkWriter::borrow(out) }.map_err(refused)?;
@@ -242,7 +248,8 @@ unsafe fn arguments<'a>(
     let request = if request.len == 0 {
         &[]
     } else {
-        // SAFETY: the caller says that `request` is valid, so it points to `len` bytes that nobody changes.
+        // SAFETY: the caller says that `request` is valid, so it points to `len` bytes that nobody
+        // changes.
         unsafe { std::slice::from_raw_parts(request.data, request.len) }
     };
     // SAFETY: as the caller says.

@@ -1,8 +1,8 @@
 //! Requests and replies as JSON, for people and scripts: protobuf's canonical JSON mapping.
 //!
-//! The mapping is the one of every gRPC tool: 64-bit integers are strings in output (`"1000"`) because JavaScript
-//! and jq lose digits of larger numbers, and both forms are taken in input; `bytes` are base64. Fields at their
-//! default are shown, so that a balance of 0 is seen.
+//! The mapping is the one of every gRPC tool: 64-bit integers are strings in output (`"1000"`)
+//! because JavaScript and jq lose digits of larger numbers, and both forms are taken in input;
+//! `bytes` are base64. Fields at their default are shown, so that a balance of 0 is seen.
 
 use prost::Message;
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, SerializeOptions};

@@ -1,9 +1,9 @@
 //! The *library* host: classes from a shared library, behind the C interface of [`crate::abi`].
 //!
-//! Loading a library runs its code with all the rights of this process, so what is checked here is not malice but
-//! mistakes, and each must read as what it is: a file that is no library, a library that is no component, one that
-//! was built for another version of the interface, one whose tables cannot be right. A library that was loaded is
-//! never unloaded.
+//! Loading a library runs its code with all the rights of this process, so what is checked here is
+//! not malice but mistakes, and each must read as what it is: a file that is no library, a library
+//! that is no component, one that was built for another version of the interface, one whose tables
+//! cannot be right. A library that was loaded is never unloaded.
 
 use std::collections::BTreeSet;
 use std::ffi::c_void;
@@ -45,8 +45,8 @@ pub fn open(path: &Path) -> Result<Vec<Arc<dyn Factory>>, Error> {
             "{shown}: cannot be opened ({error}); check the path of the component's library"
         ))
     })?;
-    // SAFETY: the initialisers of the library run here. That they may is the operator's decision: a component has
-    // the rights of the process that hosts it.
+    // SAFETY: the initialisers of the library run here. That they may is the operator's decision: a
+    // component has the rights of the process that hosts it.
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
         Error::new(format!(
             "{shown}: not a shared library that this machine can load ({}). It must be built for {}-{} (a cdylib), \
@@ -56,7 +56,8 @@ pub fn open(path: &Path) -> Result<Vec<Arc<dyn Factory>>, Error> {
             std::env::consts::OS,
         ))
     })?;
-    // SAFETY: the type is the one that the interface states for this name; what is called by it is checked below.
+    // SAFETY: the type is the one that the interface states for this name; what is called by it is
+    // checked below.
     let entry =
         unsafe { library.get::<abi::Entry>(abi::ENTRY.to_bytes_with_nul()) }.map(|symbol| *symbol);
     let entry = entry.map_err(|_| {
@@ -71,8 +72,8 @@ pub fn open(path: &Path) -> Result<Vec<Arc<dyn Factory>>, Error> {
 
     // SAFETY: the function has the type of the interface, and its library stays loaded.
     let table = unsafe { entry() };
-    // SAFETY: the interface asks for null or a table that stays as it is; `classes` looks at nothing behind the
-    // version before the version is checked.
+    // SAFETY: the interface asks for null or a table that stays as it is; `classes` looks at
+    // nothing behind the version before the version is checked.
     let tables =
         unsafe { classes(table) }.map_err(|reason| Error::new(format!("{shown}: {reason}")))?;
 
@@ -96,15 +97,16 @@ fn cause(error: &libloading::Error) -> String {
 
 /// Checks a library's table and gives those of its classes.
 ///
-/// # Safety
-/// `table` is null or points to a table of the interface (of any version) that stays as it is for ever.
+/// # Safety `table` is null or points to a table of the interface (of any version) that stays as it
+/// is for ever.
 unsafe fn classes(table: *const LibraryTable) -> Result<Vec<&'static ClassTable>, String> {
     if table.is_null() {
         return Err("the component could not describe itself (its entry function returned null); its own message \
                     is on standard error"
             .to_owned());
     }
-    // SAFETY: every version of the table begins with these two numbers; no reference to the rest is made yet.
+    // SAFETY: every version of the table begins with these two numbers; no reference to the rest is
+    // made yet.
     let (size, version) = unsafe { (*table.cast::<u32>(), *table.cast::<u32>().add(1)) };
     check_table("library", size, version, size_of::<LibraryTable>())?;
     // SAFETY: not null, and as large as we know it.
@@ -175,8 +177,8 @@ struct LibraryFactory {
     factory: *mut c_void,
 }
 
-// SAFETY: `factory` is only handed to `create`, which the interface allows on any thread, also concurrently; the
-// other fields are plain values.
+// SAFETY: `factory` is only handed to `create`, which the interface allows on any thread, also
+// concurrently; the other fields are plain values.
 unsafe impl Send for LibraryFactory {}
 // SAFETY: as above.
 unsafe impl Sync for LibraryFactory {}
@@ -225,7 +227,8 @@ impl Factory for LibraryFactory {
     fn create(&self) -> Result<Box<dyn Instance>, Error> {
         let mut instance = std::ptr::null_mut();
         let mut error = Collector::new(TEXT_MAX);
-        // SAFETY: the function and its factory are of one table; both pointers are valid for the call.
+        // SAFETY: the function and its factory are of one table; both pointers are valid for the
+        // call.
         let code =
             unsafe { (self.functions.create)(self.factory, &raw mut instance, &error.sink()) };
         if code != 0 {
@@ -255,7 +258,8 @@ struct LibraryInstance {
 
 // SAFETY: the interface allows every function on any thread.
 unsafe impl Send for LibraryInstance {}
-// SAFETY: with a shared reference only `read` and `save` are called, which the interface allows concurrently.
+// SAFETY: with a shared reference only `read` and `save` are called, which the interface allows
+// concurrently.
 unsafe impl Sync for LibraryInstance {}
 
 impl LibraryInstance {
@@ -281,8 +285,9 @@ impl LibraryInstance {
         };
         let request = Bytes { data: request.as_ptr(), len: request.len() };
         let (mut reply, mut error) = (Collector::new(REPLY_MAX), Collector::new(TEXT_MAX));
-        // SAFETY: the instance is live until `drop`, and all that is lent lives until the call returns. That an
-        // update is alone is seen to by the callers: `update` has `&mut self`, `read` has `&self`.
+        // SAFETY: the instance is live until `drop`, and all that is lent lives until the call
+        // returns. That an update is alone is seen to by the callers: `update` has `&mut self`,
+        // `read` has `&self`.
         let code = unsafe {
             function(self.instance, method, &context, request, &reply.sink(), &error.sink())
         };
@@ -334,7 +339,8 @@ impl Instance for LibraryInstance {
         let mut error = Collector::new(TEXT_MAX);
         let mut passage = Passage { to: out, error: None };
         let sink = Sink { opaque: (&raw mut passage).cast(), write: Some(pass_on) };
-        // SAFETY: the instance is live, `&self` keeps updates away, and all that is lent lives until the call returns.
+        // SAFETY: the instance is live, `&self` keeps updates away, and all that is lent lives
+        // until the call returns.
         let code = unsafe { (self.functions.save)(self.instance, &sink, &error.sink()) };
         match (passage.error, code) {
             (Some(error), _) => Err(error),
@@ -347,7 +353,8 @@ impl Instance for LibraryInstance {
         let mut error = Collector::new(TEXT_MAX);
         let mut supply = Supply { from, error: None };
         let source = Source { opaque: (&raw mut supply).cast(), read: Some(give) };
-        // SAFETY: the instance is live, `&mut self` makes the call alone, and all that is lent lives until it returns.
+        // SAFETY: the instance is live, `&mut self` makes the call alone, and all that is lent
+        // lives until it returns.
         let code = unsafe { (self.functions.load)(self.instance, &source, &error.sink()) };
         if code == 0 && supply.error.is_none() {
             self.failure = None;
@@ -372,7 +379,8 @@ impl Instance for LibraryInstance {
 
 impl Drop for LibraryInstance {
     fn drop(&mut self) {
-        // SAFETY: the instance came from `create` of the same table, nobody else holds it, and this runs once.
+        // SAFETY: the instance came from `create` of the same table, nobody else holds it, and this
+        // runs once.
         unsafe { (self.functions.destroy)(self.instance) };
     }
 }
@@ -403,7 +411,8 @@ impl Collector {
 }
 
 unsafe extern "C" fn collect(opaque: *mut c_void, data: *const u8, len: usize) -> i32 {
-    // SAFETY: `opaque` is the collector of `Collector::sink`, which outlives the call and is used by its thread alone.
+    // SAFETY: `opaque` is the collector of `Collector::sink`, which outlives the call and is used
+    // by its thread alone.
     let collector = unsafe { &mut *opaque.cast::<Collector>() };
     if len == 0 {
         return 0;
@@ -424,8 +433,8 @@ struct Passage<'a> {
 }
 
 unsafe extern "C" fn pass_on(opaque: *mut c_void, data: *const u8, len: usize) -> i32 {
-    // SAFETY: `opaque` is the passage of `LibraryInstance::save`, which outlives the call and is used by its thread
-    // alone.
+    // SAFETY: `opaque` is the passage of `LibraryInstance::save`, which outlives the call and is
+    // used by its thread alone.
     let passage = unsafe { &mut *opaque.cast::<Passage<'_>>() };
     if len == 0 {
         return 0;
@@ -443,13 +452,14 @@ struct Supply<'a> {
 }
 
 unsafe extern "C" fn give(opaque: *mut c_void, into: *mut u8, len: usize) -> i64 {
-    // SAFETY: `opaque` is the supply of `LibraryInstance::load`, which outlives the call and is used by its thread
-    // alone.
+    // SAFETY: `opaque` is the supply of `LibraryInstance::load`, which outlives the call and is
+    // used by its thread alone.
     let supply = unsafe { &mut *opaque.cast::<Supply<'_>>() };
     if len == 0 {
         return 0;
     }
-    // SAFETY: the component lends so many bytes to write to; they are zeroed first, because it need not have.
+    // SAFETY: the component lends so many bytes to write to; they are zeroed first, because it need
+    // not have.
     let into = unsafe {
         into.write_bytes(0, len);
         std::slice::from_raw_parts_mut(into, len)

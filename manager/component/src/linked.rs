@@ -1,14 +1,16 @@
 //! Components compiled into the program that hosts them, and the author's side of every host.
 //!
-//! Generated code gives each service a [`Service`]: the dispatcher from method numbers and bytes to the author's
-//! typed methods. [`Linked`] makes a [`Factory`] of it; the same factory is handed to a manager directly (the
-//! *linked* host) or exported from a shared library with [`crate::export!`] (the *library* host).
+//! Generated code gives each service a [`Service`]: the dispatcher from method numbers and bytes to
+//! the author's typed methods. [`Linked`] makes a [`Factory`] of it; the same factory is handed to
+//! a manager directly (the *linked* host) or exported from a shared library with [`crate::export!`]
+//! (the *library* host).
 //!
-//! A panic stops here, beside the author's code, whoever the host is. What happens next depends on what it may have
-//! broken. In an *update* or a *load* the state may be half changed, so the instance has failed: every later call
-//! is refused with the reason. All replicas apply the same update to the same state, so all fail alike. A *read*
-//! and a *save* have only `&self`: the call fails and the instance goes on, for if a read could fail the one
-//! replica that happened to answer it, a caller could pick the replicas off one by one.
+//! A panic stops here, beside the author's code, whoever the host is. What happens next depends on
+//! what it may have broken. In an *update* or a *load* the state may be half changed, so the
+//! instance has failed: every later call is refused with the reason. All replicas apply the same
+//! update to the same state, so all fail alike. A *read* and a *save* have only `&self`: the call
+//! fails and the instance goes on, for if a read could fail the one replica that happened to answer
+//! it, a caller could pick the replicas off one by one.
 
 use std::any::Any;
 use std::io::{self, Read, Write};

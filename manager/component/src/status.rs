@@ -1,7 +1,8 @@
 //! How a call ends when it does not end with a reply: a gRPC status code and a sentence.
 //!
-//! gRPC's seventeen codes are the vocabulary because every client in every language already has them.
-//! The number is the wire form, in the C interface as in HTTP/2 trailers, so it never changes.
+//! gRPC's seventeen codes are the vocabulary because every client in every language already has
+//! them. The number is the wire form, in the C interface as in HTTP/2 trailers, so it never
+//! changes.
 
 use std::fmt;
 
@@ -109,9 +110,9 @@ impl fmt::Display for Code {
 
 /// Why a call did not give a reply.
 ///
-/// A status returned by an *update* is part of the order like any reply: every replica must return the same
-/// one, and the caller gets it exactly once. A component that returns one must have left its state unchanged,
-/// or changed in the same way on every replica.
+/// A status returned by an *update* is part of the order like any reply: every replica must return
+/// the same one, and the caller gets it exactly once. A component that returns one must have left
+/// its state unchanged, or changed in the same way on every replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     code: Code,

@@ -1,5 +1,5 @@
-//! `include/quintet_component.h` tells the truth: a C compiler builds `examples/tally` with it, without a warning, and
-//! what it built is a component like any other.
+//! `include/quintet_component.h` tells the truth: a C compiler builds `examples/tally` with it,
+//! without a warning, and what it built is a component like any other.
 
 mod compiled;
 

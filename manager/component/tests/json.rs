@@ -1,4 +1,5 @@
-//! JSON ↔ protobuf: what a person writes reaches the component, and comes back as they would read it.
+//! JSON ↔ protobuf: what a person writes reaches the component, and comes back as they would read
+//! it.
 
 use std::sync::OnceLock;
 

@@ -1,8 +1,8 @@
 //! `quintet/options.proto` is stock protobuf: google's own compiler takes it.
 //!
 //! The compiler is not on every machine. The test uses `protoc`, or grpcio-tools of the Python that
-//! `QUINTET_TEST_PYTHON` names (the demo's virtual environment); without either it says so and passes, and the
-//! other tests still read the same file with protox.
+//! `QUINTET_TEST_PYTHON` names (the demo's virtual environment); without either it says so and
+//! passes, and the other tests still read the same file with protox.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,9 +1,10 @@
 //! From a method's options to a policy, or to all the reasons why it cannot be one.
 //!
-//! Two kinds of reasons are kept apart. *Contradictions* can never be honoured: exactly-once execution without a
-//! total order. What is *not served yet* has a meaning that this release does not give; accepting it in silence
-//! would promise what is not kept. Options that are weaker than what the platform does anyway (order FIFO, at
-//! most once) are accepted: stronger keeps the promise.
+//! Two kinds of reasons are kept apart. *Contradictions* can never be honoured: exactly-once
+//! execution without a total order. What is *not served yet* has a meaning that this release does
+//! not give; accepting it in silence would promise what is not kept. Options that are weaker than
+//! what the platform does anyway (order FIFO, at most once) are accepted: stronger keeps the
+//! promise.
 
 use std::time::Duration;
 
@@ -52,8 +53,8 @@ pub(super) fn read(method: &MethodDescriptor) -> Result<MethodOptions, Vec<Strin
     }
 }
 
-/// What the `.proto` says, before defaults: a contradiction with a default reads differently from one between two
-/// things that were both said.
+/// What the `.proto` says, before defaults: a contradiction with a default reads differently from
+/// one between two things that were both said.
 #[derive(Default)]
 struct Said {
     kind: Option<Kind>,

@@ -7,7 +7,7 @@ use std::process::Command;
 use quintet_component::build;
 
 /// Compiles a C source to a shared library in `directory`; a warning is an error.
-pub fn cc(directory: &Path, source: &Path) -> PathBuf {
+pub(crate) fn cc(directory: &Path, source: &Path) -> PathBuf {
     let name = source.file_stem().unwrap().to_str().unwrap();
     let library = directory.join(format!("lib{name}.so"));
     let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");
@@ -27,7 +27,7 @@ pub fn cc(directory: &Path, source: &Path) -> PathBuf {
 }
 
 /// The descriptor of a `.proto` file.
-pub fn descriptor_of(proto: &Path) -> Vec<u8> {
+pub(crate) fn descriptor_of(proto: &Path) -> Vec<u8> {
     let files = build::generate(&[proto], &[proto.parent().unwrap()]).expect("the .proto compiles");
     files
         .into_iter()

@@ -46,6 +46,7 @@ pub trait Greeter: ::quintet_component::State + Send + Sync + 'static {
 pub struct GreeterService;
 /// The factory of a [`Greeter`] that begins as its `Default`.
 pub type GreeterFactory<T> = ::quintet_component::Linked<GreeterService, T>;
+#[allow(unused_variables, clippy::all)]
 impl<T: Greeter> ::quintet_component::Service<T> for GreeterService {
     const CLASS: &'static str = "greeter.Greeter";
     const DESCRIPTOR: &'static [u8] = include_bytes!("greeter.descriptor");
@@ -53,7 +54,8 @@ impl<T: Greeter> ::quintet_component::Service<T> for GreeterService {
         match method {
             0 => {
                 let request = ::quintet_component::dispatch::decode("greeter.Name", request)?;
-                Greeter::greet(component, context, request).map(|reply| ::quintet_component::prost::Message::encode_to_vec(&reply))
+                let reply = Greeter::greet(component, context, request)?;
+                Ok(::quintet_component::prost::Message::encode_to_vec(&reply))
             }
             _ => Err(::quintet_component::dispatch::no_method("greeter.Greeter", "update", method)),
         }
@@ -62,9 +64,44 @@ impl<T: Greeter> ::quintet_component::Service<T> for GreeterService {
         match method {
             1 => {
                 let request = ::quintet_component::dispatch::decode("greeter.CountRequest", request)?;
-                Greeter::count(component, context, request).map(|reply| ::quintet_component::prost::Message::encode_to_vec(&reply))
+                let reply = Greeter::count(component, context, request)?;
+                Ok(::quintet_component::prost::Message::encode_to_vec(&reply))
             }
             _ => Err(::quintet_component::dispatch::no_method("greeter.Greeter", "read", method)),
+        }
+    }
+}
+/// A service of reads alone, with a method whose name Rust keeps for itself.
+///
+/// The methods of class `greeter.Door`, to be implemented by a component.
+pub trait Door: ::quintet_component::State + Send + Sync + 'static {
+    /// What it is made of.
+    ///
+    /// Read `/greeter.Door/Type`.
+    fn r#type(&self, context: &::quintet_component::Context, request: CountRequest) -> ::core::result::Result<Name, ::quintet_component::Status>;
+}
+/// Connects a [`Door`] to the platform.
+#[derive(Clone, Copy, Debug)]
+pub struct DoorService;
+/// The factory of a [`Door`] that begins as its `Default`.
+pub type DoorFactory<T> = ::quintet_component::Linked<DoorService, T>;
+#[allow(unused_variables, clippy::all)]
+impl<T: Door> ::quintet_component::Service<T> for DoorService {
+    const CLASS: &'static str = "greeter.Door";
+    const DESCRIPTOR: &'static [u8] = include_bytes!("greeter.descriptor");
+    fn update(component: &mut T, method: u32, context: &mut ::quintet_component::Context, request: &[u8]) -> ::core::result::Result<::std::vec::Vec<u8>, ::quintet_component::Status> {
+        match method {
+            _ => Err(::quintet_component::dispatch::no_method("greeter.Door", "update", method)),
+        }
+    }
+    fn read(component: &T, method: u32, context: &::quintet_component::Context, request: &[u8]) -> ::core::result::Result<::std::vec::Vec<u8>, ::quintet_component::Status> {
+        match method {
+            0 => {
+                let request = ::quintet_component::dispatch::decode("greeter.CountRequest", request)?;
+                let reply = Door::r#type(component, context, request)?;
+                Ok(::quintet_component::prost::Message::encode_to_vec(&reply))
+            }
+            _ => Err(::quintet_component::dispatch::no_method("greeter.Door", "read", method)),
         }
     }
 }
