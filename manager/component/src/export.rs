@@ -19,7 +19,7 @@ use crate::{Code, Context, Factory, Instance, Status};
 /// A program may hold only one `export!`, so it belongs into a crate that is only ever a library,
 /// or an application's only component.
 ///
-/// ```ignore
+/// ```text
 /// quintet_component::export!(BankFactory, AuditFactory);
 /// ```
 #[macro_export]

@@ -227,7 +227,7 @@ pub mod dispatch {
 
 /// Includes the code that `build::compile` generated for a package.
 ///
-/// ```ignore
+/// ```text
 /// /// Messages and service of bank.proto.
 /// pub mod proto {
 ///     quintet_component::include_proto!("bank");
