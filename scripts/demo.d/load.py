@@ -113,9 +113,9 @@ def _call_all(caller, target, references, accounts, interval_s, go, acknowledged
         wait = due - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        source = draw.randrange(accounts)  # accounts are numbered from 1
-        request = bank_pb2.TransferRequest(reference=reference, **{"from": source + 1},
-                                           to=(source + draw.randrange(1, accounts)) % accounts + 1,
+        source = draw.randrange(accounts)
+        request = bank_pb2.TransferRequest(reference=reference, **{"from": source},
+                                           to=(source + draw.randrange(1, accounts)) % accounts,
                                            amount=draw.randrange(1, 10))
         start = time.monotonic_ns()
         try:
