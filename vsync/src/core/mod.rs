@@ -22,279 +22,122 @@
 //! **A view changes exactly when the driver polls [`Event::View`]**: until that call returns, ranks, rows and
 //! deliveries are those of the old view; from then on, those of the new one. It is returned only after
 //! `poll_delivery` has handed out the last message of the old view, so poll deliveries before events.
+//!
+//! ## Where things are
+//! `order` is the hot path. `peers` is the table of facts; `change` concludes from it what to do next; `acceptor`,
+//! `value` and `install` are the three steps of a view change; `joining` brings learners in; `suspicion` and
+//! `quorum` are the two pure functions everybody must agree on; `codec` is the bytes.
 
+mod acceptor;
+mod change;
+mod codec;
+mod config;
+mod event;
+mod install;
+mod joining;
+mod order;
+mod peers;
 mod quorum;
+mod suspicion;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod value;
 mod view;
 
-use std::fmt;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use quintet_transport::{Member, NodeId, Time};
 
+use acceptor::Acceptor;
+use change::Attempt;
+use codec::{Announce, Control};
+use joining::Joining;
+use order::Order;
+use peers::Peers;
+use timers::{Timer, Timers};
+
+pub use config::{Bug, Config, Recovered};
+pub use event::{BlockedReason, Delivery, Event, Malformed, Record, Row, Standing, word};
 pub use quorum::quorum;
 pub use view::*;
-
-/// Words of a row on the GROUP lane: each is written by its owner alone and only grows.
-pub mod word {
-    /// Next own index: every index below is a published record or a null. Absolute, never reset.
-    pub const NEXT: usize = 0;
-    /// [`Position`](super::Position): everything before it is received.
-    pub const RECEIVED: usize = 1;
-    /// [`Position`](super::Position): everything before it is delivered.
-    pub const DELIVERED: usize = 2;
-    /// [`Position`](super::Position): everything before it is durable, says the application.
-    pub const PERSISTED: usize = 3;
-    /// Words in a row.
-    pub const COUNT: usize = 4;
-}
-
-/// What a core must know from the start.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Config {
-    /// This run of this node.
-    pub me: Member,
-    /// The configured nodes; the same list everywhere.
-    pub nodes: Vec<NodeId>,
-    /// How long a confirmed sign of life lets a member answer reads. Longer than a few heartbeats, shorter than
-    /// people notice: removal of a member that may be alive waits it out.
-    pub lease: Duration,
-    /// How long to wait for another's view change before taking it over. Must exceed a lease plus a few
-    /// round trips and disk writes; deaths do not wait for it.
-    pub takeover: Duration,
-    /// How long nodes that all stand outside wait for the rest, once a quorum of them is connected.
-    pub settle: Duration,
-    /// Pause between repeated requests (joins, attempts that found no quorum).
-    pub retry: Duration,
-    /// How long a loaded learner waits for others that are loading, to join in the same view change.
-    pub batch: Duration,
-    /// Most records of one sender that are not yet delivered by everybody.
-    pub queue: usize,
-    /// Seed of the pauses drawn after a collision of proposers.
-    pub entropy: u64,
-    /// Whether the node's record survives a restart. Without (memory store), a restarted node has forgotten its
-    /// promises, so it does not vote before it is a member again, and the first view needs all nodes.
-    pub durable: bool,
-    /// A planted bug, for the simulator to find.
-    #[cfg(feature = "canary")]
-    pub bug: Option<Bug>,
-}
-
-impl Config {
-    /// Defaults for `me` in a cluster of `nodes`.
-    pub fn new(me: Member, nodes: Vec<NodeId>) -> Config {
-        Config {
-            me,
-            nodes,
-            lease: Duration::from_millis(50),
-            takeover: Duration::from_millis(300),
-            settle: Duration::from_millis(500),
-            retry: Duration::from_millis(200),
-            batch: Duration::from_millis(100),
-            queue: 4096,
-            entropy: 0,
-            durable: true,
-            #[cfg(feature = "canary")]
-            bug: None,
-        }
-    }
-}
-
-/// Planted bugs: each is a known trap of published systems. For the simulator only.
-#[cfg(feature = "canary")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bug {
-    /// A new coordinator ignores the values its predecessor got accepted, and computes its own trim.
-    ForgetsAccepted,
-    /// Messages are delivered when received here, not when received by all.
-    DeliversUnstable,
-    /// A restarted acceptor has forgotten what it promised and accepted.
-    ForgetsPromise,
-    /// Any half of a view may decide, with or without the tie-breaker.
-    AnyHalf,
-    /// Nulls are published over an index that a record is about to take.
-    NullOverRecord,
-    /// A member is removed without being fenced, and without waiting for its read lease.
-    NoFence,
-}
-
-/// What a node finds when it starts.
-#[derive(Clone, Debug)]
-pub struct Recovered {
-    /// Its durable record; [`Durable::configured`] if it has none.
-    pub durable: Durable,
-    /// The position up to which the application recovered its state (everything before it is applied).
-    pub state: Position,
-}
-
-/// A member's words on the GROUP lane.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Row {
-    /// See [`word::NEXT`].
-    pub next: u64,
-    /// See [`word::RECEIVED`].
-    pub received: Position,
-    /// See [`word::DELIVERED`].
-    pub delivered: Position,
-    /// See [`word::PERSISTED`].
-    pub persisted: Position,
-}
-
-/// A published record of a GROUP log: where it is, not what it says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// The sender's index, stamped into the record when it was published.
-    pub index: u64,
-    /// Byte position in the sender's log.
-    pub position: u64,
-    /// Byte position of the end: where the next record may begin.
-    pub end: u64,
-    /// Payload bytes.
-    pub len: u32,
-}
-
-/// A message whose turn it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Its place in the total order.
-    pub at: Position,
-    /// Its sender's rank in the current view.
-    pub rank: Rank,
-    /// Its record.
-    pub record: Record,
-}
-
-/// What happened to this node's membership.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A view was installed; this node is a member of it. Close links to `view.departed` and refuse those
-    /// incarnations (but leave alone who merely [left](Why::Left): it goes by itself).
-    View {
-        /// The view.
-        view: Arc<View>,
-        /// What made it.
-        cause: Cause,
-        /// When this node first knew that the view before had to change.
-        evidence_at: Option<Time>,
-        /// When this node wedged the view before.
-        wedged_at: Option<Time>,
-    },
-    /// The group cannot go on as far as this node can see. Comes again when who is missing changes.
-    Blocked(BlockedReason),
-    /// It can again.
-    Resumed,
-    /// Others went on without this incarnation, in this view or a later one. It is over: nothing more is
-    /// delivered, reads must not be answered; the node has to come back as a new incarnation.
-    Evicted(ViewId),
-    /// The node left, as it asked. It may go.
-    Left,
-    /// This node is to send its state to `learner`: snapshot, then everything delivered after it, until a
-    /// view joins the learner.
-    Donate {
-        /// Who asks.
-        learner: Member,
-    },
-    /// This node is a learner and `donor` will send the state (BULK lane).
-    Load {
-        /// Who sends.
-        donor: Member,
-    },
-    /// Close every link to this member, also one that is just coming up, then answer with
-    /// [`Core::handle_heard`]: nothing it sends may be confirmed any more. Do not refuse it for good.
-    Fence(Member),
-    /// Begin to read `peer`'s GROUP log at this byte.
-    Open {
-        /// Whose.
-        peer: Member,
-        /// From where.
-        log_position: u64,
-    },
-    /// Begin to send the own GROUP lane to `peer`, log from this byte, with the current words.
-    Attach {
-        /// To whom.
-        peer: Member,
-        /// From where.
-        log_position: u64,
-    },
-}
-
-/// Why the group cannot go on, as far as this node can see.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BlockedReason {
-    /// The last agreed view it knows of.
-    pub view: ViewId,
-    /// Whether this node is a member of it (else it waits outside).
-    pub member: bool,
-    /// Nodes of that view it is connected with, itself included if it is one of them.
-    pub present: Vec<NodeId>,
-    /// Nodes of that view that are missing.
-    pub missing: Vec<NodeId>,
-    /// Nodes that are connected but have lost their records and may not vote.
-    pub forgetful: Vec<NodeId>,
-}
-
-impl fmt::Display for BlockedReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list =
-            |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(" ");
-        let n = self.present.len() + self.missing.len() + self.forgetful.len();
-        write!(f, "no quorum of view {}: {} of {n} nodes present", self.view, self.present.len())?;
-        if !self.present.is_empty() {
-            write!(f, " ({})", list(&self.present))?;
-        }
-        if !self.missing.is_empty() {
-            write!(f, "; missing {}", list(&self.missing))?;
-        }
-        if !self.forgetful.is_empty() {
-            write!(f, "; restarted without their records {}", list(&self.forgetful))?;
-        }
-        Ok(())
-    }
-}
-
-/// A control record or a row that no correct peer would send. The link it came on cannot be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed(pub &'static str);
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "malformed: {}", self.0)
-    }
-}
-
-impl std::error::Error for Malformed {}
-
-/// Where this incarnation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Not in the group.
-    Outside,
-    /// Receiving state from a donor.
-    Learner,
-    /// In the current view.
-    Member,
-    /// Over: evicted or left.
-    Gone,
-}
 
 /// The protocol core of one incarnation. See the module's documentation.
 #[derive(Debug)]
 pub struct Core {
     config: Config,
-    current: Arc<View>,
+    /// When this incarnation began: nothing an earlier one confirmed is later.
+    started: Time,
+    /// The time of the last call that told it.
+    clock: Time,
     standing: Standing,
+    leaving: bool,
+    /// What the application recovered.
+    state: Position,
+    /// The latest agreed view: installed by a member, adopted by others.
+    decided: Value,
+    current: Arc<View>,
+    /// The view after it, agreed but not installed: the last deliveries or the driver are outstanding.
+    installing: Option<Value>,
+    order: Order,
+    peers: Peers,
+    /// Members of the current view we lost our link to, for the rest of the view.
+    lost: Vec<Departure>,
+    evidence_at: Option<Time>,
+    wedged_at: Option<Time>,
+    blocked: Option<BlockedReason>,
+    acceptor: Acceptor,
+    attempt: Attempt,
+    /// Attempts that failed since the last view.
+    failures: u32,
+    joining: Joining,
+    timers: Timers,
+    controls: VecDeque<Vec<u8>>,
+    events: VecDeque<Event>,
+    entropy: u64,
 }
 
 impl Core {
     /// A core that knows what `recovered` says, and nobody yet.
     pub fn new(now: Time, config: Config, recovered: Recovered) -> Core {
-        let _ = now;
-        Core {
-            config,
-            current: Arc::new(recovered.durable.decided.view),
+        assert!(config.nodes.contains(&config.me.node), "a node is one of the configured nodes");
+        let Recovered { durable, state } = recovered;
+        let mut order = Order::new(config.queue);
+        let mut core = Core {
+            started: now,
+            clock: now,
             standing: Standing::Outside,
+            leaving: false,
+            state,
+            current: Arc::new(durable.decided.view.clone()),
+            decided: durable.decided,
+            installing: None,
+            peers: Peers::default(),
+            lost: Vec::new(),
+            evidence_at: None,
+            wedged_at: None,
+            blocked: None,
+            acceptor: Acceptor::new(durable.promised, durable.accepted),
+            attempt: Attempt::Idle,
+            failures: 0,
+            joining: Joining::default(),
+            timers: Timers::default(),
+            controls: VecDeque::new(),
+            events: VecDeque::new(),
+            entropy: config.entropy,
+            order: Order::new(1),
+            config,
+        };
+        order.bug_unstable = core.bug(Bug::DeliversUnstable);
+        order.bug_reuse = core.bug(Bug::NullOverRecord);
+        core.order = order;
+        if core.bug(Bug::ForgetsPromise) {
+            core.acceptor = Acceptor::new(None, None);
         }
+        core.timers.set(Timer::Patience, now + core.config.settle * 2);
+        core.steer(now);
+        core
     }
 
     // --- getters ---
@@ -332,84 +175,141 @@ impl Core {
 
     /// Why the group cannot go on, if so.
     pub fn blocked(&self) -> Option<&BlockedReason> {
-        None
+        self.blocked.as_ref()
+    }
+
+    /// Whether the view is wedged: a change is under way, nothing is sent or delivered until the next view.
+    pub fn wedged(&self) -> bool {
+        self.wedged_at.is_some()
     }
 
     /// Whether a read may be answered from local state: a quorum of the view, this node included, is in it with
     /// this node and its link was confirmed recently. `fresh(member)` says whether that member has confirmed
     /// to have heard from us no longer than a lease ago (`confirmed(link) + lease > now`). Ask *after* the read.
     pub fn lease_valid(&self, fresh: impl Fn(Member) -> bool) -> bool {
-        self.view().is_some_and(|v| {
-            v.quorum(
-                v.members.iter().enumerate().fold(0, |m, (r, x)| m | u64::from(fresh(*x)) << r),
-            )
-        })
+        let ranks = self.lease_ranks();
+        let fresh = suspicion::ranks(ranks)
+            .filter(|r| self.current.members[*r] == self.me() || fresh(self.current.members[*r]))
+            .fold(0, |mask, r| mask | 1 << r);
+        ranks != 0 && self.current.quorum(fresh)
     }
 
     /// Ranks of the current view whose confirmations count for the read lease (the own one included); 0 when no
     /// read may be answered. The mask changes only in control calls; a driver may publish it to readers and ask
     /// [`View::quorum`] with it.
+    ///
+    /// A member that promised to end its view answers no read until the next one: it cannot know how far others
+    /// have gone on. A peer counts if it said on its present link that it is in our view and has not lost us.
     pub fn lease_ranks(&self) -> u64 {
-        0
+        if self.standing != Standing::Member
+            || self.leaving
+            || self.wedged_at.is_some()
+            || self.installing.is_some()
+        {
+            return 0;
+        }
+        let me = self.me();
+        let counts = |m: Member| {
+            m == me
+                || self.peers.linked(m).and_then(|p| p.announce.as_ref()).is_some_and(|a| {
+                    let with_us =
+                        a.standing == Standing::Member && a.decided.view.id == self.current.id;
+                    with_us
+                        && !a.lost.iter().chain(&self.lost).any(|d| d.member == me || d.member == m)
+                })
+        };
+        self.current
+            .members
+            .iter()
+            .enumerate()
+            .fold(0, |mask, (r, m)| mask | u64::from(counts(*m)) << r)
     }
 
     /// Everything before this is durable at a quorum of the installed view's members.
     pub fn persisted_by_quorum(&self) -> Position {
-        Position::ZERO
+        self.order.persisted_by_quorum()
+    }
+
+    /// Everything before this is delivered here.
+    pub fn delivered(&self) -> Position {
+        self.order.delivered()
     }
 
     // --- hot path ---
 
     /// A member's words, read *before* the records handed over since. Old and equal values do nothing.
     pub fn handle_row(&mut self, rank: Rank, row: Row) -> Result<(), Malformed> {
-        let _ = (rank, row);
-        Ok(())
+        self.order.handle_row(rank, row)
     }
 
     /// The next record of a member's GROUP log, or the own record just published. `Ok(false)`: the queue is
     /// full, come again with the same record.
     pub fn handle_record(&mut self, rank: Rank, record: Record) -> Result<bool, Malformed> {
-        let _ = (rank, record);
-        Ok(true)
+        self.order.handle_record(rank, record)
     }
 
     /// Takes the next own index for a committed record, which must be published now. `None`: not now.
     pub fn assign(&mut self) -> Option<u64> {
-        None
+        if self.standing == Standing::Member { self.order.assign() } else { None }
     }
 
     /// Publishes nulls up to where others are, and returns the own words. To be called when no committed record
     /// is left to assign, or none can be.
     pub fn row(&mut self) -> Row {
-        Row::default()
+        self.order.row()
     }
 
     /// The next message in the total order, once every member has received everything up to it.
     pub fn poll_delivery(&mut self) -> Option<Delivery> {
-        None
+        if self.standing == Standing::Member { self.order.poll_delivery() } else { None }
+    }
+
+    /// The application made everything before `position` durable.
+    pub fn report_persisted(&mut self, position: Position) {
+        self.order.report_persisted(position);
     }
 
     // --- control path ---
 
     /// A link to this incarnation came up, and it begins with the record it gets next.
     pub fn handle_up(&mut self, now: Time, peer: Member) {
-        let _ = (now, peer);
+        self.clock = now;
+        if self.standing == Standing::Gone || peer.node == self.me().node {
+            return;
+        }
+        if let Some(old) = self.peers.up_on(peer.node) {
+            let why = if old == peer { Why::Closed } else { Why::Restarted };
+            self.link_lost(now, old, why, now);
+        }
+        if self.peers.up(peer) {
+            self.restate();
+        }
+        self.steer(now);
     }
 
     /// The link to this incarnation is gone. `heard`: when something of it was last confirmed at most.
     pub fn handle_dead(&mut self, now: Time, peer: Member, why: Why, heard: Time) {
-        let _ = (now, peer, why, heard);
+        self.clock = now;
+        if self.standing == Standing::Gone {
+            return;
+        }
+        self.link_lost(now, peer, why, heard);
+        self.steer(now);
     }
 
     /// The answer to [`Event::Fence`]: links to `peer` are closed, nothing of it was confirmed after `at`
     /// ([`Time::ZERO`] if there was none). Each `Fence` must be answered, or the view change waits for ever.
     pub fn handle_heard(&mut self, now: Time, peer: Member, at: Time) {
-        let _ = (now, peer, at);
+        self.clock = now;
+        self.fenced(now, peer, at);
+        self.steer(now);
     }
 
     /// A node refused this incarnation: it was removed from the group.
     pub fn handle_refused(&mut self, now: Time, by: NodeId) {
-        let _ = (now, by);
+        let _ = by;
+        self.clock = now;
+        self.evict(self.current.id.next());
     }
 
     /// A control record from `from`, in the order of its log.
@@ -419,67 +319,165 @@ impl Core {
         from: Member,
         bytes: &[u8],
     ) -> Result<(), Malformed> {
-        let _ = (now, from, bytes);
+        self.clock = now;
+        let control = Control::decode(bytes)?;
+        if self.standing == Standing::Gone || !self.peers.is_up(from) {
+            return Ok(());
+        }
+        match control {
+            Control::Announce(announce) => self.on_announce(now, from, announce)?,
+            Control::Join(join) => self.on_join(from, join),
+            Control::Donate { learner, donor } => self.on_donate(from, learner, donor),
+            Control::Prepare { view, ballot } => self.on_prepare(now, from, view, ballot)?,
+            Control::Promise(promise) => self.on_promise(from, promise)?,
+            Control::Accept { view, ballot, value } => {
+                self.on_accept(now, from, view, ballot, value)?
+            }
+            Control::Accepted { view, ballot } => self.on_accepted(now, from, view, ballot),
+            Control::Nack { view, ballot, promised } => self.on_nack(now, view, ballot, promised),
+            Control::Decide { value } => self.learn(now, value)?,
+            Control::Start { view, log_position } => self.on_start(from, view, log_position),
+        }
+        self.steer(now);
         Ok(())
     }
 
     /// The record with this ticket, and all before it, are durable.
     pub fn handle_stored(&mut self, now: Time, ticket: u64) {
-        let _ = (now, ticket);
+        self.clock = now;
+        self.on_stored(now, ticket);
+        self.steer(now);
     }
 
     /// It is [`next_timeout`](Core::next_timeout) or later.
     pub fn handle_timeout(&mut self, now: Time) {
-        let _ = now;
+        self.clock = now;
+        if self.standing != Standing::Gone {
+            self.on_timeout(now);
+            self.steer(now);
+        }
     }
 
     /// When to call [`handle_timeout`](Core::handle_timeout).
     pub fn next_timeout(&self) -> Option<Time> {
-        None
+        self.timers.next()
     }
 
     /// The node wishes to leave the group. [`Event::Left`] comes when it may go. Reads are not answered any more.
     pub fn leave(&mut self, now: Time) {
-        let _ = now;
+        self.clock = now;
+        if self.standing == Standing::Gone || self.leaving {
+            return;
+        }
+        self.leaving = true;
+        if self.standing == Standing::Member {
+            self.announce();
+            self.steer(now);
+        } else {
+            self.go(Event::Left);
+        }
     }
 
     /// This learner has loaded what its donor sent up to `state`, and follows.
     pub fn ready(&mut self, now: Time, state: Position) {
-        let _ = (now, state);
-    }
-
-    /// The application made everything before `position` durable.
-    pub fn report_persisted(&mut self, position: Position) {
-        let _ = position;
+        self.clock = now;
+        if self.standing == Standing::Learner {
+            self.state = state;
+            self.joining.ready = true;
+            self.steer(now);
+        }
     }
 
     // --- what it wants done ---
 
     /// The next control record to broadcast.
     pub fn poll_control(&mut self) -> Option<Vec<u8>> {
-        None
+        self.controls.pop_front()
     }
 
     /// The next record to make durable, replacing the one before. May skip states nobody relies on.
     pub fn poll_store(&mut self) -> Option<(u64, Durable)> {
-        None
+        let ticket = self.acceptor.store_due()?;
+        let decided = self.decided.clone();
+        let Acceptor { promised, accepted, .. } = &self.acceptor;
+        Some((ticket, Durable { decided, promised: *promised, accepted: accepted.clone() }))
     }
 
     /// The next thing that happened. [`Event::View`] switches the core to the new view.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
-    }
-}
-
-impl Durable {
-    /// Bytes for the store.
-    pub fn encode(&self) -> Vec<u8> {
-        Vec::new()
+        if self.events.is_empty() {
+            self.complete_install();
+        }
+        self.events.pop_front()
     }
 
-    /// The record written by [`encode`](Durable::encode).
-    pub fn decode(bytes: &[u8]) -> Result<Durable, Malformed> {
-        let _ = bytes;
-        Err(Malformed("not a record"))
+    // --- shared by the parts ---
+
+    fn bug(&self, bug: Bug) -> bool {
+        #[cfg(feature = "canary")]
+        return self.config.bug == Some(bug);
+        #[cfg(not(feature = "canary"))]
+        {
+            let _ = bug;
+            false
+        }
+    }
+
+    fn broadcast(&mut self, control: &Control) {
+        self.controls.push_back(control.encode());
+    }
+
+    /// The latest agreed value this node knows, installed or about to be.
+    fn latest(&self) -> &Value {
+        self.installing.as_ref().unwrap_or(&self.decided)
+    }
+
+    /// Says where this node stands.
+    fn announce(&mut self) {
+        let pending = self.installing.is_some();
+        let announce = Announce {
+            standing: self.standing,
+            leaving: self.leaving,
+            votes: self.votes(),
+            decided: self.latest().clone(),
+            lost: if pending { Vec::new() } else { self.lost.clone() },
+            state: self.state,
+        };
+        self.broadcast(&Control::Announce(announce));
+    }
+
+    /// Says everything again that a peer with a new link may have missed.
+    fn restate(&mut self) {
+        self.announce();
+        self.restate_join();
+        self.restate_attempt();
+        self.restate_vote();
+    }
+
+    /// A pause up to `most`, drawn from the entropy handed in (splitmix64).
+    fn jitter(&mut self, most: std::time::Duration) -> std::time::Duration {
+        self.entropy = self.entropy.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.entropy;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        most.mul_f64((z >> 11) as f64 / (1u64 << 53) as f64)
+    }
+
+    /// This incarnation is over.
+    fn go(&mut self, last: Event) {
+        if self.standing == Standing::Gone {
+            return;
+        }
+        self.standing = Standing::Gone;
+        self.installing = None;
+        self.attempt = Attempt::Idle;
+        self.timers.clear();
+        self.announce();
+        self.events.push_back(last);
+    }
+
+    fn evict(&mut self, view: ViewId) {
+        self.go(if self.leaving { Event::Left } else { Event::Evicted(view) });
     }
 }

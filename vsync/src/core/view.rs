@@ -87,9 +87,10 @@ pub enum Why {
     Silent,
     /// It closed the link.
     Closed,
-    /// It lives, but it and another member cannot hear each other, or lost their link for a while.
+    /// It lives, but it and another member cannot hear each other, or lost their link for a while. It said farewell
+    /// to the view.
     Cut,
-    /// It asked to leave.
+    /// It asked to leave, and said farewell to the view.
     Left,
 }
 
@@ -190,6 +191,12 @@ impl View {
     /// The view's nodes, in rank order: the acceptors of the view after this one.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.members.iter().map(|m| m.node)
+    }
+
+    /// The first index of `rank` that is not delivered in this view if it ends at `trim`.
+    pub fn base_after(&self, rank: usize, trim: Position) -> u64 {
+        let (n, p, r) = (self.members.len() as u64, trim.p(), rank as u64);
+        self.base[rank] + if p > r { (p - r).div_ceil(n) } else { 0 }
     }
 
     /// What made this view, for people: `n3 died: process exited; n4 joined`.
