@@ -30,6 +30,7 @@ mod roster;
 mod shm;
 mod sync;
 mod time;
+#[cfg(not(loom))]
 mod udp;
 mod wait;
 

@@ -16,6 +16,8 @@ mod dial;
 mod faults;
 mod guard;
 mod link;
+#[cfg(test)]
+mod measure;
 mod replica;
 mod send;
 mod socket;

@@ -11,20 +11,20 @@ use crate::log::Ring;
 use crate::wait::{Bell, Waker};
 
 /// A node without a poller.
-struct Node {
-    own: Own,
-    udp: Udp,
-    events: Vec<UdpEvent>,
+pub(super) struct Node {
+    pub(super) own: Own,
+    pub(super) udp: Udp,
+    pub(super) events: Vec<UdpEvent>,
 }
 
 /// Addresses that nobody else uses at the moment.
-fn addresses(count: usize) -> Vec<SocketAddr> {
+pub(super) fn addresses(count: usize) -> Vec<SocketAddr> {
     let sockets: Vec<_> =
         (0..count).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     sockets.iter().map(|socket| socket.local_addr().unwrap()).collect()
 }
 
-fn config(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Config {
+pub(super) fn config(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Config {
     let mut config = Config::new("test", Member::new(me as u16 + 1, incarnation), addrs[me]);
     for (index, &addr) in addrs.iter().enumerate().filter(|&(index, _)| index != me) {
         config.peers.push(PeerConfig { node: NodeId(index as u16 + 1), addr });
@@ -33,7 +33,7 @@ fn config(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Config {
 }
 
 impl Node {
-    fn with(config: &Config) -> Self {
+    pub(super) fn with(config: &Config) -> Self {
         let rings =
             config.lanes.iter().map(|lane| Ring::private(lane.log_bytes).unwrap()).collect();
         let own = Own::new(&config.lanes, rings, &Waker::new(Bell::new().unwrap()));
@@ -47,11 +47,11 @@ impl Node {
         Node { own, udp, events: Vec::new() }
     }
 
-    fn start(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Self {
+    pub(super) fn start(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Self {
         Node::with(&config(addrs, me, incarnation))
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         let now = clock::now();
         self.udp.poll(now, &self.own);
         while let Some(event) = self.udp.poll_event() {
@@ -66,7 +66,7 @@ impl Node {
         self.udp.slots.clear();
     }
 
-    fn link_to(&self, node: usize) -> Option<UdpLink> {
+    pub(super) fn link_to(&self, node: usize) -> Option<UdpLink> {
         let peer = self.udp.peers.iter().position(|peer| peer.node.0 as usize == node + 1)?;
         let index = self.udp.live(peer)?;
         let up = self.udp.slots[index].link.as_ref()?.phase == Phase::Up;
