@@ -34,7 +34,7 @@ mod wire;
 #[cfg(test)]
 mod simulation;
 
-pub use congestion::{Congestion, PRIORITY_RESERVE};
+pub use congestion::{Congestion, PRIORITY_RESERVE, Rank};
 pub use connection::{CloseReason, Connection, Counters, Received, Rejected, Settings, Transmit};
 pub use handshake::{HANDSHAKE_MAX, Handshake, Hello, LaneShape, LaneTable};
 pub use rtt::{RTO_MAX, RTO_MIN, Rtt};

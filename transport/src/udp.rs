@@ -26,7 +26,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -192,14 +192,13 @@ impl Udp {
     }
 
     /// What to park on: the socket that data arrives on.
-    pub(crate) fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.port.main.fd()
     }
 
-    /// Sockets on which only an *error* is of interest (POLLERR, no read): it means that a peer's port is closed.
-    /// After one of them woke the poller it calls [`Udp::check_errors`]. Not watching them is right too: they are
-    /// looked at with every heartbeat.
-    pub(crate) fn error_fds(&self) -> impl Iterator<Item = RawFd> {
+    /// The send sockets, on which nothing but errors arrive: a peer's port is closed. When one of them wakes the
+    /// poller it calls [`Udp::check_errors`]. Not watching them is right too: the next heartbeat meets the error.
+    pub(crate) fn error_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.peers.iter().filter_map(|peer| peer.socket.as_ref().map(Socket::fd))
     }
 
@@ -226,6 +225,14 @@ impl Udp {
     /// How far that reader has released an own log.
     pub(crate) fn released(&self, link: UdpLink, lane: LaneId) -> u64 {
         self.get(link).map_or(0, |link| link.connection.released(lane.0))
+    }
+
+    /// Up to where an own log may be reclaimed as far as UDP links are concerned, those that are about to come up
+    /// included; `u64::MAX` if none reads it.
+    pub(crate) fn floor(&self, lane: LaneId) -> u64 {
+        let links = self.slots.iter().filter_map(|slot| slot.link.as_deref());
+        let readers = links.filter(|link| !link.is_dead() && link.connection.is_attached(lane.0));
+        readers.map(|link| link.connection.released(lane.0)).min().unwrap_or(u64::MAX)
     }
 
     // ---- links: replicas ----
@@ -467,12 +474,11 @@ impl Udp {
         self.peers[peer].redial();
     }
 
-    /// Every heartbeat: errors of the send sockets, links that do not come up, peers that fall silent.
+    /// Every heartbeat: links that do not come up, peers that fall silent.
     fn on_tick(&mut self, now: Time) {
         // On the same instants as the heartbeats of the links, so that one wake-up serves all.
         let interval = self.heartbeat.as_nanos() as u64;
         self.tick = Time::from_nanos((now.as_nanos() / interval + 1) * interval);
-        self.check_errors(now);
         for index in 0..self.slots.len() {
             let Some(link) = self.slots[index].link.as_deref_mut() else { continue };
             let silence = now.since(link.connection.heard());
@@ -489,8 +495,7 @@ impl Udp {
     /// Looks for "port unreachable" on the send sockets.
     pub(crate) fn check_errors(&mut self, now: Time) {
         for index in 0..self.peers.len() {
-            let error = self.peers[index].socket.as_ref().and_then(Socket::take_error);
-            if error == Some(libc::ECONNREFUSED) {
+            if self.peers[index].socket.as_ref().is_some_and(Socket::take_refusal) {
                 self.on_refused(index, now);
             }
         }

@@ -5,8 +5,9 @@
 //! event. The window starts large (a cluster's switch holds more than ten packets) and never falls below
 //! [`MIN_PACKETS`]: at thirty percent loss a link must still move. It grows only while it is the limit.
 //!
-//! What this window does not hold back: the control lane may exceed it by [`PRIORITY_RESERVE`] bytes, so that
-//! a view change never queues behind a bulk transfer. That is bounded, hence harmless to the network.
+//! What this window does not hold back: lanes other than the last (bulk) may exceed it by [`PRIORITY_RESERVE`]
+//! bytes and the control lane by twice that, so that nothing small ever queues behind a bulk transfer. That is
+//! bounded, hence harmless to the network.
 
 use crate::time::Time;
 
@@ -14,8 +15,19 @@ const INITIAL_PACKETS: u64 = 64;
 const INITIAL_BYTES: u64 = 256 << 10;
 const MIN_PACKETS: u64 = 8;
 const MAX_BYTES: u64 = 4 << 20;
-/// Bytes that the control lane may have in flight beyond the window.
+/// Bytes that lanes other than the bulk lane may have in flight beyond the window.
 pub const PRIORITY_RESERVE: u64 = 16 << 10;
+
+/// How urgent a lane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// The last lane.
+    Bulk = 0,
+    /// Lanes between.
+    Group = 1,
+    /// The first lane.
+    Control = 2,
+}
 
 /// Window of one direction of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +59,14 @@ impl Congestion {
         }
     }
 
-    /// Whether one more full datagram may be sent; `priority` may dip into the reserve.
-    pub fn allows(&mut self, priority: bool) -> bool {
-        let fits = self.in_flight + self.datagram <= self.window;
-        if !fits {
+    /// Whether one more full datagram may be sent by lanes of that rank.
+    pub fn allows(&mut self, rank: Rank) -> bool {
+        let wanted = self.in_flight + self.datagram;
+        if wanted > self.window {
             self.growth = self.window;
         }
-        fits || (priority
-            && self.in_flight + self.datagram
-                <= self.window + PRIORITY_RESERVE.max(2 * self.datagram))
+        let reserve = PRIORITY_RESERVE.max(2 * self.datagram);
+        wanted <= self.window + reserve * rank as u64
     }
 
     /// An ack-eliciting packet went out.
@@ -124,7 +135,7 @@ mod tests {
 
     fn fill(c: &mut Congestion) -> u64 {
         let mut sent = 0;
-        while c.allows(false) {
+        while c.allows(Rank::Bulk) {
             c.on_sent(1000);
             sent += 1000;
         }
@@ -165,11 +176,11 @@ mod tests {
         let mut c = Congestion::new(1000);
         fill(&mut c);
         let mut extra = 0;
-        while c.allows(true) {
+        while c.allows(Rank::Control) {
             c.on_sent(1000);
             extra += 1000;
         }
-        assert!(extra > 0 && extra <= PRIORITY_RESERVE);
+        assert!(extra > PRIORITY_RESERVE && extra <= 2 * PRIORITY_RESERVE);
     }
 
     #[test]

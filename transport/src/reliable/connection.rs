@@ -240,6 +240,11 @@ impl Connection {
         self.closed
     }
 
+    /// Whether the peer is among the readers of `lane`.
+    pub fn is_attached(&self, lane: u8) -> bool {
+        self.send[usize::from(lane)].is_attached()
+    }
+
     /// How far the peer has released the own log of `lane`.
     pub fn released(&self, lane: u8) -> u64 {
         self.send[usize::from(lane)].released()

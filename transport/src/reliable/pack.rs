@@ -1,7 +1,8 @@
 //! Packing: everything that is ready goes into as few datagrams as possible.
 //!
 //! Order within a datagram: acks and credit (small, and the peer waits for them), then the control lane, then
-//! the other lanes, words before log. Control goes first always and may exceed the congestion window a little.
+//! the other lanes, words before log. Control goes first always; all but bulk may exceed the congestion window a
+//! little.
 //! The other lanes share: the last one (bulk) comes after the rest three times out of four, and before them the
 //! fourth time, so that a busy group cannot starve a transfer, nor a transfer delay the group by more than one
 //! datagram.
@@ -10,6 +11,7 @@
 //! offload wants.
 
 use super::Source;
+use super::congestion::Rank;
 use super::connection::{Connection, Transmit, give_back};
 use super::sent::{ITEMS_MAX, Item};
 use super::wire::{
@@ -53,15 +55,15 @@ impl Connection {
         if self.is_closed() {
             return self.pack_close(now, out);
         }
-        let order = self.data_order();
+        let lowest = self.data_rank();
         let urgent = self.ack_now
             || self.ping
             || self.recv.iter().any(|lane| lane.owes_credit_now())
             || self.send.iter().any(|lane| lane.owes_start());
-        if !urgent && order.is_none() && !self.heartbeat_due {
+        if !urgent && lowest.is_none() && !self.heartbeat_due {
             return None;
         }
-        let quiet = !urgent && order.is_none();
+        let quiet = !urgent && lowest.is_none();
         let number = self.sent.next_number();
         let mut writer = Writer::packet(out);
         let mut carried = Carried { items: [Item::Credit { lanes: 0 }; ITEMS_MAX], count: 0 };
@@ -73,8 +75,8 @@ impl Connection {
             writer.ping();
         }
         let mut data = self.pack_starts(&mut writer, &mut carried);
-        if let Some(order) = order {
-            data |= self.pack_lanes(order, number, source, &mut writer, &mut carried);
+        if let Some(lowest) = lowest {
+            data |= self.pack_lanes(lowest, number, source, &mut writer, &mut carried);
         }
         self.heartbeat_due = false;
         self.ack_now = false;
@@ -117,18 +119,22 @@ impl Connection {
         }
     }
 
-    /// Which lanes may send data now, `None` if none has any or none may.
-    fn data_order(&mut self) -> Option<Order> {
-        let ready = |lane: &super::send_lane::SendLane| lane.has_words() || lane.has_log();
-        let control = self.send.first().is_some_and(ready);
-        let others = self.send.iter().skip(1).any(ready);
-        if !(control || others) || !self.sent.has_room() {
-            return None;
+    /// The lowest rank that may send data now; `None` if no lane has any or none may.
+    fn data_rank(&mut self) -> Option<Rank> {
+        let mut ready = None;
+        let lanes = self.send.len();
+        for (index, lane) in self.send.iter().enumerate() {
+            if lane.has_words() || lane.has_log() {
+                ready = ready.max(Some(rank(index, lanes)));
+            }
         }
-        if self.probe_packets > 0 || self.congestion.allows(false) {
-            return Some(Order::All);
+        let ready = ready.filter(|_| self.sent.has_room())?;
+        if self.probe_packets > 0 {
+            return Some(Rank::Bulk);
         }
-        (control && self.congestion.allows(true)).then_some(Order::ControlOnly)
+        let ranks = [Rank::Bulk, Rank::Group, Rank::Control];
+        let allowed = ranks.into_iter().find(|&rank| self.congestion.allows(rank))?;
+        (allowed <= ready).then_some(allowed)
     }
 
     fn pack_acks(&mut self, now: Time, writer: &mut Writer<'_>) {
@@ -177,7 +183,7 @@ impl Connection {
 
     fn pack_lanes(
         &mut self,
-        order: Order,
+        lowest: Rank,
         number: u64,
         source: &impl Source,
         writer: &mut Writer<'_>,
@@ -185,14 +191,14 @@ impl Connection {
     ) -> bool {
         let lanes = self.send.len();
         let before = carried.count;
+        self.turn = (self.turn + 1) % TURNS;
+        let last_first = self.turn == 0 && lanes > 2 && lowest == Rank::Bulk;
         self.pack_lane(0, number, source, writer, carried);
-        if order == Order::All && lanes > 1 {
-            self.turn = (self.turn + 1) % TURNS;
-            let last_first = self.turn == 0;
-            if last_first {
-                self.pack_lane(lanes - 1, number, source, writer, carried);
-            }
-            for lane in 1..lanes - usize::from(last_first) {
+        if last_first {
+            self.pack_lane(lanes - 1, number, source, writer, carried);
+        }
+        for lane in 1..lanes - usize::from(last_first) {
+            if rank(lane, lanes) >= lowest {
                 self.pack_lane(lane, number, source, writer, carried);
             }
         }
@@ -232,8 +238,11 @@ impl Connection {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    All,
-    ControlOnly,
+/// How urgent a lane is among `lanes`: the first is control, the last of several is bulk.
+fn rank(lane: usize, lanes: usize) -> Rank {
+    match lane {
+        0 => Rank::Control,
+        lane if lane > 1 && lane + 1 == lanes => Rank::Bulk,
+        _ => Rank::Group,
+    }
 }

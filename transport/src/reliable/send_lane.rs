@@ -91,6 +91,10 @@ impl SendLane {
         }
     }
 
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
     /// How far the reader has released the log; what is below may be reused as far as it is concerned.
     pub(crate) fn released(&self) -> u64 {
         self.credit.map_or(self.from, |credit| credit.min(self.head).max(self.from))

@@ -70,6 +70,8 @@ pub(crate) struct Link {
     table: LaneTable,
     burst: Option<Burst>,
     pub(crate) stash: Stash,
+    /// The last flush left something to send.
+    pub(crate) unfinished: bool,
 }
 
 /// Who the peer is and what it has agreed to.
@@ -97,6 +99,7 @@ impl Link {
             table: settings.peer,
             burst: None,
             stash: Stash::default(),
+            unfinished: false,
         };
         let from = own.lane(CONTROL).log.head();
         link.attach(CONTROL.0, from, own);
@@ -126,13 +129,18 @@ impl Link {
         Ok(())
     }
 
-    /// An owner that reclaimed what this reader has not released no longer counts it among the readers.
-    pub(crate) fn detach_what_was_reclaimed(&mut self, own: &Own) {
+    /// An owner that reclaimed what this reader has not released no longer counts it among the readers. False
+    /// if that concerns the control lane, without which a link is of no use.
+    pub(crate) fn detach_what_was_reclaimed(&mut self, own: &Own) -> bool {
+        let mut usable = true;
         for (index, lane) in own.lanes.iter().enumerate() {
-            if self.connection.released(index as u8) < lane.log.low() {
-                self.connection.detach(index as u8);
+            let id = index as u8;
+            if self.connection.is_attached(id) && self.connection.released(id) < lane.log.low() {
+                self.connection.detach(id);
+                usable &= id != CONTROL.0;
             }
         }
+        usable
     }
 
     pub(crate) fn release(&mut self, lane: u8, upto: u64) {
@@ -211,13 +219,15 @@ impl Link {
         }
         let burst = self.burst.map(|burst| burst.next.min(burst.until));
         let stash = (!self.stash.bytes.is_empty()).then_some(self.stash.retry);
-        [self.connection.next_timeout(), burst, stash].into_iter().flatten().min()
+        let at_once = self.unfinished.then_some(Time::ZERO);
+        [self.connection.next_timeout(), burst, stash, at_once].into_iter().flatten().min()
     }
 
     /// Dead for good: nothing becomes visible any more, nothing but the news of it is sent.
     pub(crate) fn kill(&mut self, reason: CloseReason) {
         self.phase = Phase::Dead;
         self.burst = None;
+        self.unfinished = false;
         self.stash = Stash::default();
         self.connection.close(reason);
     }

@@ -4,6 +4,9 @@
 //! QUINTET_MEASURE=1 cargo test --release -p quintet-transport --lib udp::measure -- --nocapture --test-threads 1
 //! ```
 
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::tests::{Node, addresses, config};
@@ -65,12 +68,14 @@ fn reclaim((node, link, _): &mut (Node, UdpLink, u64)) {
 
 #[test]
 fn ping_pong() {
-    let rounds: u64 = if long() { 200_000 } else { 500 };
+    let length = Duration::from_millis(if long() { 3000 } else { 30 });
     let [mut a, mut b] = pair(1 << 20);
+    let done = Arc::new(AtomicBool::new(false));
+    let over = done.clone();
     let echo = std::thread::spawn(move || {
         let writer = b.0.own.lane(GROUP).log.writer();
         let mut seen = 0;
-        while seen < rounds {
+        while !over.load(Ordering::Relaxed) {
             b.0.turn();
             for _ in 0..drain(&mut b) {
                 assert!(send(&mut b.0, &writer, 64, seen));
@@ -79,16 +84,14 @@ fn ping_pong() {
             b.0.turn();
             reclaim(&mut b);
         }
-        for _ in 0..1000 {
-            b.0.turn();
-        }
         b
     });
     let writer = a.0.own.lane(GROUP).log.writer();
-    let mut times = Vec::with_capacity(rounds as usize);
-    for round in 0..rounds {
+    let mut times = Vec::with_capacity(1 << 20);
+    let begin = clock::now();
+    while clock::now().since(begin) < length {
         let start = clock::now();
-        assert!(send(&mut a.0, &writer, 64, round));
+        assert!(send(&mut a.0, &writer, 64, times.len() as u64));
         a.0.turn();
         while drain(&mut a) == 0 {
             a.0.turn();
@@ -96,6 +99,8 @@ fn ping_pong() {
         reclaim(&mut a);
         times.push(clock::now().since(start));
     }
+    done.store(true, Ordering::Relaxed);
+    let rounds = times.len();
     let b = echo.join().unwrap();
     times.sort();
     let at = |q: f64| times[((times.len() - 1) as f64 * q) as usize];
@@ -116,6 +121,7 @@ fn stream(log_bytes: usize, len: usize, bytes: u64) {
         while seen < records {
             b.0.turn();
             seen += drain(&mut b);
+            std::thread::yield_now();
         }
         for _ in 0..1000 {
             b.0.turn();
@@ -133,6 +139,7 @@ fn stream(log_bytes: usize, len: usize, bytes: u64) {
         }
         a.0.turn();
         reclaim(&mut a);
+        std::thread::yield_now();
     }
     let seconds = clock::now().since(start).as_secs_f64();
     let b = reader.join().unwrap();
@@ -177,13 +184,14 @@ fn idle() {
                     sleep(&node, clock::now());
                     wakes += 1;
                 }
-                (cpu_time() - used, wakes, clock::now().since(start), node.events.len())
+                (cpu_time() - used, wakes, clock::now().since(start), node)
             })
         })
         .collect();
-    for thread in threads {
-        let (used, wakes, wall, events) = thread.join().unwrap();
-        assert_eq!(events, 2, "links stay up");
+    // All nodes live until all have been measured.
+    let results: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    for (used, wakes, wall, node) in &results {
+        assert_eq!(node.events.len(), 2, "links stay up");
         let percent = used.as_secs_f64() / wall.as_secs_f64() * 100.0;
         println!(
             "udp idle, 2 peers, 5 ms heartbeats: {percent:.2} % of a core, {wakes} wake-ups in {wall:?}"
@@ -195,7 +203,7 @@ fn idle() {
 fn sleep(node: &Node, now: Time) {
     let wait = node.udp.next_timeout().map_or(Duration::from_millis(100), |at| at.since(now));
     let spec = libc::timespec { tv_sec: 0, tv_nsec: wait.as_nanos().min(999_999_999) as i64 };
-    let mut fd = libc::pollfd { fd: node.udp.fd(), events: libc::POLLIN, revents: 0 };
+    let mut fd = libc::pollfd { fd: node.udp.fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one pollfd and a timespec that live through the call; no signal mask.
     unsafe { libc::ppoll(&raw mut fd, 1, &raw const spec, std::ptr::null()) };
 }

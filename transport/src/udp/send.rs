@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_micros(500);
 /// What every path carries.
 const DATAGRAM_MIN: usize = 1200;
 /// Batches sent to one peer in one turn.
-const BATCHES_PER_TURN: usize = 16;
+const BATCHES_PER_TURN: usize = 4;
 
 impl Udp {
     /// Packs and sends what a link has, in batches.
@@ -26,16 +26,25 @@ impl Udp {
         if !self.send_stash(index, now) {
             return;
         }
+        let Some(link) = self.slots[index].link.as_deref_mut() else { return };
+        if !link.is_dead() && !link.detach_what_was_reclaimed(own) {
+            self.kill(index, Evidence::Fenced);
+            return;
+        }
         let mut out = std::mem::take(&mut self.out);
+        let mut unfinished = true;
         for _ in 0..BATCHES_PER_TURN {
             let Some(link) = self.slots[index].link.as_deref_mut() else { break };
-            link.detach_what_was_reclaimed(own);
             let (len, segment, more) = fill(link, now, own, &mut out);
+            unfinished = more;
             if len == 0 || !self.send_batch(index, &out[..len], segment, now) || !more {
                 break;
             }
         }
         self.out = out;
+        if let Some(link) = self.slots[index].link.as_deref_mut() {
+            link.unfinished = unfinished && link.stash.bytes.is_empty() && !link.is_dead();
+        }
     }
 
     /// Sends what was kept; true if nothing is left of it.
