@@ -26,7 +26,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -192,13 +192,13 @@ impl Udp {
     }
 
     /// What to park on: the socket that data arrives on.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> RawFd {
         self.port.main.fd()
     }
 
     /// The send sockets, on which nothing but errors arrive: a peer's port is closed. When one of them wakes the
     /// poller it calls [`Udp::check_errors`]. Not watching them is right too: the next heartbeat meets the error.
-    pub(crate) fn error_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn error_fds(&self) -> impl Iterator<Item = RawFd> {
         self.peers.iter().filter_map(|peer| peer.socket.as_ref().map(Socket::fd))
     }
 
@@ -225,14 +225,6 @@ impl Udp {
     /// How far that reader has released an own log.
     pub(crate) fn released(&self, link: UdpLink, lane: LaneId) -> u64 {
         self.get(link).map_or(0, |link| link.connection.released(lane.0))
-    }
-
-    /// Up to where an own log may be reclaimed as far as UDP links are concerned, those that are about to come up
-    /// included; `u64::MAX` if none reads it.
-    pub(crate) fn floor(&self, lane: LaneId) -> u64 {
-        let links = self.slots.iter().filter_map(|slot| slot.link.as_deref());
-        let readers = links.filter(|link| !link.is_dead() && link.connection.is_attached(lane.0));
-        readers.map(|link| link.connection.released(lane.0)).min().unwrap_or(u64::MAX)
     }
 
     // ---- links: replicas ----

@@ -17,7 +17,7 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use crate::error::Error;
@@ -104,11 +104,7 @@ impl Socket {
         self.0.local_addr()
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-
-    fn raw(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 
@@ -185,10 +181,8 @@ impl Socket {
         let len = size_of::<T>() as libc::socklen_t;
         // SAFETY: `value` is readable for `len` bytes; a pointer inside it (of a filter program) lives in the
         // caller's frame, which outlives the call, and the kernel copies what it points to.
-        check(unsafe {
-            libc::setsockopt(self.raw(), level, name, ptr::from_ref(value).cast(), len)
-        })
-        .map(drop)
+        check(unsafe { libc::setsockopt(self.fd(), level, name, ptr::from_ref(value).cast(), len) })
+            .map(drop)
     }
 
     fn get_option(&self, level: i32, name: i32) -> io::Result<i32> {
@@ -196,13 +190,7 @@ impl Socket {
         let mut len = size_of::<i32>() as libc::socklen_t;
         // SAFETY: `value` is writable for `len` bytes, and `len` for its own size.
         check(unsafe {
-            libc::getsockopt(
-                self.raw(),
-                level,
-                name,
-                ptr::from_mut(&mut value).cast(),
-                &raw mut len,
-            )
+            libc::getsockopt(self.fd(), level, name, ptr::from_mut(&mut value).cast(), &raw mut len)
         })?;
         Ok(value)
     }
@@ -234,7 +222,7 @@ impl Socket {
         }
         // SAFETY: `message` points to `iov` and `control`, which live through the call; the kernel reads
         // `bytes` only.
-        let sent = unsafe { libc::sendmsg(self.raw(), &raw const message, libc::MSG_NOSIGNAL) };
+        let sent = unsafe { libc::sendmsg(self.fd(), &raw const message, libc::MSG_NOSIGNAL) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
@@ -290,13 +278,7 @@ impl Batch {
         // space; all of them live and are not touched otherwise through the call.
         let count = unsafe {
             let flags = libc::MSG_DONTWAIT;
-            libc::recvmmsg(
-                socket.raw(),
-                messages.as_mut_ptr(),
-                BATCH as u32,
-                flags,
-                ptr::null_mut(),
-            )
+            libc::recvmmsg(socket.fd(), messages.as_mut_ptr(), BATCH as u32, flags, ptr::null_mut())
         };
         for (index, message) in
             messages.iter().take(usize::try_from(count).unwrap_or(0)).enumerate()
