@@ -28,6 +28,11 @@ mod reader;
 mod ring;
 mod writer;
 
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 pub use bytes::LogBytes;
 pub use publisher::{Committed, Published};
 pub use reader::Record;

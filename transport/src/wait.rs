@@ -16,8 +16,6 @@ pub use doorbell::Waker;
 
 #[cfg(not(loom))]
 pub(crate) use adaptive::{Adaptive, Step};
-pub(crate) use doorbell::Bell;
-#[cfg(not(loom))]
-pub(crate) use doorbell::{arm, disarm, must_ring};
+pub(crate) use doorbell::{Bell, arm, disarm, must_ring};
 #[cfg(not(loom))]
 pub(crate) use sleep::{Class, Sleep, Token};

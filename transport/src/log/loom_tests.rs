@@ -1,0 +1,127 @@
+//! Every interleaving, within bounds, of the log's and the doorbell's protocols.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p quintet-transport --lib --release --target-dir target/loom loom`
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
+use loom::thread;
+
+use super::*;
+use crate::wait::{Bell, Waker, arm, disarm, must_ring};
+
+fn log(capacity: usize) -> (Publisher, Ring) {
+    let ring = Ring::private(capacity).unwrap();
+    let waker = Waker::new(Bell::new().unwrap());
+    (Publisher::new(ring.clone(), waker), ring)
+}
+
+/// Stands for the payload: a word of the record that the writer stores before it commits.
+fn write(ring: &Ring, slot: Reservation<'_>, value: u64) -> u64 {
+    ring.word(slot.position() + 16).store(value, Ordering::Relaxed);
+    slot.commit()
+}
+
+#[test]
+fn loom_two_writers_and_the_publisher() {
+    loom::model(|| {
+        let (mut publisher, ring) = log(64);
+        let threads: Vec<_> = (1..=2u64)
+            .map(|i| {
+                let (writer, ring) = (publisher.writer(), ring.clone());
+                thread::spawn(move || write(&ring, writer.reserve(8).unwrap(), i))
+            })
+            .collect();
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            while publisher.committed().is_some() {
+                let position = publisher.publish(seen.len() as u64).position;
+                seen.push(ring.word(position + 16).load(Ordering::Relaxed));
+            }
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        while publisher.committed().is_some() {
+            let position = publisher.publish(seen.len() as u64).position;
+            seen.push(ring.word(position + 16).load(Ordering::Relaxed));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2], "whole records, each once");
+    });
+}
+
+#[test]
+fn loom_space_is_zero_when_it_is_reused() {
+    loom::model(|| {
+        let (mut publisher, ring) = log(32);
+        let writer = publisher.writer();
+        write(&ring, writer.reserve(0).unwrap(), 0xdead);
+        write(&ring, writer.reserve(0).unwrap(), 0xbeef);
+        while publisher.committed().is_some() {
+            publisher.publish(9);
+        }
+        let other = {
+            let (writer, ring) = (publisher.writer(), ring.clone());
+            thread::spawn(move || {
+                // Full until the first record is reclaimed.
+                let Ok(slot) = writer.reserve(0) else { return false };
+                let at = slot.position();
+                assert_eq!(ring.word(at).load(Ordering::Relaxed), 0, "commit word of free space");
+                assert_eq!(ring.word(at + 8).load(Ordering::Relaxed), 0);
+                slot.commit();
+                true
+            })
+        };
+        publisher.reclaim(16);
+        let committed = other.join().unwrap();
+        assert_eq!(publisher.committed().is_some(), committed);
+    });
+}
+
+#[test]
+fn loom_an_abort_races_with_a_reservation() {
+    loom::model(|| {
+        let (mut publisher, ring) = log(64);
+        let aborting = {
+            let writer = publisher.writer();
+            thread::spawn(move || drop(writer.reserve(0).unwrap()))
+        };
+        let writer = publisher.writer();
+        write(&ring, writer.reserve(8).unwrap(), 5);
+        while publisher.committed().is_none() {
+            thread::yield_now();
+        }
+        let position = publisher.publish(0).position;
+        assert_eq!(ring.word(position + 16).load(Ordering::Relaxed), 5);
+        aborting.join().unwrap();
+        assert!(publisher.committed().is_none());
+    });
+}
+
+#[test]
+fn loom_whoever_sleeps_is_woken() {
+    loom::model(|| {
+        let armed = Arc::new(AtomicU64::new(0));
+        let news = Arc::new(AtomicU64::new(0));
+        let bell = Arc::new(AtomicU64::new(0));
+        let ringer = {
+            let (armed, news, bell) = (armed.clone(), news.clone(), bell.clone());
+            thread::spawn(move || {
+                let mut rung = 0;
+                for turn in 1..=2 {
+                    news.store(turn, Ordering::Release);
+                    fence(Ordering::SeqCst);
+                    if must_ring(&armed, &mut rung) {
+                        bell.store(rung, Ordering::Release);
+                    }
+                }
+            })
+        };
+        arm(&armed, 1);
+        let seen = news.load(Ordering::Acquire);
+        // Sleeping is safe if the news is known, or the bell rings in the end.
+        ringer.join().unwrap();
+        assert!(seen == 2 || bell.load(Ordering::Acquire) == 1, "a lost wake-up");
+        disarm(&armed);
+    });
+}
