@@ -101,11 +101,6 @@ impl Health {
         self.suspected = suspected;
         Some(if suspected { Verdict::Suspected } else { Verdict::Trusted })
     }
-
-    /// When to judge next, if nothing is heard.
-    pub(crate) fn next_judgement(&self, limits: &Thresholds) -> Time {
-        self.base + if self.suspected { limits.dead } else { limits.suspect }
-    }
 }
 
 #[cfg(test)]
@@ -123,10 +118,8 @@ mod tests {
     fn silence_suspects_then_kills_and_a_word_trusts() {
         let mut h = Health::new(ms(0));
         assert_eq!(h.judge(ms(24), &LIMITS), None);
-        assert_eq!(h.next_judgement(&LIMITS), ms(25));
         assert_eq!(h.judge(ms(25), &LIMITS), Some(Verdict::Suspected));
         assert_eq!(h.judge(ms(30), &LIMITS), None);
-        assert_eq!(h.next_judgement(&LIMITS), ms(100));
         h.hear(ms(31));
         assert_eq!(h.judge(ms(31), &LIMITS), Some(Verdict::Trusted));
         assert_eq!(h.judge(ms(130), &LIMITS), Some(Verdict::Suspected));

@@ -9,9 +9,11 @@
 //! looked after by [`Poller::housekeep`], every half millisecond while busy, and after every sleep.
 
 mod life;
+mod meet;
 mod park;
 
 use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::clock;
@@ -21,11 +23,12 @@ use crate::error::Error;
 use crate::event::{Event, LinkCounters, LinkStatus, PollerCounters};
 use crate::id::{LinkId, Member};
 use crate::lane::LaneId;
-use crate::log::{Committed, LogBytes, LogWriter, Published, Record};
+use crate::log::{Committed, LogBytes, LogWriter, Malformed, Published, Record};
 use crate::own::Own;
 use crate::roster::{Link, Roster, Wire};
 use crate::shm::{Rendezvous, Segment};
 use crate::time::Time;
+use crate::udp::Udp;
 use crate::wait::{Adaptive, Bell, Class, Sleep, Waker};
 
 /// Drives all links of one node. One thread owns it.
@@ -35,6 +38,7 @@ pub struct Poller {
     roster: Roster,
     segment: Segment,
     rendezvous: Option<Rendezvous>,
+    udp: Option<Udp>,
     waker: Waker,
     sleep: Sleep,
     adaptive: Adaptive,
@@ -43,6 +47,9 @@ pub struct Poller {
     stalls: StallGuard,
     /// How silent shared-memory peers may be.
     limits: Thresholds,
+    /// The same of peers reached by UDP.
+    limits_udp: Thresholds,
+    born: Time,
     /// Interval of heartbeats in shared memory.
     beat: Duration,
     last_beat: Time,
@@ -69,13 +76,29 @@ impl Poller {
             PathPolicy::Udp => None,
             PathPolicy::Auto | PathPolicy::Shm => Some(Rendezvous::new(&config, now)?),
         };
+        let udp = match config.path {
+            PathPolicy::Shm => None,
+            PathPolicy::Auto | PathPolicy::Udp => {
+                let entropy = getrandom::u64().map_err(|e| Error::System {
+                    what: "entropy",
+                    source: std::io::Error::other(e),
+                })?;
+                Some(Udp::new(&config, now, entropy)?)
+            }
+        };
         let segment =
             Segment::new(&config).map_err(|(bytes, source)| Error::Memory { bytes, source })?;
         let own = Own::new(&config.lanes, segment.rings(), &waker);
         let mut sleep = Sleep::new(config.io_uring);
-        sleep.add_fd(waker.bell().fd(), Class::Bell);
+        sleep.add_fd(waker.bell().fd().as_raw_fd(), Class::Bell);
         if let Some(rendezvous) = &rendezvous {
-            sleep.add_fd(rendezvous.listener(), Class::Control);
+            sleep.add_fd(rendezvous.listener().as_raw_fd(), Class::Control);
+        }
+        if let Some(udp) = &udp {
+            sleep.add_fd(udp.fd(), Class::Packets);
+            for fd in udp.error_fds() {
+                sleep.add_fd(fd, Class::Errors);
+            }
         }
         tracing::debug!(node = %config.me, parking = sleep.describe(), "poller starts");
         // Deaths are told by the kernel, so heartbeats only tell hangs and can be rare.
@@ -90,6 +113,7 @@ impl Poller {
             roster: Roster::new(config.peers.clone()),
             segment,
             rendezvous,
+            udp,
             waker,
             sleep,
             adaptive: Adaptive::new(cores),
@@ -97,6 +121,8 @@ impl Poller {
             counters: PollerCounters::default(),
             stalls: StallGuard::new(now),
             limits,
+            limits_udp: Thresholds { suspect: config.timing.suspect, dead: config.timing.dead },
+            born: now,
             beat,
             last_beat: Time::ZERO,
             next_housekeeping: now,
@@ -142,8 +168,13 @@ impl Poller {
                         self.next_housekeeping = Time::ZERO;
                         false
                     }),
+                    Wire::Udp(_) => false,
                 };
             }
+        }
+        if let Some(udp) = &mut self.udp {
+            progress |= udp.poll(now, &self.own);
+            self.take_udp_events(now);
         }
         if now >= self.next_housekeeping {
             self.housekeep(now);
@@ -162,7 +193,6 @@ impl Poller {
 
     /// Makes everything published and set so far visible to the peers, and wakes those that sleep.
     pub fn flush(&mut self, now: Time) {
-        let _ = now;
         let mut loud = std::mem::take(&mut self.loudly);
         let mut marked = loud;
         for lane in &self.own.lanes {
@@ -174,8 +204,12 @@ impl Poller {
             if link.alive {
                 match &mut link.wire {
                     Wire::Shm(shm) => loud |= shm.release_is_awaited(),
+                    Wire::Udp(_) => {}
                 }
             }
+        }
+        if let Some(udp) = &mut self.udp {
+            udp.flush(now, &self.own);
         }
         if !marked && !loud {
             return;
@@ -186,6 +220,7 @@ impl Poller {
                 if link.alive {
                     match &mut link.wire {
                         Wire::Shm(shm) => shm.ring(&self.segment),
+                        Wire::Udp(_) => {}
                     }
                 }
             }
@@ -231,17 +266,14 @@ impl Poller {
             return;
         }
         for (_, link) in self.roster.iter() {
-            if link.alive {
-                let released = match &link.wire {
-                    Wire::Shm(shm) => shm.released(lane, head),
-                };
-                upto = upto.min(released.unwrap_or(u64::MAX));
+            if link.alive && link.attached >> lane.0 & 1 != 0 {
+                upto = upto.min(self.released_by(link, lane, head));
             }
         }
-        if lane == crate::lane::CONTROL
-            && let Some(rendezvous) = &self.rendezvous
-        {
-            upto = upto.min(rendezvous.control_floor());
+        if lane == crate::lane::CONTROL {
+            let promised = self.rendezvous.as_ref().map_or(u64::MAX, Rendezvous::control_floor);
+            let opening = self.udp.as_ref().map_or(u64::MAX, Udp::control_floor);
+            upto = upto.min(promised).min(opening);
         }
         if upto > low {
             self.segment.reclaiming(lane, upto);
@@ -256,9 +288,13 @@ impl Poller {
 
     /// Counts the peer among the readers of an own lane from byte `from` on. CONTROL is attached by itself.
     pub fn attach(&mut self, link: LinkId, lane: LaneId, from: u64) {
+        let from = from.min(self.head(lane));
         if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive) {
-            match &mut link.wire {
-                Wire::Shm(shm) => shm.attach(lane, from),
+            link.attached |= 1 << lane.0;
+            match (&mut link.wire, &mut self.udp) {
+                (Wire::Shm(shm), _) => shm.attach(lane, from),
+                (Wire::Udp(handle), Some(udp)) => udp.attach(*handle, lane, from, &self.own),
+                (Wire::Udp(_), None) => {}
             }
         }
     }
@@ -266,27 +302,47 @@ impl Poller {
     /// Stops sending a lane to a peer.
     pub fn detach(&mut self, link: LinkId, lane: LaneId) {
         if let Some(link) = self.roster.get_mut(link) {
-            match &mut link.wire {
-                Wire::Shm(shm) => shm.detach(lane),
+            link.attached &= !(1 << lane.0);
+            match (&mut link.wire, &mut self.udp) {
+                (Wire::Shm(shm), _) => shm.detach(lane),
+                (Wire::Udp(handle), Some(udp)) => udp.detach(*handle, lane),
+                (Wire::Udp(_), None) => {}
             }
         }
     }
 
     /// How far that reader has released an own log it is attached to; 0 if it is not.
     pub fn released(&self, link: LinkId, lane: LaneId) -> u64 {
-        let head = self.head(lane);
-        let released = match self.roster.get(link).map(|l| &l.wire) {
-            Some(Wire::Shm(shm)) => shm.released(lane, head),
-            None => None,
-        };
-        released.unwrap_or(0)
+        match self.roster.get(link) {
+            Some(link) if link.attached >> lane.0 & 1 != 0 => {
+                self.released_by(link, lane, self.head(lane))
+            }
+            _ => 0,
+        }
+    }
+
+    /// As [`Poller::released`], of a link that is attached.
+    fn released_by(&self, link: &Link, lane: LaneId, head: u64) -> u64 {
+        match (&link.wire, &self.udp) {
+            (Wire::Shm(shm), _) => shm.released(lane, head).unwrap_or(0),
+            (Wire::Udp(handle), Some(udp)) => udp.released(*handle, lane),
+            (Wire::Udp(_), None) => 0,
+        }
     }
 
     /// Starts reading a lane of the peer at byte `from`, which begins a record. CONTROL is opened by itself.
     pub fn open(&mut self, link: LinkId, lane: LaneId, from: u64) {
         if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive) {
-            match &mut link.wire {
-                Wire::Shm(shm) => shm.open(lane, from, &self.segment),
+            match (&mut link.wire, &mut self.udp) {
+                (Wire::Shm(shm), _) => shm.open(lane, from, &self.segment),
+                (Wire::Udp(handle), Some(udp)) => {
+                    if let Err(error) = udp.open(*handle, lane, from) {
+                        // Without memory for the replica the link is of no use.
+                        tracing::error!(peer = %link.member, %error, "cannot read a lane");
+                        link.malformed.set(true);
+                    }
+                }
+                (Wire::Udp(_), None) => {}
             }
         }
     }
@@ -295,6 +351,9 @@ impl Poller {
     pub fn peer_word(&self, link: LinkId, lane: LaneId, word: usize) -> u64 {
         match self.roster.get(link).map(|l| &l.wire) {
             Some(Wire::Shm(shm)) => shm.word(lane, word),
+            Some(Wire::Udp(handle)) => {
+                self.udp.as_ref().map_or(0, |udp| udp.peer_word(*handle, lane, word))
+            }
             None => 0,
         }
     }
@@ -303,14 +362,25 @@ impl Poller {
     pub fn peer_head(&self, link: LinkId, lane: LaneId) -> u64 {
         match self.roster.get(link).map(|l| &l.wire) {
             Some(Wire::Shm(shm)) => shm.head(lane),
+            Some(Wire::Udp(handle)) => {
+                self.udp.as_ref().map_or(0, |udp| udp.peer_head(*handle, lane))
+            }
             None => 0,
         }
     }
 
     /// The next message of a peer's log at or after byte `at`.
     pub fn peek(&self, link: LinkId, lane: LaneId, at: u64) -> Option<Record<'_>> {
-        match &self.roster.get(link)?.wire {
+        let link = self.roster.get(link)?;
+        match &link.wire {
             Wire::Shm(shm) => shm.peek(lane, at),
+            Wire::Udp(handle) => match self.udp.as_ref()?.peek(*handle, lane, at) {
+                Ok(record) => record,
+                Err(Malformed) => {
+                    link.malformed.set(true);
+                    None
+                }
+            },
         }
     }
 
@@ -321,6 +391,7 @@ impl Poller {
     pub fn intact(&self, link: LinkId) -> bool {
         match self.roster.get(link).map(|l| &l.wire) {
             Some(Wire::Shm(shm)) => shm.intact(),
+            Some(Wire::Udp(_)) => self.roster.get(link).is_some_and(|l| !l.malformed.get()),
             None => false,
         }
     }
@@ -328,8 +399,10 @@ impl Poller {
     /// Lets the peer reuse its log below `upto`. The peer learns it with the next flush.
     pub fn release(&mut self, link: LinkId, lane: LaneId, upto: u64) {
         if let Some(link) = self.roster.get_mut(link) {
-            match &mut link.wire {
-                Wire::Shm(shm) => shm.release(lane, upto, &self.segment),
+            match (&mut link.wire, &mut self.udp) {
+                (Wire::Shm(shm), _) => shm.release(lane, upto, &self.segment),
+                (Wire::Udp(handle), Some(udp)) => udp.release(*handle, lane, upto),
+                (Wire::Udp(_), None) => {}
             }
         }
     }
@@ -338,6 +411,7 @@ impl Poller {
     pub fn peer_bytes(&self, link: LinkId, lane: LaneId) -> Option<LogBytes> {
         match &self.roster.get(link)?.wire {
             Wire::Shm(shm) => shm.bytes(lane),
+            Wire::Udp(handle) => self.udp.as_ref()?.peer_bytes(*handle, lane),
         }
     }
 
@@ -360,6 +434,9 @@ impl Poller {
     pub fn confirmed(&self, link: LinkId) -> Time {
         match self.roster.get(link).map(|l| &l.wire) {
             Some(Wire::Shm(shm)) => shm.confirmed(),
+            Some(Wire::Udp(handle)) => {
+                self.udp.as_ref().map_or(Time::ZERO, |udp| udp.confirmed(*handle))
+            }
             None => Time::ZERO,
         }
     }
@@ -367,10 +444,12 @@ impl Poller {
     /// All links that are not forgotten.
     pub fn links(&self) -> Vec<LinkStatus> {
         let status = |(id, link): (LinkId, &Link)| {
-            let (rtt, counters) = match &link.wire {
-                Wire::Shm(shm) => {
+            let (rtt, counters) = match (&link.wire, &self.udp) {
+                (Wire::Shm(shm), _) => {
                     (None, LinkCounters { doorbells: shm.doorbells, ..LinkCounters::default() })
                 }
+                (Wire::Udp(handle), Some(udp)) => (udp.rtt(*handle), udp.counters(*handle)),
+                (Wire::Udp(_), None) => (None, LinkCounters::default()),
             };
             LinkStatus {
                 link: id,

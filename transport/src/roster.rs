@@ -1,16 +1,20 @@
 //! Peers and links: who may link to us, who does, and who did.
 
+use std::cell::Cell;
+
 use crate::config::PeerConfig;
 use crate::detect::Health;
 use crate::event::Path;
 use crate::id::{Incarnation, LinkId, Member, NodeId};
 use crate::limits::LINKS_PER_PEER_MAX;
 use crate::shm::{ShmLink, Standing};
+use crate::udp::UdpLink;
 use crate::wait::Token;
 
 /// What carries a link.
 pub(crate) enum Wire {
     Shm(Box<ShmLink>),
+    Udp(UdpLink),
 }
 
 /// A link, alive or dead, until it is forgotten.
@@ -19,6 +23,10 @@ pub(crate) struct Link {
     pub(crate) peer: usize,
     pub(crate) member: Member,
     pub(crate) alive: bool,
+    /// Own lanes that the peer reads, as a bit set.
+    pub(crate) attached: u64,
+    /// Its log broke the format.
+    pub(crate) malformed: Cell<bool>,
     pub(crate) reason: String,
     pub(crate) health: Health,
     pub(crate) wire: Wire,
@@ -30,6 +38,7 @@ impl Link {
     pub(crate) fn path(&self) -> Path {
         match self.wire {
             Wire::Shm(_) => Path::Shm,
+            Wire::Udp(_) => Path::Udp,
         }
     }
 }
@@ -86,6 +95,11 @@ impl Roster {
             let id = id(i, s);
             Some((id, s.link.as_mut()?))
         })
+    }
+
+    /// The link that UDP knows under that handle.
+    pub(crate) fn of_udp(&self, handle: UdpLink) -> Option<LinkId> {
+        self.iter().find(|(_, l)| matches!(l.wire, Wire::Udp(h) if h == handle)).map(|(id, _)| id)
     }
 
     /// A new live link; the peer has none.

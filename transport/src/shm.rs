@@ -22,5 +22,5 @@ mod segment;
 mod socket;
 
 pub(crate) use link::ShmLink;
-pub(crate) use rendezvous::{Meeting, Rendezvous, Scene, Standing};
+pub(crate) use rendezvous::{BACKOFF_MAX, Meeting, Reach, Rendezvous, Scene, Standing};
 pub(crate) use segment::Segment;

@@ -222,6 +222,16 @@ impl Udp {
         }
     }
 
+    /// Below this no CONTROL bytes may be reclaimed: a link that is not up yet has promised them.
+    pub(crate) fn control_floor(&self) -> u64 {
+        let opening = self.slots.iter().filter_map(|slot| slot.link.as_deref());
+        let opening = opening.filter(|link| link.phase == Phase::Opening);
+        opening
+            .map(|link| link.connection.released(crate::lane::CONTROL.0))
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
     /// How far that reader has released an own log.
     pub(crate) fn released(&self, link: UdpLink, lane: LaneId) -> u64 {
         self.get(link).map_or(0, |link| link.connection.released(lane.0))

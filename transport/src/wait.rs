@@ -8,6 +8,8 @@
 mod adaptive;
 mod doorbell;
 #[cfg(not(loom))]
+mod patience;
+#[cfg(not(loom))]
 mod ring;
 #[cfg(not(loom))]
 mod sleep;
@@ -17,5 +19,7 @@ pub use doorbell::Waker;
 #[cfg(not(loom))]
 pub(crate) use adaptive::{Adaptive, Step};
 pub(crate) use doorbell::{Bell, arm, disarm, must_ring};
+#[cfg(not(loom))]
+pub(crate) use patience::patiently;
 #[cfg(not(loom))]
 pub(crate) use sleep::{Class, Sleep, Token};

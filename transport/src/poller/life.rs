@@ -1,17 +1,13 @@
-//! Links coming up and going down: handshakes, signs of life, verdicts.
+//! Signs of life, verdicts, and the end of links.
 
 use std::time::Duration;
 
 use super::Poller;
-use crate::detect::{Health, Verdict};
-use crate::event::{Event, Evidence, Path};
+use crate::detect::Verdict;
+use crate::event::{Event, Evidence};
 use crate::id::{LinkId, Member};
-use crate::lane::CONTROL;
-use crate::limits::EVENTS_MAX;
 use crate::roster::{Link, Wire};
-use crate::shm::{Meeting, Scene, ShmLink};
 use crate::time::Time;
-use crate::wait::Class;
 
 /// Signs of life and handshakes are looked after this often while busy.
 const HOUSEKEEPING: Duration = Duration::from_micros(500);
@@ -31,6 +27,9 @@ impl Poller {
         for (_, link) in self.roster.iter_mut() {
             link.health.excuse(stall, now);
         }
+        if let Some(udp) = &mut self.udp {
+            udp.excuse(stall);
+        }
         self.next_housekeeping = Time::ZERO;
         self.next_autopsy = Time::ZERO;
     }
@@ -48,14 +47,19 @@ impl Poller {
             if !link.alive {
                 continue;
             }
-            let Wire::Shm(shm) = &mut link.wire;
-            let mut life = shm.life(&self.segment);
-            if autopsy
-                && life.is_ok()
-                && let Some(evidence) = shm.autopsy()
-            {
-                life = Err(evidence);
-            }
+            let (life, limits) = match (&mut link.wire, &self.udp) {
+                (Wire::Shm(shm), _) => {
+                    let life = shm.life(&self.segment);
+                    let post_mortem = if autopsy && life.is_ok() { shm.autopsy() } else { None };
+                    (post_mortem.map_or(life, Err), &self.limits)
+                }
+                (Wire::Udp(_), _) if link.malformed.get() => {
+                    (Err(Evidence::Malformed), &self.limits_udp)
+                }
+                (Wire::Udp(handle), udp) => {
+                    (Ok(udp.as_ref().map(|udp| udp.heard(*handle))), &self.limits_udp)
+                }
+            };
             match life {
                 Ok(Some(at)) => link.health.hear(at),
                 Ok(None) => {}
@@ -64,7 +68,7 @@ impl Poller {
                     continue;
                 }
             }
-            match link.health.judge(now, &self.limits) {
+            match link.health.judge(now, limits) {
                 Some(Verdict::Dead) => dead.push((id, Evidence::HeartbeatMissed)),
                 Some(Verdict::Suspected) => self.events.push_back(Event::Suspected { link: id }),
                 Some(Verdict::Trusted) => self.events.push_back(Event::Trusted { link: id }),
@@ -81,66 +85,6 @@ impl Poller {
         }
     }
 
-    /// Looks for new peers.
-    fn meet(&mut self, now: Time) {
-        let Some(rendezvous) = &mut self.rendezvous else { return };
-        let scene = Scene {
-            segment: &self.segment,
-            bell: self.waker.bell(),
-            control_head: self.own.lane(CONTROL).log.head(),
-            standings: &self.roster.standings,
-        };
-        let mut meetings = Vec::new();
-        rendezvous.poll(now, &scene, &mut meetings);
-        for meeting in meetings {
-            match meeting {
-                Meeting::Up(peer, link, control_from) => self.up(peer, link, control_from, now),
-                Meeting::Refused(peer) if self.events.len() < EVENTS_MAX => {
-                    self.events.push_back(Event::Refused { node: self.roster.peers[peer].node });
-                }
-                Meeting::Refused(_) => {}
-            }
-        }
-    }
-
-    fn up(&mut self, peer: usize, mut shm: Box<ShmLink>, theirs: u64, now: Time) {
-        let member = shm.member();
-        if let Some(old) = self.roster.live(peer) {
-            let restarted = self.roster.get(old).is_some_and(|l| l.member != member);
-            let evidence = if restarted { Evidence::Restarted } else { Evidence::ClosedByPeer };
-            self.bury(old, evidence, now);
-        }
-        shm.start(self.own.lanes.len());
-        shm.attach(CONTROL, shm.promised());
-        shm.open(CONTROL, theirs, &self.segment);
-        let mut tokens = vec![self.sleep.add_fd(shm.pidfd(), Class::Control)];
-        if let Some(socket) = shm.socket() {
-            tokens.push(self.sleep.add_fd(socket, Class::Control));
-        }
-        let (memory, offset, value) = shm.robust();
-        tokens.push(self.sleep.add_futex(memory, offset, value));
-        let reason = "same host: its shared memory is mapped".to_owned();
-        let link = Link {
-            peer,
-            member,
-            alive: true,
-            reason,
-            health: Health::new(now),
-            wire: Wire::Shm(shm),
-            tokens,
-        };
-        let id = self.roster.insert(link);
-        tracing::info!(link = %id, peer = %member, path = %Path::Shm, "link up");
-        self.events.push_back(Event::Up {
-            link: id,
-            peer: member,
-            path: Path::Shm,
-            control_from: theirs,
-        });
-        // A peer that died between hello and here is to be noticed now: its futex may not wake any more.
-        self.next_housekeeping = Time::ZERO;
-    }
-
     /// A link is dead, for ever.
     pub(super) fn bury(&mut self, id: LinkId, evidence: Evidence, now: Time) {
         let Some(heard) = self.end(id, evidence, now) else { return };
@@ -152,8 +96,10 @@ impl Poller {
         for token in link.tokens.drain(..) {
             self.sleep.remove(token);
         }
-        match &mut link.wire {
-            Wire::Shm(shm) => {
+        match (&mut link.wire, &mut self.udp) {
+            (Wire::Udp(handle), Some(udp)) => udp.close(*handle),
+            (Wire::Udp(_), None) => {}
+            (Wire::Shm(shm), _) => {
                 // The last words of a dead process count; those of a fenced one do not.
                 if evidence == Evidence::ProcessExited {
                     let _ = shm.refresh();
@@ -185,7 +131,11 @@ impl Poller {
     /// Drops a dead or closed link and its replicas; a live one is closed first.
     pub fn forget(&mut self, link: LinkId) {
         self.close(link);
-        self.roster.remove(link);
+        if let Some(Link { wire: Wire::Udp(handle), .. }) = self.roster.remove(link)
+            && let Some(udp) = &mut self.udp
+        {
+            udp.forget(handle);
+        }
     }
 
     /// Never link to this incarnation (or an earlier one of its node): tell it that it has been fenced.
@@ -193,6 +143,9 @@ impl Poller {
     pub fn refuse(&mut self, member: Member) {
         if let Some(peer) = self.roster.index(member.node) {
             self.roster.refuse(peer, member.incarnation);
+            if let Some(udp) = &mut self.udp {
+                udp.refuse(member);
+            }
         }
     }
 }

@@ -70,6 +70,11 @@ impl Poller {
             if woken.control {
                 self.next_autopsy = Time::ZERO;
             }
+            if woken.errors
+                && let Some(udp) = &mut self.udp
+            {
+                udp.check_errors(clock::now());
+            }
             if woken.bell {
                 if self.sleep.bell_needs_reading() {
                     self.waker.bell().drain();
@@ -86,6 +91,8 @@ impl Poller {
     fn has_news(&self) -> Option<LinkId> {
         self.roster.iter().find_map(|(id, link)| match &link.wire {
             Wire::Shm(shm) => (link.alive && shm.has_news()).then_some(id),
+            // Its socket wakes whoever sleeps, however early the packet came.
+            Wire::Udp(_) => None,
         })
     }
 
@@ -99,6 +106,7 @@ impl Poller {
                 let id = crate::lane::LaneId(i as u8);
                 let released = match &link.wire {
                     Wire::Shm(shm) => shm.released(id, lane.log.head()),
+                    Wire::Udp(_) => None,
                 };
                 sum = sum.wrapping_add(released.unwrap_or(0));
             }
@@ -116,6 +124,7 @@ impl Poller {
         };
         let rung = match &link.wire {
             Wire::Shm(shm) => shm.rung_by_peer(),
+            Wire::Udp(_) => generation,
         };
         if rung >= generation {
             self.suspicion = None;
@@ -136,6 +145,7 @@ impl Poller {
             let attempt = rendezvous.next_timeout(now, &self.roster.standings);
             next = next.min(attempt.max(now + std::time::Duration::from_micros(100)));
         }
-        next
+        let udp = self.udp.as_ref().and_then(|udp| udp.next_timeout());
+        next.min(udp.unwrap_or(Time::MAX))
     }
 }

@@ -18,12 +18,13 @@ use crate::error::Error;
 use crate::id::{Incarnation, Member, NodeId};
 use crate::limits::HANDSHAKES_MAX;
 use crate::time::Time;
-use crate::wait::Bell;
+use crate::wait::{Bell, patiently};
 
 /// How long a hello may stay unanswered.
 const PATIENCE: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(250);
+/// Trying costs some microseconds.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(100);
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 16;
 
@@ -97,21 +98,6 @@ pub(crate) struct Scene<'a> {
     pub(crate) bell: &'a Bell,
     pub(crate) control_head: u64,
     pub(crate) standings: &'a [Standing],
-}
-
-/// Tries again while an address is in use: a process that was killed in its sleep leaves its sockets open
-/// for a few milliseconds, until the kernel has torn down its io_uring.
-pub(crate) fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    const TRIES: u32 = 100;
-    for _ in 0..TRIES {
-        match open() {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            result => return result,
-        }
-    }
-    open()
 }
 
 fn name_of(cluster: &str, node: NodeId) -> String {

@@ -64,7 +64,7 @@ impl Port {
             };
             Error::Bind { addr, source, hint }
         };
-        let main = Socket(UdpSocket::bind(addr).map_err(failed)?);
+        let main = Socket(crate::wait::patiently(|| UdpSocket::bind(addr)).map_err(failed)?);
         main.0.set_nonblocking(true).map_err(failed)?;
         main.enlarge(libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER);
         main.option(libc::SOL_UDP, libc::UDP_GRO, 1).ok();

@@ -135,7 +135,7 @@ impl Uring {
                 Source::Fd { fd, class } => {
                     let bell = *class == Class::Bell;
                     let edge = if bell { libc::EPOLLET as u32 } else { 0 };
-                    let events = libc::POLLIN as u32 | edge;
+                    let events = class.events() as u32 | edge;
                     opcode::PollAdd::new(types::Fd(*fd), events).multi(bell).build()
                 }
                 Source::Futex { .. } if !self.futexes => continue,

@@ -1,6 +1,6 @@
 //! What a poller sleeps on: descriptors and futexes, registered once, waited for all together.
 
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,20 @@ pub(crate) enum Class {
     Bell,
     /// Packets.
     Packets,
+    /// Errors of a socket that nobody reads.
+    Errors,
     /// Everything rare: connections, deaths.
     Control,
+}
+
+impl Class {
+    /// What to poll for; errors and hang-ups are always reported.
+    pub(super) fn events(self) -> libc::c_short {
+        match self {
+            Class::Bell | Class::Packets | Class::Control => libc::POLLIN,
+            Class::Errors => 0,
+        }
+    }
 }
 
 /// A registered source.
@@ -26,7 +38,7 @@ pub(crate) struct Token(pub(super) u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Woken {
     pub(crate) bell: bool,
-    pub(crate) packets: bool,
+    pub(crate) errors: bool,
     pub(crate) control: bool,
 }
 
@@ -72,8 +84,8 @@ impl Sleep {
     }
 
     /// Waits for `fd` to be readable or hung up. Remove it before it is closed.
-    pub(crate) fn add_fd(&mut self, fd: BorrowedFd<'_>, class: Class) -> Token {
-        self.add(Source::Fd { fd: fd.as_raw_fd(), class })
+    pub(crate) fn add_fd(&mut self, fd: RawFd, class: Class) -> Token {
+        self.add(Source::Fd { fd, class })
     }
 
     /// Waits for a wake-up of the futex at `offset` of `memory`, which holds `value` now.
@@ -122,7 +134,7 @@ impl Sleep {
         let mut classes = Vec::with_capacity(self.sources.len());
         for source in self.sources.iter().flatten() {
             if let Source::Fd { fd, class } = source {
-                fds.push(libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 });
+                fds.push(libc::pollfd { fd: *fd, events: class.events(), revents: 0 });
                 classes.push(*class);
             }
         }
@@ -150,7 +162,8 @@ impl Woken {
     pub(super) fn mark(&mut self, class: Class) {
         match class {
             Class::Bell => self.bell = true,
-            Class::Packets => self.packets = true,
+            Class::Packets => {}
+            Class::Errors => self.errors = true,
             Class::Control => self.control = true,
         }
     }

@@ -12,6 +12,7 @@ use quintet_transport::*;
 macro_rules! on_every_path {
     ($($name:ident),* $(,)?) => {
         mod shm { $( #[test] fn $name() { super::$name(quintet_transport::PathPolicy::Shm) } )* }
+        mod udp { $( #[test] fn $name() { super::$name(quintet_transport::PathPolicy::Udp) } )* }
     };
 }
 

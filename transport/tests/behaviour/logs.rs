@@ -111,8 +111,8 @@ fn reading_starts_where_it_was_opened(path: PathPolicy) {
 
 fn control_is_read_by_itself(path: PathPolicy) {
     let mut nodes = connected(configs(3, path));
-    for i in 0..3 {
-        assert!(nodes[i].send(CONTROL, 1, format!("from {i}").as_bytes()));
+    for (i, node) in nodes.iter_mut().enumerate() {
+        assert!(node.send(CONTROL, 1, format!("from {i}").as_bytes()));
     }
     until(&mut nodes, "everybody reads everybody's control record", |nodes| {
         nodes.iter().enumerate().all(|(me, node)| {
