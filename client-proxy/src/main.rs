@@ -1,6 +1,6 @@
 //! `quintet-proxy`: lets unmodified gRPC clients call a Quintet cluster, and keeps managers' deaths from them.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use quintet_client::proxy::{Address, Proxy, ProxyConfig, ProxyError};
@@ -99,7 +99,12 @@ fn main() -> ExitCode {
 
 fn run(config: ProxyConfig) -> Result<(), ProxyError> {
     let filter = EnvFilter::try_from_env("QUINTET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
     let mut runtime = match config.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         threads => {

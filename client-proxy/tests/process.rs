@@ -67,7 +67,6 @@ fn start(cluster: &Cluster) -> (Child, Address) {
             "--manager",
             &cluster.addresses().join(","),
         ])
-        .env("NO_COLOR", "1")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
