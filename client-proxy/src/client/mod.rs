@@ -12,7 +12,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Each call is executed exactly once, whichever managers die while it is under way; see [`session`](crate::session).
+//! Each call is executed exactly once, whichever managers die while it is under way; see [`session`].
 
 mod driver;
 mod fetch;
