@@ -62,6 +62,7 @@ impl Process {
             over: None,
             hellos: Default::default(),
             hello_at: Default::default(),
+            early: Vec::new(),
             sides: Default::default(),
             refused: Default::default(),
             control: Vec::new(),
@@ -546,8 +547,10 @@ impl Process {
             if end > limit {
                 break;
             }
-            let verdict = env.checks.words.reuse(self.me, position, &view);
-            env.checks.note(verdict);
+            if let Some(then) = env.checks.views.get(crate::check::view_of(position)) {
+                let verdict = env.checks.words.reuse(self.me, position, then, &self.members);
+                env.checks.note(verdict);
+            }
             self.own_done.pop_front();
             self.reclaimed = end;
             while self.log.front().is_some_and(|r| r.end <= end) {
@@ -634,7 +637,7 @@ fn digest(value: impl Hash) -> u64 {
 fn note_accept(node: NodeId, durable: &Durable, env: &mut Env) {
     if let Some((ballot, value)) = &durable.accepted {
         let verdict =
-            env.checks.views.accepted(node, value.view.id.0, digest(ballot), digest(value));
+            env.checks.views.accepted(node, digest(ballot), digest(value), view_info(&value.view));
         env.checks.note(verdict);
     }
 }

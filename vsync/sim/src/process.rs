@@ -64,6 +64,8 @@ pub struct Process {
     /// Hellos sent: session → node, own control head then.
     pub(crate) hellos: BTreeMap<u64, (u16, u64)>,
     pub(crate) hello_at: BTreeMap<u16, u64>,
+    /// Packets of sessions that were asked for and are not granted yet.
+    pub(crate) early: Vec<Packet>,
 
     /// The latest link to each node.
     pub(crate) sides: BTreeMap<u16, Side>,
@@ -273,6 +275,13 @@ impl Process {
                 }
                 self.sides.insert(from, side);
                 self.up(member, env);
+                // What overtook the welcome.
+                let (now, later) = std::mem::take(&mut self.early)
+                    .into_iter()
+                    .partition(|p| p.session == packet.session);
+                self.early = later;
+                let early: Vec<Packet> = now;
+                early.into_iter().for_each(|p| self.packet(p, env));
             }
             Body::Refused => {
                 if known || self.hello_of(packet.session).is_some() {
@@ -285,6 +294,10 @@ impl Process {
                 }
             }
             Body::Data(data) => {
+                if !known && self.hellos.contains_key(&packet.session) {
+                    self.early.push(Packet { body: Body::Data(data), ..packet });
+                    return;
+                }
                 if !known {
                     // The other side does not know yet that this link is over: half of the time it is told.
                     if env.tapes.turn.below(2) == 0 {

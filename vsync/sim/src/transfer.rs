@@ -2,6 +2,7 @@
 //! a view joins the learner and the donor says that this was all.
 
 use quintet_transport::Member;
+use quintet_vsync::core::Position;
 
 use crate::app::Entry;
 use crate::env::Env;
@@ -127,10 +128,9 @@ impl Process {
                 }
             }
         }
-        // Ready means loaded *and* on disk: a learner counts as a holder of the state from then on.
-        if loading.loaded && !loading.told && !self.app.stale {
+        if loading.loaded && !loading.told {
             loading.told = true;
-            self.say_ready(env.local(self.me.node.0));
+            self.core.ready(env.local(self.me.node.0), Position(self.app.applied()));
         }
         if !finished {
             self.loading = Some(loading);

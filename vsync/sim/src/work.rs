@@ -1,6 +1,5 @@
 //! What the application on a node does: sends, reads, syncs its journal, acknowledges, applies what it is given.
 
-use quintet_transport::Time;
 use quintet_vsync::core::{Position, Standing};
 
 use crate::app::Entry;
@@ -65,12 +64,14 @@ impl Process {
     }
 
     fn send(&mut self, env: &mut Env) {
-        let member = self.core.standing() == Standing::Member;
-        if !member || self.leaving || env.quiet || env.now < self.send_at {
+        if env.quiet || env.now < self.send_at {
             return;
         }
         let every = env.plan.send_every;
         self.send_at = env.now + env.tapes.work.range(every / 4, every * 2);
+        if self.core.standing() != Standing::Member || self.leaving {
+            return;
+        }
         let burst = if env.tapes.work.below(8) == 7 { env.tapes.work.range(2, 20) } else { 1 };
         for _ in 0..burst {
             if self.committed.len() >= MOST_COMMITTED {
@@ -85,9 +86,9 @@ impl Process {
 
     /// Starts a sync of the journal if one is due.
     fn sync(&mut self, env: &mut Env) {
-        // The journal of a learner is replaced when its snapshot is whole, not before.
-        let whole = self.loading.as_ref().is_none_or(|l| l.loaded);
-        if !whole || !self.app.dirty() {
+        // A learner's old journal may be the only place where something acknowledged is on disk: the snapshot replaces it
+        // when this node is a member, not before (the donor may know less, on its own disk, than we did on ours).
+        if self.loading.is_some() || !self.app.dirty() {
             return;
         }
         let upto = self.app.history().len();
@@ -183,11 +184,6 @@ impl Process {
         } else {
             env.checks.lease.refuse();
         }
-    }
-
-    /// The learner may follow: its snapshot is loaded and on disk.
-    pub(crate) fn say_ready(&mut self, now: Time) {
-        self.core.ready(now, Position(self.app.applied()));
     }
 }
 

@@ -194,6 +194,13 @@ impl World {
         self.env.stats.boots += 1;
         self.env.trace.step(now, [1, u64::from(node), 0, 0], format_args!("{me} starts"));
         let mut process = Box::new(Process::start(boot, me, &mut self.env));
+        let state = process.app.applied();
+        let text = format_args!(
+            "{me} has state {} and {} messages",
+            crate::check::show(state),
+            process.app.state().0
+        );
+        self.env.trace.step(now, [1, state, 0, 0], text);
         process.look(&mut self.env);
         self.procs.push(Some(process));
     }

@@ -10,14 +10,30 @@ use crate::process::Process;
 /// quorum of every view that may be the latest: those installed or decided last, and those accepted anywhere.
 pub fn may_go_on(env: &Env, nodes: &[u16]) -> bool {
     let quorum = |view: &super::ViewInfo| view.quorum(|_, m| nodes.contains(&m.node.0));
-    let latest = env.checks.views.latest();
-    if latest.is_some_and(|v| !quorum(v)) {
+    if env.checks.views.latest_decided().is_some_and(|v| !quorum(v)) {
         return false;
     }
-    env.seats.iter().filter_map(|s| s.disk.latest()).all(|durable| {
-        quorum(&view_info(&durable.decided.view))
-            && durable.accepted.as_ref().is_none_or(|(_, value)| quorum(&view_info(&value.view)))
-    })
+    // A state that reaches into the latest view must be among them, on a disk or in memory: without it a total restart
+    // cannot tell what was acknowledged from what was not, and has to wait for everybody.
+    let latest = env.checks.views.latest_decided().map_or(0, |v| v.id);
+    let whole = nodes.iter().any(|&n| {
+        let seat = &env.seats[usize::from(n) - 1];
+        let running = seat.boot.and_then(|b| env.checks.views.current(b)) == Some(latest);
+        running
+            || seat
+                .journal
+                .entries
+                .last()
+                .is_some_and(|e| e.position >> super::VIEW_SHIFT >= latest)
+    });
+    whole
+        && env.seats.iter().filter_map(|s| s.disk.latest()).all(|durable| {
+            quorum(&view_info(&durable.decided.view))
+                && durable
+                    .accepted
+                    .as_ref()
+                    .is_none_or(|(_, value)| quorum(&view_info(&value.view)))
+        })
 }
 
 /// Has the group converged? Else: what is missing.

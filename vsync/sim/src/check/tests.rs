@@ -26,7 +26,13 @@ fn three() -> Checks {
 
 fn accept(checks: &mut Checks, id: u64, nodes: &[u16], value: u64) {
     for &node in nodes {
-        let verdict = checks.views.accepted(member(node).node, id, 1, value);
+        let view = ViewInfo {
+            departed: vec![],
+            joined: vec![],
+            id,
+            members: (1..=3).map(member).collect(),
+        };
+        let verdict = checks.views.accepted(member(node).node, 1, value, view);
         checks.note(verdict);
     }
 }
@@ -196,7 +202,8 @@ fn words_that_shrink_run_ahead_or_are_fenced() {
 fn a_slot_reused_too_early() {
     let mut checks = three();
     received(&mut checks);
-    let verdict = checks.words.reuse(member(1), at(1, 0), &view(1, &[1, 2, 3], &[]));
+    let then = view(1, &[1, 2, 3], &[]);
+    let verdict = checks.words.reuse(member(1), at(1, 0), &then, &then.members);
     assert_eq!(verdict.expect_err("not delivered").invariant, 15);
 }
 

@@ -16,8 +16,9 @@ pub struct Views {
     came_from: BTreeMap<(u64, Member), u64>,
     /// Durable accepts: (view, value) → nodes.
     accepts: BTreeMap<(u64, u64), Vec<NodeId>>,
-    /// The value a view id was decided with.
-    decided: BTreeMap<u64, u64>,
+    /// The value a view id was decided with, and the view in it. (Not every decided view is installed: all its
+    /// members may die first.)
+    decided: BTreeMap<u64, (u64, ViewInfo)>,
 }
 
 impl Views {
@@ -43,23 +44,27 @@ impl Views {
 
     /// The genesis view, which nobody installs: all configured nodes.
     pub fn genesis(&mut self, view: ViewInfo) {
+        self.decided.insert(view.id, (0, view.clone()));
         self.known.insert(view.id, view);
     }
 
-    /// `node` has durably accepted `value` (a hash of it) for view `id`. Ballots do not matter here: a value that
-    /// a quorum accepted in one ballot is the only one later ballots can carry.
-    pub fn accepted(&mut self, node: NodeId, id: u64, ballot: u64, value: u64) -> Verdict {
-        let key = (id, crate::entropy::mix(ballot) ^ value);
-        let nodes = self.accepts.entry(key).or_default();
+    /// The highest view that was decided, whether anybody knows it or not.
+    pub fn latest_decided(&self) -> Option<&ViewInfo> {
+        self.decided.values().next_back().map(|d| &d.1)
+    }
+
+    /// `node` has durably accepted `view` in `ballot`; `value` is a number for all that was accepted with it.
+    pub fn accepted(&mut self, node: NodeId, ballot: u64, value: u64, view: ViewInfo) -> Verdict {
+        let id = view.id;
+        let nodes = self.accepts.entry((id, crate::entropy::mix(ballot) ^ value)).or_default();
         if !nodes.contains(&node) {
             nodes.push(node);
         }
-        let nodes = nodes.clone();
-        let Some(before) = id.checked_sub(1).and_then(|b| self.known.get(&b)) else {
+        let Some((_, before)) = id.checked_sub(1).and_then(|b| self.decided.get(&b)) else {
             return Ok(());
         };
         if before.quorum(|_, m| nodes.contains(&m.node)) {
-            let first = *self.decided.entry(id).or_insert(value);
+            let first = self.decided.entry(id).or_insert((value, view)).0;
             if first != value {
                 return Err(Violation::new(
                     4,

@@ -79,7 +79,8 @@ impl WordsCheck {
         if next_decided {
             return Ok(());
         }
-        for &member in &view.members {
+        // (Its own RECEIVED a member may publish after it has delivered: it takes part in its own minimum as it is.)
+        for &member in view.members.iter().filter(|&&m| m != me) {
             let received = self.rows.get(&member).map_or(0, |r| r[RECEIVED]);
             if received <= position {
                 let text = format!(
@@ -93,9 +94,16 @@ impl WordsCheck {
         Ok(())
     }
 
-    /// An owner reuses the bytes of a record delivered at `position` (or never delivered in this view).
-    pub fn reuse(&self, owner: Member, position: u64, view: &ViewInfo) -> Verdict {
-        for &member in view.members.iter().filter(|&&m| m != owner) {
+    /// An owner reuses the bytes of a record delivered at `position` of view `then`: every member of the present view
+    /// that was in that one (and so reads those bytes) has delivered it.
+    pub fn reuse(
+        &self,
+        owner: Member,
+        position: u64,
+        then: &ViewInfo,
+        members: &[Member],
+    ) -> Verdict {
+        for &member in members.iter().filter(|&&m| m != owner && then.has(m)) {
             let delivered = self.rows.get(&member).map_or(0, |r| r[DELIVERED]);
             if delivered <= position {
                 let text =

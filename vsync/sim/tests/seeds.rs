@@ -1,0 +1,40 @@
+//! Whole runs: a few dozen seeds without a violation. Hundreds are run by `quintet-sim run`.
+
+use quintet_sim::plan::Options;
+use quintet_sim::run::{run, run_many};
+
+#[test]
+fn forty_seeds_hold_every_invariant() {
+    let all: Vec<Options> = (0..40).map(Options::seed).collect();
+    let mut failed = Vec::new();
+    let (mut views, mut deliveries, mut acknowledged, mut transfers) = (0, 0, 0, 0);
+    run_many(&all, 2, |report| {
+        if let Some(violation) = &report.violation {
+            failed.push(format!("{violation:?}\n  replay: {}", report.options.command()));
+        }
+        views += report.views;
+        deliveries += report.deliveries;
+        acknowledged += report.acknowledged;
+        transfers += report.stats.transfers;
+        true
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    // Nothing was violated: was anything tried?
+    assert!(views > 200 && deliveries > 50_000 && acknowledged > 10_000 && transfers > 50);
+}
+
+#[test]
+fn a_seed_gives_the_same_run_every_time() {
+    for seed in [3, 4, 11] {
+        let (a, b) = (run(&Options::seed(seed), false), run(&Options::seed(seed), true));
+        assert_eq!((a.hash, a.deliveries, a.views), (b.hash, b.deliveries, b.views), "seed {seed}");
+    }
+    assert_ne!(run(&Options::seed(3), false).hash, run(&Options::seed(4), false).hash);
+}
+
+#[test]
+fn the_same_seed_on_another_thread_gives_the_same_run() {
+    let here = run(&Options::seed(6), false).hash;
+    let there = std::thread::spawn(|| run(&Options::seed(6), false).hash).join().expect("a run");
+    assert_eq!(here, there);
+}
