@@ -29,6 +29,7 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use crate::clock;
 use crate::config::Config;
 use crate::error::Error;
 use crate::event::{Evidence, LinkCounters};
@@ -381,6 +382,9 @@ impl Udp {
             let socket = if quiet { self.port.quiet.as_ref() } else { Some(&self.port.main) };
             let Some(socket) = socket else { break };
             let count = batch.receive(socket);
+            // Not the turn's time: had we been descheduled since, a peer would seem heard before it even sent,
+            // and its read lease would outlive the silence we count.
+            let now = if count > 0 { clock::now().max(now) } else { now };
             for index in 0..count {
                 for datagram in batch.datagrams(index) {
                     happened |= self.take_in(now, datagram, own);
