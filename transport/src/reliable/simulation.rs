@@ -86,9 +86,11 @@ impl Source for Own {
     }
 }
 
-struct Rings(Vec<Vec<u8>>);
+/// Replica memory, and how far each lane was visible before the packet at hand.
+struct Rings(Vec<Vec<u8>>, Vec<u64>);
 impl Sink for Rings {
     fn place(&mut self, lane: u8, position: u64, bytes: &[u8]) {
+        assert!(position >= self.1[usize::from(lane)], "visible bytes were written again");
         let ring = &mut self.0[usize::from(lane)];
         let mask = ring.len() as u64 - 1;
         for (offset, byte) in bytes.iter().enumerate() {
@@ -135,7 +137,10 @@ impl World {
             own: Own::new(me, 100 * me),
             connection: connection(1 - me + 10, now),
             id: me + 10,
-            rings: Rings(LANES.iter().map(|shape| vec![0; shape.log_bytes as usize]).collect()),
+            rings: Rings(
+                LANES.iter().map(|shape| vec![0; shape.log_bytes as usize]).collect(),
+                vec![0; LANES.len()],
+            ),
             seen_words: LANES.iter().map(|shape| vec![0; shape.words as usize]).collect(),
             checked: vec![0; LANES.len()],
         };
@@ -316,6 +321,8 @@ impl World {
             if let Ok(packet) = PacketView::parse(&bytes)
                 && packet.header.connection == side.id
             {
+                side.rings.1 =
+                    (0..LANES.len()).map(|lane| side.connection.visible(lane as u8)).collect();
                 let _ = side.connection.handle_packet(self.now, &packet, &mut side.rings);
             }
         }
