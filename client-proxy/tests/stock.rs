@@ -11,7 +11,7 @@ use std::{
 use common::{CLUSTER, Cluster, until};
 use quintet_client::proxy::{Proxy, ProxyConfig};
 
-/// A Python with grpcio: `QUINTET_PYTHON`, or one in a virtual environment that is made once.
+/// A Python with grpcio: `QUINTET_TEST_PYTHON`, or one in a virtual environment that is made once.
 fn python() -> Option<PathBuf> {
     let has_grpc = |python: &PathBuf| {
         Command::new(python)
@@ -20,7 +20,7 @@ fn python() -> Option<PathBuf> {
             .status()
             .is_ok_and(|end| end.success())
     };
-    if let Some(given) = std::env::var_os("QUINTET_PYTHON") {
+    if let Some(given) = std::env::var_os("QUINTET_TEST_PYTHON") {
         return Some(PathBuf::from(given)).filter(has_grpc);
     }
     let environment = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("grpcio");
@@ -41,7 +41,7 @@ async fn a_stock_python_client_notices_nothing() {
     const CALLS: usize = 250;
     let Some(python) = tokio::task::spawn_blocking(python).await.unwrap() else {
         eprintln!(
-            "SKIPPED: no Python with grpcio, and none could be installed; set QUINTET_PYTHON"
+            "SKIPPED: no Python with grpcio, and none could be installed; set QUINTET_TEST_PYTHON"
         );
         return;
     };
