@@ -19,11 +19,21 @@
 //! checked after the read; component code never runs on the poller.
 
 pub mod admin;
+pub mod calls;
 pub mod cli;
+pub mod client_server;
 pub mod codec;
 pub mod config;
+pub mod daemon;
 mod dev;
+pub mod events;
+pub mod executor;
 pub mod journal;
 pub mod limits;
 pub mod package;
+pub mod packages;
 pub mod replica;
+pub mod runtime;
+#[cfg(test)]
+mod testing;
+pub mod transfer;

@@ -38,11 +38,18 @@ impl fmt::Debug for Digest {
 pub struct Manifest {
     /// The component's name, as shown by `quintet component list`.
     pub name: String,
-    /// Its version.
+    /// Its version; for people.
+    #[serde(default = "unversioned")]
     pub version: String,
-    /// File name of the library. In a source directory it may be a bare name such as `bank`:
-    /// `libbank.so` is then looked for in the directory and where cargo puts it.
+    /// File name of the library, `libbank.so`. It is looked for in the directory and where cargo
+    /// puts it.
     pub library: String,
+    /// The class it is about, where there is one. The library itself says what it brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// The `.proto` the class comes from, for people and clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proto: Option<String>,
     /// A line for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -86,6 +93,10 @@ pub struct Package {
     pub library: Vec<u8>,
 }
 
+fn unversioned() -> String {
+    "0".into()
+}
+
 const MANIFEST: &str = "component.toml";
 const BLOCK: usize = 512;
 
@@ -96,12 +107,7 @@ impl Package {
         let path = dir.join(MANIFEST);
         let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
         let mut manifest = parse_manifest(&text)?;
-        let bare = !manifest.library.contains(['/', '.']);
-        let file = if bare {
-            format!("lib{}.so", manifest.library.replace('-', "_"))
-        } else {
-            manifest.library.clone()
-        };
+        let file = manifest.library.clone();
         let mut looked = vec![dir.join(&file)];
         looked.extend(search.iter().map(|place| place.join(&file)));
         let Some(found) = looked.iter().find(|path| path.is_file()) else {
@@ -241,6 +247,8 @@ mod tests {
             name: "bank".into(),
             version: "1".into(),
             library: "libbank.so".into(),
+            class: None,
+            proto: None,
             description: None,
         };
         Package { manifest, library }
@@ -287,7 +295,7 @@ mod tests {
     #[test]
     fn a_directory_without_its_library_says_where_it_looked() {
         let dir = tempfile::tempdir().unwrap();
-        let manifest = "name = \"bank\"\nversion = \"1\"\nlibrary = \"bank\"\n";
+        let manifest = "name = \"bank\"\nlibrary = \"libbank.so\"\n";
         std::fs::write(dir.path().join("component.toml"), manifest).unwrap();
         let search = [dir.path().join("target")];
         let error = Package::from_dir(dir.path(), &search).unwrap_err().to_string();

@@ -18,4 +18,53 @@
 //!
 //! Every refusal is a [`types::Problem`]: what happened, what it means, what to do.
 
+mod audit;
+mod call;
+mod component;
+mod events;
+mod problem;
+mod show;
 pub mod types;
+
+use crate::runtime::Shared;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post};
+use problem::Refusal;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
+
+/// What every handler gets.
+#[derive(Clone)]
+struct Api {
+    shared: Arc<Shared>,
+    caller: Arc<call::Caller>,
+}
+
+/// Serves the API on a Unix socket.
+pub async fn serve_unix(listener: UnixListener, shared: Arc<Shared>) {
+    let _ = axum::serve(listener, routes(shared)).await;
+}
+
+/// Serves the API on loopback TCP.
+pub async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
+    let _ = axum::serve(listener, routes(shared)).await;
+}
+
+fn routes(shared: Arc<Shared>) -> Router {
+    let package_bytes = shared.config.limits.package_bytes;
+    let deploy = post(component::deploy).layer(DefaultBodyLimit::max(package_bytes));
+    Router::new()
+        .route("/v1/status", get(show::status))
+        .route("/v1/nodes", get(show::nodes))
+        .route("/v1/links", get(show::links))
+        .route("/v1/components", get(show::components).merge(deploy))
+        .route("/v1/components/{name}", delete(component::undeploy))
+        .route("/v1/instances", get(show::instances))
+        .route("/v1/audit", post(audit::audit))
+        .route("/v1/events", get(events::list))
+        .route("/v1/events/stream", get(events::stream))
+        .route("/v1/call", post(call::call))
+        .fallback(|| async { Refusal::no_route() })
+        .with_state(Api { caller: Arc::new(call::Caller::new()), shared })
+}

@@ -1,0 +1,158 @@
+//! Calling a method of an instance with JSON.
+
+use super::types::{CallReply, CallRequest};
+use super::{Api, Refusal};
+use crate::calls::{self, Incoming, Session};
+use crate::runtime::{Answer, Shared, Slots, Waiter};
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use quintet_client::wire::{Code, Reason};
+use quintet_transport::clock;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::{sleep, timeout};
+
+/// Deadline of a call that names none.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Calls through the admin API at once.
+const CALLS: usize = 256;
+
+/// The admin API as a client of the cluster: an id of its own, and numbered calls.
+pub(super) struct Caller {
+    client: u128,
+    session: Session,
+    slots: Slots,
+    open: Mutex<(u64, BTreeSet<u64>)>,
+}
+
+impl Caller {
+    pub(super) fn new() -> Caller {
+        let mut id = [0; 16];
+        let entropy = getrandom::fill(&mut id);
+        let client = match entropy {
+            Ok(()) => u128::from_le_bytes(id),
+            Err(_) => u128::from(clock::now().as_nanos()) << 32 | u128::from(std::process::id()),
+        };
+        let open = Mutex::new((0, BTreeSet::new()));
+        Caller { client, session: Session::default(), slots: Slots::new(CALLS), open }
+    }
+
+    /// A number for a call, and the lowest that is open.
+    fn begin(&self) -> (u64, u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.0 += 1;
+        let seq = open.0;
+        open.1.insert(seq);
+        (seq, *open.1.first().expect("one was inserted"))
+    }
+
+    fn end(&self, seq: u64) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&seq);
+    }
+}
+
+pub(super) async fn call(
+    State(api): State<Api>,
+    request: Result<Json<CallRequest>, JsonRejection>,
+) -> Result<Json<CallReply>, Refusal> {
+    let wrong = |what: String, fix: &str| {
+        Refusal::new(StatusCode::BAD_REQUEST, what, "the call was not made", fix)
+    };
+    let Json(request) = request
+        .map_err(|e| wrong(e.body_text(), "send {\"class\", \"method\", \"body\"} as JSON"))?;
+    let began = clock::now();
+    let (route, method) = {
+        let directory = api.shared.directory.load();
+        directory.find(&request.class, &request.method).map_err(|what| {
+            let fix = "quintet component list shows what is deployed";
+            Refusal::new(StatusCode::NOT_FOUND, what, "the call was not made", fix)
+        })?
+    };
+    let json = if request.body.is_null() { "{}".to_owned() } else { request.body.to_string() };
+    let body = method
+        .json_to_request(&json)
+        .map_err(|e| wrong(e.to_string(), "correct the JSON of the request"))?;
+    drop(route);
+    let deadline = request.deadline_ms.map_or(DEADLINE, |ms| Duration::from_millis(u64::from(ms)));
+    let (seq, first_incomplete) = api.caller.begin();
+    let incoming = Incoming {
+        client: api.caller.client,
+        seq,
+        first_incomplete,
+        min_position: 0,
+        path: Arc::from(method.path()),
+        body: Bytes::from(body),
+    };
+    let answer = timeout(deadline, answered(&api, incoming)).await;
+    api.caller.end(seq);
+    let reply = match answer {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(refusal)) => return Err(refusal),
+        Err(_) => {
+            let what = format!("no answer within {} ms", deadline.as_millis());
+            return Err(Refusal::too_late(what, "look at quintet status: is the view blocked?"));
+        }
+    };
+    let code = Code::from_number(reply.code).unwrap_or(Code::Unknown);
+    let body = if code == Code::Ok {
+        let json = method.reply_to_json(&reply.body).map_err(|e| {
+            let fix = "the library and its .proto do not belong together: build it again";
+            let means = "the call was made; its reply is not what the descriptor says";
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string(), means, fix)
+        })?;
+        serde_json::from_str(&json).unwrap_or(serde_json::Value::String(json))
+    } else {
+        serde_json::Value::Null
+    };
+    Ok(Json(CallReply {
+        status: code.name().to_owned(),
+        message: reply.message,
+        position: reply.position,
+        body,
+        took_us: clock::now().since(began).as_micros() as u64,
+    }))
+}
+
+/// Submits the call, again if this node was not able to take it, until it has an answer.
+async fn answered(api: &Api, call: Incoming) -> Result<crate::replica::Reply, Refusal> {
+    loop {
+        let (Some(own), Some(all)) = (api.caller.slots.take(), api.shared.calls.take()) else {
+            sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        let (to, mut from) = unbounded_channel();
+        let waiter = Waiter { to, seq: call.seq, slots: [own, all] };
+        calls::submit(&api.shared, &api.caller.session, call.clone(), waiter);
+        let Some(delivered) = from.recv().await else {
+            // The incarnation ended under it: the same number again, so that it happens once.
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        match &delivered.answer {
+            Answer::Reply(reply) => {
+                let reply = reply.clone();
+                delivered.free();
+                return Ok(reply);
+            }
+            Answer::Refuse(Reason::Overloaded, _) => sleep(Duration::from_millis(10)).await,
+            Answer::Refuse(..) => return Err(refused(&api.shared, &delivered.answer)),
+        }
+    }
+}
+
+fn refused(shared: &Shared, answer: &Answer) -> Refusal {
+    match answer {
+        Answer::Refuse(Reason::UnknownMethod, why) => Refusal::new(
+            StatusCode::NOT_FOUND,
+            why.clone(),
+            "the call was not made",
+            "quintet component list shows what is deployed",
+        ),
+        _ => Refusal::not_serving(shared),
+    }
+}

@@ -1,0 +1,143 @@
+//! Deploying and removing components.
+
+use super::types::{Component, ComponentState, Deployed};
+use super::{Api, Refusal, show};
+use crate::package::{Digest, Package};
+use crate::packages::Loaded;
+use crate::replica::{Deploy, Message};
+use crate::runtime::Shared;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long the members may take to fetch and load a package.
+const PATIENCE: Duration = Duration::from_secs(45);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+pub(super) async fn deploy(
+    State(api): State<Api>,
+    bytes: Bytes,
+) -> Result<(StatusCode, Json<Deployed>), Refusal> {
+    let shared = &api.shared;
+    if !shared.standing.borrow().serves() {
+        return Err(Refusal::not_serving(shared));
+    }
+    let digest = Digest::of(&bytes);
+    let unusable = |what: String| {
+        Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            what,
+            "nothing was deployed and nothing was changed",
+            "build the component with this release's quintet-component and deploy it again",
+        )
+    };
+    let (manifest, classes) = load(shared, digest, bytes).await.map_err(unusable)?;
+    let unchanged = is(shared, &digest, ComponentState::Active);
+    if !unchanged {
+        let classes = classes.iter().map(|loaded| loaded.class.name()).collect();
+        let (name, version) = (&*manifest.name, &*manifest.version);
+        let source = shared.config.node;
+        shared.try_send(&Message::Deploy(Deploy { digest, source, name, version, classes }))?;
+    }
+    let component = settled(shared, &digest).await?;
+    if component.state == ComponentState::Rejected {
+        let why = component.reason.clone().unwrap_or_default();
+        return Err(Refusal::new(
+            StatusCode::CONFLICT,
+            format!("component {} was rejected: {why}", component.name),
+            "no member runs it: a component runs on all members or on none",
+            "correct what the message names, then deploy again",
+        ));
+    }
+    let status = if unchanged { StatusCode::OK } else { StatusCode::CREATED };
+    let digest = digest.to_string();
+    Ok((status, Json(Deployed { digest, component, unchanged })))
+}
+
+/// Stores the package and loads its library here, before anybody else is bothered.
+async fn load(
+    shared: &Arc<Shared>,
+    digest: Digest,
+    bytes: Bytes,
+) -> Result<(crate::package::Manifest, Arc<Vec<Loaded>>), String> {
+    let shared = shared.clone();
+    let job = move || {
+        let package = Package::from_bytes(&bytes).map_err(|e| e.to_string())?;
+        shared.packages.store(&digest, &bytes).map_err(|e| e.to_string())?;
+        let classes = shared.packages.load(&digest).map_err(|e| e.to_string())?;
+        Ok((package.manifest, classes))
+    };
+    tokio::task::spawn_blocking(job).await.unwrap_or_else(|e| Err(e.to_string()))
+}
+
+fn find(shared: &Shared, digest: &Digest) -> Option<Component> {
+    let directory = shared.directory.load_full();
+    let entry = directory.catalogue.packages.get(digest)?;
+    Some(show::component(shared, digest, entry))
+}
+
+fn is(shared: &Shared, digest: &Digest, state: ComponentState) -> bool {
+    find(shared, digest).is_some_and(|component| component.state == state)
+}
+
+/// Waits until all members have it, or one has refused it.
+async fn settled(shared: &Shared, digest: &Digest) -> Result<Component, Refusal> {
+    let until = Instant::now() + PATIENCE;
+    // A rejection from an earlier attempt is still there until the new offer is delivered.
+    let stale = find(shared, digest).filter(|c| c.state == ComponentState::Rejected);
+    let began = Instant::now();
+    loop {
+        let grace = stale.is_some() && began.elapsed() < Duration::from_millis(300);
+        match find(shared, digest) {
+            Some(component) if component.state == ComponentState::Active => return Ok(component),
+            Some(component) if component.state == ComponentState::Rejected && !grace => {
+                return Ok(component);
+            }
+            _ if Instant::now() < until => sleep(LOOK_AGAIN).await,
+            found => {
+                let ready = found.map(|c| c.ready).unwrap_or_default();
+                let what =
+                    format!("not all members have loaded the package in time; ready: {ready:?}");
+                return Err(Refusal::too_late(what, "look at quintet component list and the logs"));
+            }
+        }
+    }
+}
+
+pub(super) async fn undeploy(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let shared = &api.shared;
+    if !shared.standing.borrow().serves() {
+        return Err(Refusal::not_serving(shared));
+    }
+    let directory = shared.directory.load_full();
+    let Some((digest, _)) = directory.catalogue.component(&name) else {
+        let known: Vec<_> =
+            directory.catalogue.packages.values().map(|e| e.name.as_str()).collect();
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("component {name} is not deployed"),
+            "nothing was changed",
+            format!(
+                "deployed: {}",
+                if known.is_empty() { "none".into() } else { known.join(", ") }
+            ),
+        ));
+    };
+    shared.try_send(&Message::Undeploy { digest: *digest })?;
+    let until = Instant::now() + PATIENCE;
+    while find(shared, digest).is_some() {
+        if Instant::now() > until {
+            let what = format!("component {name} was not removed in time");
+            return Err(Refusal::too_late(what, "look at quintet component list"));
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,310 @@
+//! One client's connection: frames in, calls out, answers and views back.
+
+use crate::admin::types::{EventKind, NodeState};
+use crate::calls::{self, Incoming, Session};
+use crate::package::Digest;
+use crate::runtime::{Answer, Delivered, Shared, Slots, Standing, Waiter};
+use quintet_client::wire::{
+    self, Body, Call, Code, Farewell, Frame, FrameReader, FrameWriter, Goodbye, Hello, Member,
+    Package, Purpose, QueueFull, ReadError, Reason, Refuse, Reply, Status, Text, View, ViewMember,
+    Welcome, limits::CHUNK_BYTES,
+};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+
+/// How long a new connection may take to say Hello.
+const HELLO: Duration = Duration::from_secs(5);
+/// Answers that wait for a client that does not read; then it is disconnected.
+const QUEUE_BYTES: usize = 16 << 20;
+/// Frames taken before answers get their turn.
+const TURN: usize = 64;
+
+/// Why a connection ends.
+enum Over {
+    /// The client closed it, or said goodbye.
+    Closed,
+    /// The network failed.
+    Io(io::Error),
+    /// The client is told why.
+    Farewell(Farewell, String),
+}
+
+impl From<io::Error> for Over {
+    fn from(error: io::Error) -> Over {
+        Over::Io(error)
+    }
+}
+
+impl From<ReadError> for Over {
+    fn from(error: ReadError) -> Over {
+        match error {
+            ReadError::Io(error) => Over::Io(error),
+            other => Over::Farewell(Farewell::Protocol, other.to_string()),
+        }
+    }
+}
+
+impl From<QueueFull> for Over {
+    fn from(error: QueueFull) -> Over {
+        Over::Farewell(Farewell::Protocol, error.to_string())
+    }
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    reader: FrameReader<OwnedReadHalf>,
+    writer: FrameWriter<OwnedWriteHalf>,
+    answers: (UnboundedSender<Delivered>, UnboundedReceiver<Delivered>),
+    standing: watch::Receiver<Standing>,
+    slots: Slots,
+    session: Arc<Session>,
+    client: u128,
+    /// The incarnation the client was told of.
+    incarnation: u64,
+    said_draining: bool,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    let (read, write) = stream.into_split();
+    let most = shared.config.limits.request_bytes + (64 << 10);
+    let mut connection = Connection {
+        reader: FrameReader::new(read, most),
+        writer: FrameWriter::new(write, QUEUE_BYTES),
+        answers: unbounded_channel(),
+        standing: shared.standing.subscribe(),
+        slots: Slots::new(shared.config.limits.calls_per_connection),
+        session: Arc::default(),
+        client: 0,
+        incarnation: 0,
+        said_draining: false,
+        shared,
+    };
+    let Err(over) = connection.run().await else { return };
+    match over {
+        Over::Closed => {}
+        Over::Io(why) => tracing::debug!("client {peer}: {why}"),
+        Over::Farewell(reason, message) => {
+            if reason == Farewell::Protocol {
+                let shared = &connection.shared;
+                shared.counters.malformed_frames.fetch_add(1, Ordering::Relaxed);
+                shared
+                    .events
+                    .note(EventKind::Client, format!("client {peer} disconnected: {message}"));
+            }
+            let goodbye = Frame::Goodbye(Goodbye { reason, message: Text::from(message) });
+            let say = connection.writer.write_frame(&goodbye);
+            let _ = tokio::time::timeout(Duration::from_secs(1), say).await;
+        }
+    }
+}
+
+impl Connection {
+    async fn run(&mut self) -> Result<(), Over> {
+        let shared = self.shared.clone();
+        let hello = self.hello().await?;
+        let Some(_slot) = shared.connections.take() else {
+            let what = format!(
+                "{} clients are connected, the most there may be",
+                shared.connections.taken()
+            );
+            return Err(Over::Farewell(Farewell::Full, what));
+        };
+        self.client = hello.client.0;
+        let standing = self.standing.borrow_and_update().clone();
+        self.incarnation = standing.incarnation;
+        let member = Member { node: shared.config.node, incarnation: standing.incarnation };
+        let welcome = Welcome { member, view: self.view(&standing) };
+        self.writer.write_frame(&Frame::Welcome(welcome)).await?;
+        match hello.purpose {
+            Purpose::Calls => self.calls().await,
+            Purpose::Packages => self.packages().await,
+        }
+    }
+
+    async fn hello(&mut self) -> Result<Hello, Over> {
+        let protocol = |what: &str| Over::Farewell(Farewell::Protocol, what.to_owned());
+        let frame = tokio::time::timeout(HELLO, self.reader.read_frame()).await;
+        let frame = frame.map_err(|_| protocol("no Hello came"))??;
+        let hello = match frame {
+            Some(Frame::Hello(hello)) => hello,
+            Some(_) => return Err(protocol("the first frame must be a Hello")),
+            None => return Err(Over::Closed),
+        };
+        if hello.version != wire::VERSION {
+            let what =
+                format!("this manager speaks version {}, not {}", wire::VERSION, hello.version);
+            return Err(Over::Farewell(Farewell::Version, what));
+        }
+        if *hello.cluster != *self.shared.config.cluster {
+            let what =
+                format!("this is cluster {}, not {}", self.shared.config.cluster, hello.cluster);
+            return Err(Over::Farewell(Farewell::Cluster, what));
+        }
+        Ok(hello)
+    }
+
+    /// A connection for calls.
+    async fn calls(&mut self) -> Result<(), Over> {
+        let renew = Duration::from_secs(self.shared.config.limits.session_idle_s / 4 + 1);
+        let mut renewal = tokio::time::interval(renew);
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.standing.changed() => {
+                    changed.map_err(|_| Over::Closed)?;
+                    self.tell_standing()?;
+                }
+                Some(delivered) = self.answers.1.recv() => self.answer(delivered)?,
+                frame = self.reader.read_frame() => {
+                    let frame = frame?.ok_or(Over::Closed)?;
+                    self.frame(frame)?;
+                }
+                // The first call after this renews the session, so that only absent clients expire.
+                _ = renewal.tick() => self.session = Arc::default(),
+            }
+            for _ in 0..TURN {
+                let Some(frame) = self.reader.buffered_frame().map_err(ReadError::from)? else {
+                    break;
+                };
+                self.frame(frame)?;
+            }
+            while let Ok(delivered) = self.answers.1.try_recv() {
+                self.answer(delivered)?;
+            }
+            self.writer.flush().await?;
+        }
+    }
+
+    fn frame(&mut self, frame: Frame) -> Result<(), Over> {
+        match frame {
+            Frame::Call(call) => self.call(call),
+            Frame::Ping(token) => Ok(self.writer.queue(&Frame::Pong(token))?),
+            Frame::Pong(_) => Ok(()),
+            Frame::Goodbye(_) => Err(Over::Closed),
+            _ => {
+                Err(Over::Farewell(Farewell::Protocol, "a frame that only a manager sends".into()))
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call) -> Result<(), Over> {
+        let seq = call.seq;
+        let (Some(own), Some(all)) = (self.slots.take(), self.shared.calls.take()) else {
+            let message = Text::from("too many calls wait here");
+            self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+            let refuse = Refuse { seq, reason: Reason::Overloaded, message };
+            return Ok(self.writer.queue(&Frame::Refuse(refuse))?);
+        };
+        let waiter = Waiter { to: self.answers.0.clone(), seq, slots: [own, all] };
+        let incoming = Incoming {
+            client: self.client,
+            seq,
+            first_incomplete: call.first_incomplete,
+            min_position: call.min_position,
+            path: Arc::from(&*call.path),
+            body: call.body.message(),
+        };
+        calls::submit(&self.shared, &self.session, incoming, waiter);
+        Ok(())
+    }
+
+    fn answer(&mut self, delivered: Delivered) -> Result<(), Over> {
+        let seq = delivered.seq;
+        let frame = match &delivered.answer {
+            Answer::Reply(reply) => Frame::Reply(Reply {
+                seq,
+                status: Status {
+                    code: Code::from_number(reply.code).unwrap_or(Code::Unknown),
+                    message: Text::from(reply.message.as_str()),
+                },
+                position: reply.position,
+                body: Body::from(&reply.body[..]),
+            }),
+            Answer::Refuse(reason, why) => {
+                Frame::Refuse(Refuse { seq, reason: *reason, message: Text::from(why.as_str()) })
+            }
+        };
+        self.writer.queue(&frame)?;
+        delivered.free();
+        Ok(())
+    }
+
+    /// The node's standing has changed: the client hears of it at once.
+    fn tell_standing(&mut self) -> Result<(), Over> {
+        let standing = self.standing.borrow_and_update().clone();
+        let gone =
+            matches!(standing.state, NodeState::Evicted | NodeState::Failed | NodeState::Starting);
+        if gone || (self.incarnation != 0 && standing.incarnation != self.incarnation) {
+            let why = standing.reason.unwrap_or_else(|| "this incarnation is over".into());
+            return Err(Over::Farewell(Farewell::Removed, why));
+        }
+        if self.incarnation == 0 && standing.incarnation != 0 {
+            // It was welcomed by no incarnation: it connects again and is welcomed by one.
+            return Err(Over::Farewell(Farewell::Removed, "the manager has started".into()));
+        }
+        if self.shared.is_stopping() && !self.said_draining {
+            self.said_draining = true;
+            let message = Text::from("this manager is stopping");
+            self.writer.queue(&Frame::Goodbye(Goodbye { reason: Farewell::Draining, message }))?;
+        }
+        let view = self.view(&standing);
+        Ok(self.writer.queue(&Frame::View(view))?)
+    }
+
+    /// The view as clients see it.
+    fn view(&self, standing: &Standing) -> View {
+        let nodes = &self.shared.config.nodes;
+        let view = standing.view.as_ref();
+        let members = view.map_or(&[][..], |v| &v.members).iter().map(|m| {
+            let address = nodes.iter().find(|n| n.id == m.node).map(|n| n.client.to_string());
+            let member = Member { node: m.node, incarnation: m.incarnation };
+            ViewMember { member, address: Text::from(address.unwrap_or_default()) }
+        });
+        View {
+            id: view.map_or(0, |v| v.id),
+            primary: standing.serves() && !self.shared.is_stopping(),
+            members: members.collect(),
+        }
+    }
+
+    /// A connection for packages.
+    async fn packages(&mut self) -> Result<(), Over> {
+        loop {
+            match self.reader.read_frame().await? {
+                Some(Frame::Fetch(digest)) => self.send_package(digest).await?,
+                Some(Frame::Ping(token)) => self.writer.write_frame(&Frame::Pong(token)).await?,
+                Some(Frame::Goodbye(_)) | None => return Err(Over::Closed),
+                Some(_) => {
+                    let what = "this connection is for packages only".to_owned();
+                    return Err(Over::Farewell(Farewell::Protocol, what));
+                }
+            }
+        }
+    }
+
+    async fn send_package(&mut self, digest: wire::Digest) -> Result<(), Over> {
+        let path = self.shared.packages.path(&Digest(digest.0));
+        let Ok(bytes) = tokio::fs::read(&path).await else {
+            return Ok(self.writer.write_frame(&Frame::NoPackage(digest)).await?);
+        };
+        let (total, bytes) = (bytes.len() as u64, bytes::Bytes::from(bytes));
+        let mut offset = 0;
+        while offset < bytes.len() {
+            let end = (offset + CHUNK_BYTES).min(bytes.len());
+            let piece =
+                Package { digest, total, offset: offset as u64, bytes: bytes.slice(offset..end) };
+            self.writer.write_frame(&Frame::Package(piece)).await?;
+            offset = end;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+use super::*;
+use crate::package::Manifest;
+
+fn package(library: &[u8]) -> (Digest, Vec<u8>) {
+    let manifest = Manifest {
+        name: "x".into(),
+        version: "1".into(),
+        library: "libx.so".into(),
+        class: None,
+        proto: None,
+        description: None,
+    };
+    let bytes = Package { manifest, library: library.to_vec() }.to_bytes();
+    (Digest::of(&bytes), bytes)
+}
+
+#[test]
+fn a_package_is_stored_only_under_its_own_digest() {
+    let dir = tempfile::tempdir().unwrap();
+    let packages = Packages::open(dir.path().join("packages")).unwrap();
+    let (digest, bytes) = package(b"elf");
+    let other = Digest([1; 32]);
+    assert!(matches!(packages.store(&other, &bytes), Err(Error::Digest { .. })));
+    assert!(!packages.holds(&other));
+    packages.store(&digest, &bytes).unwrap();
+    assert!(packages.holds(&digest));
+    assert_eq!(
+        fs::read_dir(dir.path().join("packages")).unwrap().count(),
+        1,
+        "nothing is left beside"
+    );
+}
+
+#[test]
+fn a_library_that_is_none_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let packages = Packages::open(dir.path().to_owned()).unwrap();
+    let (digest, bytes) = package(b"this is not a library");
+    packages.store(&digest, &bytes).unwrap();
+    let error = packages.load(&digest).err().expect("refused").to_string();
+    assert!(error.contains("libx.so"), "{error}");
+}
+
+#[test]
+fn a_package_that_rotted_on_disk_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let packages = Packages::open(dir.path().to_owned()).unwrap();
+    let (digest, mut bytes) = package(b"elf");
+    packages.store(&digest, &bytes).unwrap();
+    bytes[600] ^= 1;
+    fs::write(packages.path(&digest), &bytes).unwrap();
+    assert!(matches!(packages.load(&digest), Err(Error::Digest { .. })));
+}

@@ -1,0 +1,281 @@
+//! The delivery thread: takes what the group delivers, in order, and carries it on.
+//!
+//! It works in batches: everything that is there is journalled in memory and handed to the
+//! executors; when nothing more is there, or the batch is large, the journal is written once and the
+//! position reported as kept. It blocks only on the disk and on a full queue of an instance; both
+//! push back on senders, neither delays heartbeats or view changes.
+
+use super::snapshots::Snapshots;
+use super::{End, Machine, Shared};
+use crate::admin::types::{self, EventKind, NodeState};
+use crate::journal::{Entry, Journal};
+use crate::replica::Message;
+use crate::transfer::{Donor, Learned, Learner};
+use quintet_vsync::{Deliveries, Event, Group, Position, ViewChange, ViewId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The journal is written at the latest when so much waits.
+const BATCH_BYTES: usize = 256 << 10;
+/// How long to wait for an event before looking after sessions.
+const IDLE: Duration = Duration::from_secs(1);
+
+pub(super) struct Delivery {
+    shared: Arc<Shared>,
+    group: Group,
+    machine: Machine,
+    journal: Journal,
+    snapshots: Snapshots,
+    donors: Vec<Donor>,
+    learner: Option<Learner>,
+    member: bool,
+    reported: u64,
+    idle_turns: u64,
+    scratch: Vec<u8>,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        group: Group,
+        machine: Machine,
+        journal: Journal,
+    ) -> Delivery {
+        Delivery {
+            shared,
+            group,
+            machine,
+            journal,
+            snapshots: Snapshots::default(),
+            donors: Vec::new(),
+            learner: None,
+            member: false,
+            reported: 0,
+            idle_turns: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Runs until the incarnation is over.
+    pub(super) fn run(mut self, mut deliveries: Deliveries) -> End {
+        loop {
+            let mut handled = deliveries.try_next().map(|event| self.handle(event));
+            if handled.is_none() {
+                if let Err(end) = self.idle() {
+                    return end;
+                }
+                handled = deliveries.next(IDLE).map(|event| self.handle(event));
+            }
+            let outcome = match handled {
+                Some(outcome) => outcome,
+                None if deliveries.is_finished() => Err(End::Stopped),
+                None => self.look_after_sessions(),
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event<'_>) -> Result<(), End> {
+        match event {
+            Event::Message(message) => {
+                let entry = Entry::Message { at: message.at.0, bytes: message.bytes };
+                self.journal.append(&entry);
+                self.donate(&entry);
+                self.machine.apply(message.at.0, message.bytes);
+                self.shared.counters.messages.fetch_add(1, Ordering::Relaxed);
+                self.check_machine()?;
+                if self.journal.waiting() >= BATCH_BYTES { self.flush() } else { Ok(()) }
+            }
+            Event::View(change) => self.installed(&change),
+            Event::Donate(donation) => {
+                let limit = self.shared.config.limits.transfer_tail_bytes;
+                let events = self.shared.events.clone();
+                self.donors.push(Donor::start(donation, self.machine.cut(), limit, events));
+                Ok(())
+            }
+            Event::Chunk(bytes) => self.learn(bytes),
+            Event::Blocked(reason) => {
+                let state = if self.member { NodeState::Blocked } else { NodeState::Outside };
+                self.shared.events.note(EventKind::Blocked, format!("{reason}: nothing is served"));
+                self.shared.stand(state, Some(reason.to_string()));
+                Ok(())
+            }
+            Event::Resumed => {
+                let state = if self.member { NodeState::Member } else { NodeState::Outside };
+                self.shared.events.note(EventKind::Resumed, "a quorum is there again");
+                self.shared.stand(state, None);
+                Ok(())
+            }
+            Event::Evicted(view) => {
+                let _ = self.flush();
+                Err(End::Evicted(view))
+            }
+            Event::Left => {
+                let _ = self.flush();
+                Err(End::Left)
+            }
+            Event::Failed(why) => Err(End::Failed(why.to_string())),
+            other => {
+                tracing::warn!("an event that this manager does not know: {other:?}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Nothing more is there at the moment.
+    fn idle(&mut self) -> Result<(), End> {
+        self.flush()?;
+        let turned = self.snapshots.turn(&self.shared, &self.machine, &mut self.journal);
+        turned.map_err(|e| End::Failed(e.to_string()))
+    }
+
+    /// Writes the journal and reports how far everything is kept.
+    fn flush(&mut self) -> Result<(), End> {
+        let upto = self.journal.flush().map_err(|e| End::Failed(e.to_string()))?;
+        if upto > self.reported {
+            self.reported = upto;
+            self.shared.delivered.store(self.machine.upto(), Ordering::Release);
+            self.group.report_persisted(Position(upto));
+        }
+        Ok(())
+    }
+
+    /// Passes an entry on to learners that are loading.
+    fn donate(&mut self, entry: &Entry<'_>) {
+        if !self.donors.is_empty() {
+            self.scratch.clear();
+            entry.encode(&mut self.scratch);
+            self.donors.iter_mut().for_each(|donor| donor.tail(&self.scratch));
+        }
+    }
+
+    fn installed(&mut self, change: &ViewChange) -> Result<(), End> {
+        let view = &change.view;
+        let at = Position::new(view.id, 0).0;
+        let nodes: Vec<u16> = view.members.iter().map(|m| m.node.0).collect();
+        let entry = Entry::View { at, view: view.id.0, members: nodes.clone() };
+        let (joined, members) = (&view.joined, &view.members);
+        // A transfer that ends with this view must not carry it: its learner sees it itself.
+        self.donors.retain_mut(|donor| !donor.installed(view.id, joined, members));
+        self.donate(&entry);
+        self.journal.append(&entry);
+        self.machine.install(at, view.id.0, nodes);
+        self.check_machine()?;
+        self.flush()?;
+        self.learner = None;
+        let shown = shown(change);
+        self.shared.standing.send_modify(|standing| {
+            standing.state = NodeState::Member;
+            standing.reason = None;
+            standing.view = Some(shown.view.clone());
+        });
+        let members: Vec<String> = view.members.iter().map(|m| m.node.to_string()).collect();
+        let took = shown.took_us.map_or_else(String::new, |us| {
+            format!(", {:.1} ms after the evidence", us as f64 / 1000.0)
+        });
+        let text = format!("view {} ({}): {}{took}", view.id.0, members.join(" "), change.cause);
+        self.shared.events.view(text, shown);
+        if !self.member {
+            self.member = true;
+            self.machine.publish();
+            self.machine.go_live();
+        }
+        Ok(())
+    }
+
+    /// The next bytes from the donor.
+    fn learn(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let failed = |why: String| End::Failed(why);
+        if self.learner.is_none() {
+            self.shared.events.note(EventKind::Transfer, "receiving state");
+            self.shared.stand(NodeState::Learner, Some("receiving state".into()));
+        }
+        let mut learner = self.learner.take().unwrap_or_default();
+        learner.push(bytes);
+        let dir = self.shared.config.data_dir.clone();
+        loop {
+            match learner.next(&dir) {
+                Ok(None) => break,
+                Ok(Some(Learned::Snapshot(snapshot, file))) => {
+                    self.machine.load(snapshot).map_err(|why| {
+                        End::Learn(format!("the state that was received cannot be loaded: {why}"))
+                    })?;
+                    let upto = self.machine.upto();
+                    file.finish(upto).map_err(|e| failed(e.to_string()))?;
+                    self.journal.restart(upto).map_err(|e| failed(e.to_string()))?;
+                    self.journal.prune(upto).map_err(|e| failed(e.to_string()))?;
+                    self.shared.counters.transfers_received.fetch_add(1, Ordering::Relaxed);
+                    let what = format!("state received, at position {upto}");
+                    self.shared.events.note(EventKind::Transfer, what);
+                    self.group.ready(Position(upto));
+                }
+                Ok(Some(Learned::Tail(encoded))) => self.replay(&encoded)?,
+                Err(why) => return Err(End::Learn(format!("what the donor sends: {why}"))),
+            }
+        }
+        self.learner = Some(learner);
+        Ok(())
+    }
+
+    /// An entry of the donor's tail.
+    fn replay(&mut self, encoded: &[u8]) -> Result<(), End> {
+        let decoded = Entry::decode(encoded);
+        let Ok(Some((entry, _))) = decoded else {
+            return Err(End::Learn("a damaged entry in the donor's tail".into()));
+        };
+        self.journal.append(&entry);
+        match entry {
+            Entry::Message { at, bytes } => self.machine.apply(at, bytes),
+            Entry::View { at, view, members } => self.machine.install(at, view, members),
+        }
+        self.check_machine()
+    }
+
+    fn check_machine(&self) -> Result<(), End> {
+        match self.machine.problem() {
+            Some(why) => Err(End::Learn(why.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Now and then the coordinator proposes to close the sessions of clients not seen for long.
+    fn look_after_sessions(&mut self) -> Result<(), End> {
+        self.idle_turns += 1;
+        let shared = &self.shared;
+        let coordinator = self.machine.replica().view().1.first() == Some(&shared.config.node);
+        if !self.member || !coordinator || !self.idle_turns.is_multiple_of(30) {
+            return Ok(());
+        }
+        let idle_ns = shared.config.limits.session_idle_s.saturating_mul(1_000_000_000);
+        let before = super::shared::wall_ns().saturating_sub(idle_ns);
+        for (client, last_ns) in self.machine.replica().idle(before).take(256) {
+            if shared.try_send(&Message::CloseClient { client, last_ns }).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A view change as the admin API shows it.
+fn shown(change: &ViewChange) -> types::ViewChange {
+    let member =
+        |m: &quintet_vsync::Member| types::Member { node: m.node.0, incarnation: m.incarnation.0 };
+    let view = &change.view;
+    let evidence_ns = change.evidence_at.map(|t| t.as_nanos());
+    let installed_ns = change.installed_at.as_nanos();
+    let ViewId(id) = view.id;
+    types::ViewChange {
+        view: types::View { id, members: view.members.iter().map(member).collect() },
+        joined: view.joined.iter().map(member).collect(),
+        departed: view.departed.iter().map(|d| member(&d.member)).collect(),
+        cause: change.cause.to_string(),
+        evidence_ns,
+        wedged_ns: change.wedged_at.map(|t| t.as_nanos()),
+        installed_ns,
+        took_us: evidence_ns.map(|ns| installed_ns.saturating_sub(ns) / 1000),
+    }
+}

@@ -1,0 +1,201 @@
+//! One incarnation, from recovery to its end.
+
+use super::delivery::Delivery;
+use super::{Live, Machine, Shared};
+use crate::admin::types::{EventKind, NodeState};
+use crate::config::{Config, PathChoice, WaitChoice};
+use crate::journal::{self, Entry, Journal, Recovered};
+use crate::transfer::stream;
+use quintet_vsync::{self as vsync, Node, NodeId, PathPolicy, PeerConfig, Position, ViewId, Wait};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How an incarnation ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum End {
+    /// The group went on without it: begin another.
+    Evicted(ViewId),
+    /// It could not take over the state of the group: begin another.
+    Learn(String),
+    /// It left as it was told.
+    Left,
+    /// It was stopped.
+    Stopped,
+    /// It cannot go on, and neither can another: says why.
+    Failed(String),
+}
+
+/// Recovers from disk, runs until the end, and leaves nothing of the incarnation behind.
+pub fn run(shared: &Arc<Shared>) -> End {
+    shared.standing.send_modify(|standing| {
+        standing.state = NodeState::Starting;
+        standing.incarnation = 0;
+        standing.incarnations += 1;
+        standing.view = None;
+    });
+    let (machine, journal) = match recover(shared) {
+        Ok(recovered) => recovered,
+        Err(why) => return End::Failed(why.to_string()),
+    };
+    machine.publish();
+    let started = Node::start(engine_config(&shared.config, machine.upto()));
+    let (node, group, deliveries) = match started {
+        Ok(started) => started,
+        Err(why) => return End::Failed(why.to_string()),
+    };
+    let me = node.me();
+    let release = Release::start(shared);
+    group.on_persisted(release.on_kept());
+    shared.live.store(Some(Arc::new(Live { node, group: group.clone() })));
+    shared.standing.send_modify(|standing| {
+        standing.state = NodeState::Outside;
+        standing.reason = Some("looking for the group".into());
+        standing.incarnation = me.incarnation.0;
+    });
+    let what =
+        format!("incarnation {:x} began, with state up to {}", me.incarnation.0, machine.upto());
+    shared.events.note(EventKind::Node, what);
+    if shared.is_stopping()
+        && let Some(live) = &*shared.live.load()
+    {
+        live.node.leave();
+    }
+    let end = Delivery::new(shared.clone(), group, machine, journal).run(deliveries);
+    let state = match end {
+        End::Evicted(_) | End::Learn(_) => NodeState::Evicted,
+        End::Left | End::Stopped => NodeState::Draining,
+        End::Failed(_) => NodeState::Failed,
+    };
+    shared.stand(state, Some(end.to_string()));
+    shared.live.store(None);
+    shared.outbox.clear();
+    end
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            End::Evicted(view) => {
+                write!(f, "removed: the group went on without it in view {}", view.0)
+            }
+            End::Learn(why) => write!(f, "it begins again: {why}"),
+            End::Left => f.write_str("left the group"),
+            End::Stopped => f.write_str("stopped"),
+            End::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// What the data directory holds. A state that cannot be rebuilt here is set aside: the node joins
+/// with nothing and receives the state of the group.
+fn recover(shared: &Arc<Shared>) -> Result<(Machine, Journal), journal::Error> {
+    let config = &shared.config;
+    let dir = &config.data_dir;
+    let mut machine = Machine::new(shared.clone());
+    let load = |machine: &mut Machine, bytes: &[u8], position: u64| {
+        let snapshot = stream::read_snapshot(bytes).map_err(|e| e.to_string())?;
+        machine.load(snapshot)?;
+        if machine.upto() == position {
+            Ok(())
+        } else {
+            Err("its position is not its name's".into())
+        }
+    };
+    let replay = |machine: &mut Machine, entry: Entry<'_>| match entry {
+        Entry::Message { at, bytes } => machine.apply(at, bytes),
+        Entry::View { at, view, members } => machine.install(at, view, members),
+    };
+    let recovered = journal::recover(dir, &mut machine, load, replay)?;
+    report(shared, &recovered);
+    let mut journal = Journal::open(dir, config.journal.sync, &recovered)?;
+    if let Some(why) = machine.problem() {
+        let what =
+            format!("the state on disk cannot be rebuilt ({why}); the group's will be received");
+        shared.events.note(EventKind::Journal, what);
+        machine = Machine::new(shared.clone());
+        journal.restart(0)?;
+    }
+    Ok((machine, journal))
+}
+
+fn report(shared: &Shared, recovered: &Recovered) {
+    for repair in &recovered.repairs {
+        shared.events.note(EventKind::Journal, repair.clone());
+    }
+    if recovered.upto > 0 {
+        let what = format!(
+            "recovered up to position {}: snapshot at {}, {} journal entries",
+            recovered.upto, recovered.snapshot, recovered.entries
+        );
+        shared.events.note(EventKind::Journal, what);
+    }
+}
+
+fn engine_config(config: &Config, state: u64) -> vsync::Config {
+    let others = config.nodes.iter().filter(|n| n.id != config.node);
+    let peers = others.map(|n| PeerConfig { node: NodeId(n.id), addr: n.transport }).collect();
+    let mut engine =
+        vsync::Config::new(config.cluster.clone(), NodeId(config.node), config.bind, peers);
+    engine.path = match config.transport.path {
+        PathChoice::Auto => PathPolicy::Auto,
+        PathChoice::Shm => PathPolicy::Shm,
+        PathChoice::Udp => PathPolicy::Udp,
+    };
+    engine.wait = match config.transport.wait {
+        WaitChoice::Spin => Wait::Spin,
+        WaitChoice::Adaptive => Wait::Adaptive,
+        WaitChoice::Block => Wait::Block,
+    };
+    engine.timing.heartbeat = Duration::from_millis(config.timing.heartbeat_ms);
+    engine.timing.suspect = Duration::from_millis(config.timing.suspect_ms);
+    engine.timing.dead = Duration::from_millis(config.timing.dead_ms);
+    engine.plaintext = config.transport.plaintext;
+    engine.data_dir = Some(config.data_dir.clone());
+    engine.state = Position(state);
+    engine
+}
+
+/// The thread that lets answers go when a quorum keeps them; the poller only wakes it.
+struct Release {
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    over: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Release {
+    fn start(shared: &Arc<Shared>) -> Release {
+        let over = Arc::<std::sync::atomic::AtomicBool>::default();
+        let (outbox, end) = (shared.outbox.clone(), over.clone());
+        let thread = std::thread::Builder::new()
+            .name("release".into())
+            .spawn(move || {
+                while !end.load(Ordering::Acquire) {
+                    outbox.release();
+                    std::thread::park();
+                }
+            })
+            .expect("the system gives a thread");
+        Release { shared: shared.clone(), thread: Some(thread), over }
+    }
+
+    fn on_kept(&self) -> impl Fn(Position) + Send + Sync + 'static {
+        let outbox = self.shared.outbox.clone();
+        let thread = self.thread.as_ref().expect("until dropped").thread().clone();
+        move |upto: Position| {
+            if outbox.kept(upto.0) {
+                thread.unpark();
+            }
+        }
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
