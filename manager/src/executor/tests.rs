@@ -112,5 +112,5 @@ fn a_read_knows_what_it_must_wait_for() {
     drop(turn);
     settle(&executor);
     assert!(instance.has_applied(9, 10));
-    assert_eq!(instance.read(GET, 0, &[]).upto, 10);
+    assert_eq!(instance.read(get().0, 0, &[]).upto, 10);
 }

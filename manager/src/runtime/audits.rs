@@ -8,7 +8,7 @@ use tokio::sync::watch;
 const KEPT: usize = 16;
 
 /// Hash of an instance, or why there is none.
-pub type Hash = Result<[u8; 32], String>;
+pub(super) type Hash = Result<[u8; 32], String>;
 
 /// What is known of one audit.
 #[derive(Clone, Debug, Default)]

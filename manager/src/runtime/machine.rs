@@ -194,6 +194,11 @@ impl Machine {
         Cut::mark(&self.replica, self.executors.values())
     }
 
+    #[cfg(test)]
+    pub(super) fn each(&self, job: impl FnMut(&Executor)) {
+        self.executors.values().for_each(job);
+    }
+
     /// Hashes every instance here in the order, and tells the group when that is done.
     fn audit(&self, token: u64) {
         let (view, members) = self.replica.view();
