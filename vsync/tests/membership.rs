@@ -1,0 +1,146 @@
+//! Coming and going of members, in one process.
+
+mod cluster;
+
+use cluster::{App, assert_equal, options, start_all, wait_for, wait_for_entries, wait_for_view};
+use quintet_vsync::{NodeId, PathPolicy, SendError};
+
+fn stop_and_rejoin(path: PathPolicy) {
+    let options = options(3, path);
+    let mut apps = start_all(&options);
+    wait_for_view(&apps.iter().collect::<Vec<_>>(), 3);
+    (0..200).for_each(|k| apps[k % 3].send(&format!("a{k}")));
+    wait_for_entries(&apps.iter().collect::<Vec<_>>(), 200);
+
+    apps.pop().unwrap().stop();
+    let rest: Vec<&App> = apps.iter().collect();
+    wait_for_view(&rest, 2);
+    (0..200).for_each(|k| apps[k % 2].send(&format!("b{k}")));
+    wait_for_entries(&rest, 400);
+
+    let back = App::start(options.config(2));
+    let all = [&apps[0], &apps[1], &back];
+    wait_for_view(&all, 3);
+    (0..300).for_each(|k| all[k % 3].send(&format!("c{k}")));
+    wait_for_entries(&all, 700);
+    assert_eq!(back.ledger().entries.len(), 700);
+    assert!(back.ledger().loaded >= 400, "the state came by transfer");
+}
+
+#[test]
+fn a_member_that_stops_is_removed_and_comes_back_with_state_over_shared_memory() {
+    stop_and_rejoin(PathPolicy::Shm);
+}
+
+#[test]
+fn a_member_that_stops_is_removed_and_comes_back_with_state_over_udp() {
+    stop_and_rejoin(PathPolicy::Udp);
+}
+
+#[test]
+fn a_join_under_load_leaves_no_gap() {
+    let options = options(3, PathPolicy::Auto);
+    let mut apps = start_all(&options);
+    wait_for_view(&apps.iter().collect::<Vec<_>>(), 3);
+    apps.pop().unwrap().stop();
+    wait_for_view(&apps.iter().collect::<Vec<_>>(), 2);
+    let back = std::thread::scope(|s| {
+        let sender = s.spawn(|| (0..20_000).for_each(|k| apps[k % 2].send(&format!("m{k}"))));
+        let back = App::start(options.config(2));
+        wait_for_view(&[&apps[0], &apps[1], &back], 3);
+        sender.join().unwrap();
+        back
+    });
+    let all = [&apps[0], &apps[1], &back];
+    wait_for_entries(&all, 20_000);
+    assert_eq!(back.ledger().entries.len(), 20_000);
+}
+
+#[test]
+fn leaving_is_a_clean_hand_over() {
+    for path in [PathPolicy::Shm, PathPolicy::Udp] {
+        let apps = start_all(&options(3, path));
+        let all: Vec<&App> = apps.iter().collect();
+        wait_for_view(&all, 3);
+        (0..500).for_each(|k| all[2].send(&format!("{k}")));
+        all[2].leave();
+        wait_for("Left", || all[2].ledger().left);
+        let rest = &all[..2];
+        wait_for_view(rest, 2);
+        // Everything committed before the wish to leave is delivered, and nobody waited for a time-out.
+        wait_for_entries(rest, 500);
+        let ledger = all[0].ledger();
+        let last = ledger.views.last().unwrap();
+        assert_eq!(last.view.departed.len(), 1);
+        assert_eq!(last.view.departed[0].why, quintet_vsync::Why::Left);
+        assert_eq!(last.view.departed[0].member.node, NodeId(3));
+        assert_eq!(all[2].group().send(b"x").unwrap_err(), SendError::Closed);
+    }
+}
+
+#[test]
+fn the_coordinator_may_stop_too() {
+    let mut apps = start_all(&options(3, PathPolicy::Auto));
+    wait_for_view(&apps.iter().collect::<Vec<_>>(), 3);
+    let lowest = apps[0].ledger().views[0].view.members[0].node;
+    let index = usize::from(lowest.0) - 1;
+    apps[0].send("before");
+    wait_for_entries(&apps.iter().collect::<Vec<_>>(), 1);
+    apps.remove(index).stop();
+    let rest: Vec<&App> = apps.iter().collect();
+    wait_for_view(&rest, 2);
+    rest[0].send("after");
+    wait_for_entries(&rest, 2);
+}
+
+#[test]
+fn without_a_quorum_the_survivor_blocks_and_goes_on_when_one_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(3, PathPolicy::Auto);
+    options.data = Some(dir.path().into());
+    let mut apps = start_all(&options);
+    wait_for_view(&apps.iter().collect::<Vec<_>>(), 3);
+    apps[0].send("one");
+    wait_for_entries(&apps.iter().collect::<Vec<_>>(), 1);
+    // Both at once, as far as the survivor can tell.
+    let (c, b) = (apps.pop().unwrap(), apps.pop().unwrap());
+    std::thread::scope(|s| {
+        s.spawn(|| b.stop());
+        s.spawn(|| c.stop());
+    });
+    let a = &apps[0];
+    wait_for("blocked", || a.ledger().blocked || a.ledger().members().len() == 2);
+    wait_for("no lease", || {
+        !a.group().lease_valid(quintet_transport::clock::now()) || !a.ledger().blocked
+    });
+    let b = App::start(options.config(1));
+    wait_for_view(&[a, &b], 2);
+    a.send("two");
+    wait_for_entries(&[a, &b], 2);
+    assert!(!a.ledger().blocked);
+    let c = App::start(options.config(2));
+    wait_for_view(&[a, &b, &c], 3);
+    wait_for_entries(&[a, &b, &c], 2);
+}
+
+#[test]
+fn a_total_restart_goes_on_from_the_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(3, PathPolicy::Auto);
+    options.data = Some(dir.path().into());
+    let apps = start_all(&options);
+    let all: Vec<&App> = apps.iter().collect();
+    wait_for_view(&all, 3);
+    (0..100).for_each(|k| all[k % 3].send(&format!("{k}")));
+    wait_for_entries(&all, 100);
+    let view = all[0].ledger().view();
+    std::thread::scope(|s| apps.into_iter().for_each(|a| drop(s.spawn(|| a.stop()))));
+
+    let apps = start_all(&options);
+    let all: Vec<&App> = apps.iter().collect();
+    wait_for_view(&all, 3);
+    assert!(all[0].ledger().view() > view, "view ids go on");
+    all[1].send("again");
+    wait_for_entries(&all, 101);
+    assert_equal(&all);
+}
