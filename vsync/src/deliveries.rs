@@ -247,3 +247,6 @@ impl fmt::Debug for Deliveries {
         f.debug_struct("Deliveries").field("finished", &self.finished).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

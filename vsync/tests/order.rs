@@ -134,7 +134,7 @@ fn what_a_quorum_made_durable_is_known_to_all() {
     let all: Vec<&App> = apps.iter().collect();
     wait_for_view(&all, 3);
     let (tx, rx) = std::sync::mpsc::channel();
-    all[1].group().on_persisted(move |p| drop(tx.send(p)));
+    all[1].group().on_persisted(move |p| tx.send(p).unwrap_or_default());
     all[0].send("one");
     wait_for_entries(&all, 1);
     let at = all[0].ledger().state;

@@ -11,7 +11,7 @@ mod control;
 pub(crate) mod deliver;
 mod links;
 mod membership;
-mod outbox;
+pub(crate) mod outbox;
 mod quorum;
 mod report;
 pub(crate) mod ring;

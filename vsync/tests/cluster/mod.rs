@@ -1,6 +1,6 @@
 //! A replicated ledger for tests: every node applies messages in the order it is told, gives its state to learners, and
 //! starts over as a new incarnation when it is evicted. What the tests compare is the ledger.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod process;
 
