@@ -57,11 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Follows one incarnation to its end; true if another is to follow.
-fn follow(
-    group: &Group,
-    mut deliveries: quintet_vsync::Deliveries,
-    history: &mut Vec<String>,
-) -> bool {
+fn follow(group: &Group, mut deliveries: Deliveries, history: &mut Vec<String>) -> bool {
     let mut donations: Vec<(Member, Sender<Tail>)> = Vec::new();
     let mut text = String::new();
     while !deliveries.is_finished() {

@@ -49,6 +49,7 @@ pub(crate) fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> 
     core_config.entropy = u64::from_le_bytes(entropy);
     core_config.durable = config.data_dir.is_some();
     let now = clock::now();
+    let window = core_config.queue;
     let core = Core::new(now, core_config, Recovered { durable, state: config.state });
 
     let (commands_tx, commands) = unbounded();
@@ -97,6 +98,8 @@ pub(crate) fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> 
         control_reclaimed: 0,
         row: Row::default(),
         held: true,
+        delivered_loud: Position::ZERO,
+        delivered_step: window as u64 / 4,
         persisted: Position::ZERO,
         lease: LeaseSeen { ranks: 0, confirmed: [0; MAX_MEMBERS] },
         limits: config.limits,

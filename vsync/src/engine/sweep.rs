@@ -59,6 +59,9 @@ pub(crate) struct Engine {
     pub(crate) row: Row,
     /// Own committed records wait for the core, which takes none at the moment.
     pub(crate) held: bool,
+    /// DELIVERED as peers were last woken for it, and after how much more they are again.
+    pub(crate) delivered_loud: Position,
+    pub(crate) delivered_step: u64,
     pub(crate) persisted: Position,
     pub(crate) lease: LeaseSeen,
 }
@@ -221,8 +224,13 @@ impl Engine {
             self.poller.set_word(GROUP, word::RECEIVED, row.received.0);
         }
         if row.delivered > old.delivered {
-            // Nobody waits for it.
-            self.poller.set_word_quietly(GROUP, word::DELIVERED, row.delivered.0);
+            // Nobody waits for it but a sender with a full window, so only a good part of a window is worth a wake-up.
+            if row.delivered.0 >= self.delivered_loud.0 + self.delivered_step {
+                self.delivered_loud = row.delivered;
+                self.poller.set_word(GROUP, word::DELIVERED, row.delivered.0);
+            } else {
+                self.poller.set_word_quietly(GROUP, word::DELIVERED, row.delivered.0);
+            }
         }
         if row.persisted > old.persisted {
             self.poller.set_word(GROUP, word::PERSISTED, row.persisted.0);
