@@ -129,6 +129,12 @@ impl App {
         self.shared.ledger.lock().unwrap()
     }
 
+    /// Id and size of the latest view.
+    pub fn view(&self) -> (ViewId, usize) {
+        let ledger = self.ledger();
+        (ledger.view(), ledger.members().len())
+    }
+
     pub fn group(&self) -> Group {
         self.shared.group.lock().unwrap().clone().expect("started")
     }
@@ -212,8 +218,7 @@ pub fn start_all(options: &Options) -> Vec<App> {
 /// Waits until all of `apps` are in one view with exactly `members` members.
 pub fn wait_for_view(apps: &[&App], members: usize) {
     wait_for(&format!("one view of {members}"), || {
-        let ids: Vec<_> =
-            apps.iter().map(|a| (a.ledger().view(), a.ledger().members().len())).collect();
+        let ids: Vec<_> = apps.iter().map(|a| a.view()).collect();
         ids.iter().all(|i| *i == ids[0] && i.1 == members)
     });
 }
