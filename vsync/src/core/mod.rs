@@ -170,7 +170,7 @@ impl Core {
     /// The view is about to end: its deliveries should be drained even if the application does not keep up, because
     /// the next view comes after the last of them.
     pub fn is_changing(&self) -> bool {
-        false
+        self.wedged_at.is_some() || self.installing.is_some()
     }
 
     /// Why the group cannot go on, if so.

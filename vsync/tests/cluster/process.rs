@@ -164,6 +164,8 @@ pub fn child() {
 
 fn report(app: &App) {
     let (mut told, mut view, mut blocked, mut evictions, mut generation) = (0, 0, false, 0, 0);
+    // The test harness has begun a line of its own.
+    println!();
     let start = std::time::Instant::now();
     // A child of a hung test must not stay for ever.
     while start.elapsed() < 10 * PATIENCE {
