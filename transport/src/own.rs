@@ -24,6 +24,8 @@ pub(crate) struct OwnLane {
     /// Words set since the last flush, each once.
     pub(crate) changed: Vec<u16>,
     is_changed: Vec<bool>,
+    /// The owner knows that a record is committed (and perhaps must not publish it now).
+    pub(crate) known: bool,
     /// Published end as of the last flush.
     pub(crate) flushed: u64,
 }
@@ -45,6 +47,7 @@ impl Own {
                 words: vec![Word::default(); spec.words],
                 changed: Vec::with_capacity(spec.words),
                 is_changed: vec![false; spec.words],
+                known: false,
                 flushed: 0,
             })
             .collect();

@@ -230,7 +230,10 @@ impl Poller {
 
     /// The oldest committed, unpublished record of an own lane (padding and aborts are skipped).
     pub fn committed(&mut self, lane: LaneId) -> Option<Committed> {
-        self.own.lane_mut(lane).log.committed()
+        let lane = self.own.lane_mut(lane);
+        let committed = lane.log.committed();
+        lane.known = committed.is_some();
+        committed
     }
 
     /// Publishes that record under number `index`. Visible at the peers after [`Poller::flush`].
@@ -238,7 +241,9 @@ impl Poller {
     /// # Panics
     /// If [`Poller::committed`] has nothing.
     pub fn publish(&mut self, lane: LaneId, index: u64) -> Published {
-        self.own.lane_mut(lane).log.publish(index)
+        let lane = self.own.lane_mut(lane);
+        lane.known = false;
+        lane.log.publish(index)
     }
 
     /// Sets an own word. It must not decrease; a lower value is ignored. Visible after [`Poller::flush`].

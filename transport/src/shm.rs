@@ -20,6 +20,8 @@ mod replica;
 mod robust;
 mod segment;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use link::ShmLink;
 pub(crate) use rendezvous::{BACKOFF_MAX, Meeting, Reach, Rendezvous, Scene, Standing};

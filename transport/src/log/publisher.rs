@@ -70,6 +70,11 @@ impl Publisher {
         }
     }
 
+    /// Whether anything is committed beyond the published end, be it only padding.
+    pub(crate) fn has_committed(&self) -> bool {
+        self.entry().is_some()
+    }
+
     fn entry(&self) -> Option<Entry> {
         if self.head == self.low + self.shared.ring.capacity() {
             return None; // The whole ring is published: this slot still holds the oldest record.

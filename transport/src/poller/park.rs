@@ -16,8 +16,10 @@ const LATE: std::time::Duration = std::time::Duration::from_millis(250);
 
 impl Poller {
     /// Waits for something to happen, but not beyond `until`, as [`Config::wait`](crate::Config::wait)
-    /// says. Call it after a turn in which nothing happened; it may return at any time. `has_work` is asked after the poller has announced its sleep:
-    /// what becomes true later must be followed by [`Waker::wake`](crate::Waker::wake).
+    /// says. Call it after a turn in which nothing happened; it may return at any time. Packets, words
+    /// and logs of peers, deaths, and records committed to own logs end the sleep by themselves; for
+    /// anything else there is `has_work`, asked after the poller has announced its sleep: what becomes
+    /// true later must be followed by [`Waker::wake`](crate::Waker::wake).
     pub fn park(&mut self, now: Time, until: Option<Time>, has_work: &mut dyn FnMut() -> bool) {
         match self.config.wait {
             Wait::Spin => return std::hint::spin_loop(),
@@ -46,7 +48,6 @@ impl Poller {
             return;
         }
         self.sleep_until(deadline, has_work);
-        self.adaptive.parked();
     }
 
     fn sleep_until(&mut self, deadline: Time, has_work: &mut dyn FnMut() -> bool) {
@@ -60,9 +61,14 @@ impl Poller {
         arm(self.segment.armed(), self.generation);
         // The last look: whoever has news after this sees `armed`, and rings.
         let space = if starved != 0 { self.space(starved) } else { 0 };
-        let awake = space != self.space && starved != 0 || self.has_news().is_some() || has_work();
+        let awake = space != self.space && starved != 0
+            || self.has_news().is_some()
+            || self.has_commits()
+            || has_work();
         self.space = space;
-        if !awake {
+        if awake {
+            self.adaptive.busy();
+        } else {
             self.stalls.sleeping(deadline);
             let woken = self.sleep.sleep(deadline.since(clock::now()));
             self.counters.parks += 1;
@@ -85,6 +91,19 @@ impl Poller {
         }
         disarm(self.segment.armed());
         self.waker.disarm();
+    }
+
+    /// Whether a record was committed that the owner does not know of. Told once: an owner that must not
+    /// publish now may sleep.
+    fn has_commits(&mut self) -> bool {
+        let mut news = false;
+        for lane in &mut self.own.lanes {
+            if !lane.known && lane.log.has_committed() {
+                lane.known = true;
+                news = true;
+            }
+        }
+        news
     }
 
     /// A link whose peer has flushed since we last looked.

@@ -57,6 +57,11 @@ impl Segment {
         self.places.iter().map(|p| Ring::new(self.memory.clone(), p.log_at, p.log_bytes)).collect()
     }
 
+    #[cfg(test)]
+    pub(super) fn memory_for_test(&self) -> Arc<Memory> {
+        self.memory.clone()
+    }
+
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }

@@ -48,7 +48,8 @@ impl Adaptive {
         }
     }
 
-    /// There was something to do.
+    /// There was something to do. A wake-up alone is not something: who was woken by a timer and finds
+    /// nothing sleeps again at once, and idling costs no yields.
     pub(crate) fn busy(&mut self) {
         self.spins = 0;
         self.idle_since = None;
@@ -75,11 +76,6 @@ impl Adaptive {
             self.penalty = if repeated { (self.penalty * 2).min(PENALTY_MAX) } else { PENALTY_MIN };
             self.no_yield_until = now + self.penalty;
         }
-    }
-
-    /// Awake from a park: the next idle phase is a new one.
-    pub(crate) fn parked(&mut self) {
-        self.busy();
     }
 }
 

@@ -52,6 +52,39 @@ fn a_killed_process_is_noticed(path: PathPolicy) {
     until(&mut nodes, "the next run is linked", |nodes| nodes[0].try_link(2) != Some(link));
 }
 
+/// A sleeping poller is woken by the death itself: its own timers are further away than the test is long.
+#[test]
+fn a_death_wakes_a_sleeper() {
+    for io_uring in [true, false] {
+        let mut configs = configs(2, PathPolicy::Shm);
+        for config in &mut configs {
+            config.timing.suspect = PATIENCE * 8;
+            config.timing.dead = PATIENCE * 16;
+            config.wait = Wait::Block;
+            config.backstop = PATIENCE * 8;
+            config.io_uring = io_uring;
+        }
+        let process = Process::start("deaths::child", &as_arguments(&configs[1]));
+        let mut nodes = vec![Node::new(configs[0].clone())];
+        until(&mut nodes, "the child is linked", |nodes| nodes[0].try_link(2).is_some());
+        let link = nodes[0].link(2);
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            process.signal(libc::SIGKILL);
+            process
+        });
+        let start = std::time::Instant::now();
+        while nodes[0].dead(link).is_none() {
+            if !nodes[0].turn() {
+                nodes[0].poller.park(clock::now(), None, &mut || false);
+            }
+        }
+        assert_eq!(nodes[0].dead(link), Some(Evidence::ProcessExited));
+        assert!(start.elapsed() < PATIENCE);
+        drop(killer.join().unwrap());
+    }
+}
+
 fn a_stopped_process_is_suspected_then_dead_and_learns_it(path: PathPolicy) {
     let (mut nodes, process, config) = with_child(path);
     let link = nodes[0].link(2);

@@ -66,6 +66,32 @@ fn a_closed_link_is_seen_and_another_comes_up(path: PathPolicy) {
 }
 
 #[test]
+fn neighbours_meet_in_shared_memory_by_themselves() {
+    let mut nodes = connected(configs(3, PathPolicy::Auto));
+    for node in &mut nodes {
+        for link in node.poller.links() {
+            assert_eq!((link.path, link.alive), (Path::Shm, true), "{}", link.reason);
+        }
+    }
+    // Never by UDP first, and not by both.
+    let ups = |n: &Node| n.events.iter().filter(|e| matches!(e, Event::Up { .. })).count();
+    assert!(nodes.iter().all(|n| ups(n) == 2 && n.events.len() == 2));
+}
+
+#[test]
+fn who_is_not_in_shared_memory_is_met_by_udp() {
+    for alone in [0, 1] {
+        let mut configs = configs(2, PathPolicy::Auto);
+        // As if in a network namespace of its own.
+        configs[alone].path = PathPolicy::Udp;
+        let nodes = connected(configs);
+        for node in &nodes {
+            assert_eq!(node.poller.links()[0].path, Path::Udp, "{}", node.poller.links()[0].reason);
+        }
+    }
+}
+
+#[test]
 fn two_runs_of_one_node_on_one_host_are_an_error() {
     let config = configs(1, PathPolicy::Auto).remove(0);
     let mut second = config.clone();
