@@ -18,6 +18,8 @@ mod guard;
 mod link;
 #[cfg(test)]
 mod measure;
+#[cfg(test)]
+mod namespaces;
 mod replica;
 mod send;
 mod socket;
@@ -106,6 +108,11 @@ impl Udp {
     /// Takes the port. Peers are dialled once they are [`wanted`](Udp::want). `entropy` makes connection ids.
     pub(crate) fn new(config: &Config, now: Time, entropy: u64) -> Result<Udp, Error> {
         guard::check([config.bind], config.plaintext)?;
+        Udp::start(config, now, entropy)
+    }
+
+    /// Past the guard: for [`Udp::new`], and for tests that have made the network themselves.
+    fn start(config: &Config, now: Time, entropy: u64) -> Result<Udp, Error> {
         let port = Port::bind(config.bind)?;
         let mut peers = Vec::with_capacity(config.peers.len());
         for peer in &config.peers {

@@ -18,8 +18,9 @@ pub(crate) fn check(
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
     match addrs.into_iter().find(|addr| !addr.ip().is_loopback()) {
         None => Ok(()),
+        // Of the calling thread: it is the one that opens the sockets.
         Some(addr) => {
-            judge(addr, allowed, namespace("self"), namespace("1")).map_err(Error::Plaintext)
+            judge(addr, allowed, namespace("thread-self"), namespace("1")).map_err(Error::Plaintext)
         }
     }
 }
@@ -42,11 +43,11 @@ fn judge(
         (Ok(own), Ok(init)) if own != init => Ok(()),
         (Ok(_), Ok(_)) => Err(format!(
             "{refused}: `plaintext = true` is honoured only in a network namespace of one's own, and this process is \
-             in init's (/proc/self/ns/net equals /proc/1/ns/net); start it with `ip netns exec` or `unshare --net`"
+             in init's (/proc/thread-self/ns/net equals /proc/1/ns/net); start it with `ip netns exec` or `unshare --net`"
         )),
         (Err(error), _) | (_, Err(error)) => Err(format!(
             "{refused}: `plaintext = true` is honoured only in a network namespace other than init's, and whether this \
-             is one cannot be told: reading /proc/self/ns/net and /proc/1/ns/net failed ({error}); the second needs \
+             is one cannot be told: reading /proc/thread-self/ns/net and /proc/1/ns/net failed ({error}); the second needs \
              root or CAP_SYS_PTRACE"
         )),
     }

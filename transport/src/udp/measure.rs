@@ -115,16 +115,16 @@ fn ping_pong() {
 fn stream(log_bytes: usize, len: usize, bytes: u64) {
     let [mut a, mut b] = pair(log_bytes);
     let records = bytes / len as u64;
+    let done = Arc::new(AtomicBool::new(false));
+    let over = done.clone();
     let reader = std::thread::spawn(move || {
         let mut seen = 0;
-        while seen < records {
+        while !over.load(Ordering::Relaxed) {
             b.0.turn();
             seen += drain(&mut b);
             std::thread::yield_now();
         }
-        for _ in 0..1000 {
-            b.0.turn();
-        }
+        assert_eq!(seen, records);
         b
     });
     let writer = a.0.own.lane(GROUP).log.writer();
@@ -141,6 +141,7 @@ fn stream(log_bytes: usize, len: usize, bytes: u64) {
         std::thread::yield_now();
     }
     let seconds = clock::now().since(start).as_secs_f64();
+    done.store(true, Ordering::Relaxed);
     let b = reader.join().unwrap();
     println!(
         "udp stream, {log_bytes} B log, {len} B records: {:.0} MB/s, {:.2} M records/s",

@@ -32,17 +32,24 @@ pub(super) fn config(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Confi
     config
 }
 
+fn entropy(config: &Config) -> u64 {
+    config.me.incarnation.0 * 7919 + u64::from(config.me.node.0)
+}
+
 impl Node {
     pub(super) fn with(config: &Config) -> Self {
+        Node::of(config, Udp::new(config, clock::now(), entropy(config)).unwrap())
+    }
+
+    /// In a network that the test has made, where the guard has nothing to guard.
+    pub(super) fn in_lab(config: &Config) -> Self {
+        Node::of(config, Udp::start(config, clock::now(), entropy(config)).unwrap())
+    }
+
+    fn of(config: &Config, mut udp: Udp) -> Self {
         let rings =
             config.lanes.iter().map(|lane| Ring::private(lane.log_bytes).unwrap()).collect();
         let own = Own::new(&config.lanes, rings, &Waker::new(Bell::new().unwrap()));
-        let mut udp = Udp::new(
-            config,
-            clock::now(),
-            config.me.incarnation.0 * 7919 + u64::from(config.me.node.0),
-        )
-        .unwrap();
         config.peers.iter().for_each(|peer| udp.want(peer.node, true));
         Node { own, udp, events: Vec::new() }
     }
@@ -62,7 +69,7 @@ impl Node {
     }
 
     /// As if killed: the port closes, nobody is told.
-    fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         self.udp.slots.clear();
     }
 
@@ -84,7 +91,11 @@ impl Node {
     }
 }
 
-fn until(nodes: &mut [&mut Node], what: &str, mut done: impl FnMut(&mut [&mut Node]) -> bool) {
+pub(super) fn until(
+    nodes: &mut [&mut Node],
+    what: &str,
+    mut done: impl FnMut(&mut [&mut Node]) -> bool,
+) {
     let start = clock::now();
     loop {
         nodes.iter_mut().for_each(|node| node.turn());
@@ -96,7 +107,7 @@ fn until(nodes: &mut [&mut Node], what: &str, mut done: impl FnMut(&mut [&mut No
     }
 }
 
-fn linked(nodes: &mut [&mut Node]) -> bool {
+pub(super) fn linked(nodes: &mut [&mut Node]) -> bool {
     (0..nodes.len()).all(|a| (0..nodes.len()).all(|b| a == b || nodes[a].link_to(b).is_some()))
 }
 
@@ -290,13 +301,18 @@ fn a_long_stream_wraps_the_ring_many_times() {
         a.udp.set_faults(FaultPolicy { drop: 20, duplicate: 10, reorder: 10, corrupt: 5, seed: 2 });
     }
     until(&mut [&mut a, &mut b], "links", linked);
+    stream(&mut a, &mut b, 2000);
+}
+
+/// Records of odd sizes from `a` to `b`, as many at a time as fit, each one checked.
+pub(super) fn stream(a: &mut Node, b: &mut Node, records: u64) {
     let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
     let from = a.own.lane(CONTROL).log.head();
     let (mut sent, mut seen, mut at) = (0u64, 0u64, from);
     let writer = a.own.lane(CONTROL).log.writer();
-    while seen < 2000 {
+    while seen < records {
         // Records of odd sizes, as many as fit.
-        while sent < 2000 {
+        while sent < records {
             let len = (sent * 7919 % 9000) as usize;
             let Ok(mut reservation) = writer.reserve(len) else { break };
             reservation.fill(sent as u8);

@@ -1,0 +1,106 @@
+//! Two nodes in two network namespaces with a cable between: what loopback cannot show.
+//!
+//! An MTU of 1500, ARP that nobody answers, a cut cable, a port closed on another machine. Needs root and the
+//! `ip` tool; where they are missing the test says so and passes.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::time::Duration;
+
+use super::tests::{Node, config, linked, stream, until};
+use super::*;
+use crate::clock;
+use crate::lane::CONTROL;
+
+/// Namespaces and the cable between them; gone when dropped.
+struct Lab {
+    names: [String; 2],
+}
+
+fn ip(arguments: &str) -> bool {
+    Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+impl Lab {
+    fn new() -> Option<Lab> {
+        let id = std::process::id();
+        let names = [format!("qt{id}a"), format!("qt{id}b")];
+        if !names.iter().all(|name| ip(&format!("netns add {name}"))) {
+            eprintln!("skipped: `ip netns add` does not work here (it needs root and iproute2)");
+            return None;
+        }
+        let lab = Lab { names };
+        let [a, b] = &lab.names;
+        let cable = ip(&format!("link add cable netns {a} type veth peer name cable netns {b}"));
+        assert!(cable, "a cable between the namespaces");
+        for (index, name) in lab.names.iter().enumerate() {
+            assert!(ip(&format!("-n {name} addr add 10.231.77.{}/24 dev cable", index + 1)));
+            assert!(
+                ip(&format!("-n {name} link set lo up"))
+                    && ip(&format!("-n {name} link set cable up"))
+            );
+        }
+        Some(lab)
+    }
+
+    /// Starts a node whose sockets live in one of the namespaces.
+    fn start(&self, addrs: &[SocketAddr], me: usize, incarnation: u64) -> Node {
+        let config = config(addrs, me, incarnation);
+        let space = File::open(format!("/run/netns/{}", self.names[me])).unwrap();
+        let start = move || {
+            // SAFETY: no pointers; moves only this thread, which ends soon, into the namespace.
+            assert_eq!(unsafe { libc::setns(space.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+            Node::in_lab(&config)
+        };
+        std::thread::spawn(start).join().unwrap()
+    }
+
+    fn cable(&self, state: &str) {
+        assert!(ip(&format!("-n {} link set cable {state}", self.names[0])));
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.names.iter().for_each(|name| drop(ip(&format!("netns del {name}"))));
+    }
+}
+
+#[test]
+fn a_cable_an_absent_node_a_cut_and_a_death() {
+    let Some(lab) = Lab::new() else { return };
+    // The third node does not exist: nobody answers ARP for it.
+    let addrs: Vec<SocketAddr> =
+        (1..4).map(|host| format!("10.231.77.{host}:7400").parse().unwrap()).collect();
+    let (mut a, mut b) = (lab.start(&addrs, 0, 1), lab.start(&addrs, 1, 1));
+    let pair = |n: &mut [&mut Node]| n[0].link_to(1).is_some() && n[1].link_to(0).is_some();
+    until(&mut [&mut a, &mut b], "links", pair);
+    stream(&mut a, &mut b, 1000);
+
+    // A cut is silence, no evidence: packets get lost, and when it heals everything arrives.
+    let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
+    lab.cable("down");
+    let cut = clock::now();
+    a.own.lane_mut(CONTROL).set_word(0, 1);
+    until(&mut [&mut a, &mut b], "time", |_| clock::now().since(cut) > Duration::from_millis(300));
+    assert!(
+        a.udp.heard(ab).since(cut) < Duration::from_millis(200),
+        "nothing comes through a cut cable"
+    );
+    assert_eq!((a.events.len(), b.events.len()), (1, 1));
+    lab.cable("up");
+    until(&mut [&mut a, &mut b], "the word", |n| n[1].udp.peer_word(ba, CONTROL, 0) == 1);
+
+    // A process dies: its kernel says that the port is closed.
+    b.kill();
+    until(&mut [&mut a], "death", |n| n[0].events.len() > 1);
+    assert_eq!(a.events[1], UdpEvent::Dead { link: ab, evidence: Evidence::PortUnreachable });
+    let mut b = lab.start(&addrs, 1, 2);
+    until(&mut [&mut a, &mut b], "links", pair);
+    assert!(!linked(&mut [&mut a]) || a.link_to(2).is_none());
+}
