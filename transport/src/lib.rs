@@ -43,4 +43,6 @@ pub use log::{Committed, LogBytes, LogWriter, Published, Record, Reservation, Re
 #[cfg(not(loom))]
 pub use poller::Poller;
 pub use time::Time;
+#[cfg(all(feature = "faults", not(loom)))]
+pub use udp::FaultPolicy;
 pub use wait::Waker;

@@ -471,6 +471,14 @@ impl Poller {
         self.roster.iter().map(status).collect()
     }
 
+    /// Makes the network as bad as `policy` says, for UDP packets that arrive here. For tests.
+    #[cfg(feature = "faults")]
+    pub fn set_faults(&mut self, policy: crate::FaultPolicy) {
+        if let Some(udp) = &mut self.udp {
+            udp.set_faults(policy);
+        }
+    }
+
     /// What the poller did so far.
     pub fn counters(&self) -> PollerCounters {
         self.counters

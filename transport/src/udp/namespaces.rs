@@ -67,7 +67,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        self.names.iter().for_each(|name| drop(ip(&format!("netns del {name}"))));
+        for name in &self.names {
+            ip(&format!("netns del {name}"));
+        }
     }
 }
 
