@@ -21,6 +21,7 @@ use crate::env::{Env, Event, Input};
 use crate::link::{Boot, Record, State};
 use crate::plan::{Fault, MS, US};
 use crate::process::{LEASE, Over, Process, Upcall};
+use crate::trace::control_kind;
 use crate::transfer::{Donation, Loading};
 
 /// Bytes a record's header takes.
@@ -59,6 +60,8 @@ impl Process {
             last_turn: now.as_nanos(),
             deaf_until: 0,
             beat: false,
+            active: true,
+            unfinished: false,
             over: None,
             hellos: Default::default(),
             hello_at: Default::default(),
@@ -209,7 +212,11 @@ impl Process {
             let Some(rank) = self.members.iter().position(|&m| m == side.peer) else { continue };
             let (peer, row) = (side.peer, side.words);
             let Some(group) = &mut side.group else { continue };
-            if side.state != State::Up || env.tapes.turn.below(16) == 15 {
+            if side.state != State::Up {
+                continue;
+            }
+            if env.tapes.turn.below(16) == 15 {
+                self.unfinished = true;
                 continue;
             }
             let rank = Rank(rank as u8);
@@ -287,9 +294,15 @@ impl Process {
 
     /// Deliveries, records to store and to send, events: until the core has nothing more.
     fn drain(&mut self, env: &mut Env) {
+        // A slow application takes few deliveries at a time; the rest waits in the core, and so does the next view.
+        let slow = env.seats[usize::from(self.me.node.0) - 1].slow_until > env.now;
+        let mut appetite = if slow { env.tapes.turn.range(1, 4) } else { u64::MAX };
         loop {
             let mut more = false;
-            while let Some(delivery) = self.core.poll_delivery() {
+            while appetite > 0
+                && let Some(delivery) = self.core.poll_delivery()
+            {
+                appetite -= 1;
                 more = true;
                 if !self.delivered(delivery, env) {
                     return;
@@ -311,6 +324,7 @@ impl Process {
                 self.event(event, env);
             }
             if !more || env.checks.found().is_some() {
+                self.unfinished |= appetite == 0;
                 return;
             }
         }
@@ -358,13 +372,13 @@ impl Process {
     }
 
     fn broadcast(&mut self, bytes: Vec<u8>, env: &mut Env) {
-        let kind = crate::canary::describe(&bytes);
+        let (kind, size) = control_kind(&bytes);
         let sum =
             bytes.iter().fold(0u64, |sum, &b| sum.wrapping_mul(31).wrapping_add(u64::from(b)));
         env.trace.step(
             env.now,
             [31, self.boot as u64, sum, 0],
-            format_args!("{} says {kind}", self.me),
+            format_args!("{} says {kind}, {size} bytes", self.me),
         );
         self.control.push(bytes.into());
         self.maybe_doom(env);
@@ -537,12 +551,6 @@ impl Process {
                 .map_or(0, |s| s.released);
             limit = limit.min(released);
         }
-        let view = ViewInfo {
-            id: self.view,
-            members: self.members.clone(),
-            joined: vec![],
-            departed: vec![],
-        };
         while let Some(&(end, position)) = self.own_done.front() {
             if end > limit {
                 break;

@@ -50,6 +50,8 @@ pub enum Concern {
     Transfer,
     /// Entropy handed to the protocol core.
     Core,
+    /// Crashes of a view's members one after the other.
+    Erode,
 }
 
 /// A finite stream of pseudo-random numbers (SplitMix64).

@@ -13,6 +13,7 @@ use crate::app::Journal;
 use crate::check::Checks;
 use crate::entropy::{Concern, Tape};
 use crate::fabric::Fabric;
+use crate::faults::Deed;
 use crate::link::{Body, Boot};
 use crate::plan::{Fault, Plan};
 use crate::store::Disk;
@@ -70,8 +71,12 @@ pub enum Event {
     Restart(u16),
     /// A fault class acts.
     Fault(Fault),
+    /// A later part of what a fault class does.
+    Deed(Deed),
     /// The faults end.
     Heal,
+    /// The nodes outside the healed core go, for good.
+    Retire,
     /// Is everything as it should be?
     Judge,
 }

@@ -51,6 +51,7 @@ impl Chaos {
             Fault::Slow => Some((Concern::Slow, 0, 150)),
             Fault::Total => Some((Concern::Total, 0, 700)),
             Fault::Leave => Some((Concern::Leave, 0, 300)),
+            Fault::Erode => Some((Concern::Erode, 0, 600)),
             _ => None,
         };
         let mut list = Vec::new();
@@ -140,6 +141,17 @@ impl Chaos {
             Fault::Total => {
                 env.acted(fault, format_args!("all nodes"));
                 return (1..=nodes).map(|n| Deed::Crash(n, tape.tail(5 * MS, 300 * MS))).collect();
+            }
+            Fault::Erode => {
+                let Some(view) = env.checks.views.latest() else { return Vec::new() };
+                let victims: Vec<u16> = view.members.iter().rev().map(|m| m.node.0).collect();
+                env.acted(fault, format_args!("{victims:?}"));
+                let (mut at, every) = (now, tape.tail(MS, 60 * MS));
+                for node in victims {
+                    let down = tape.tail(50 * MS, 600 * MS);
+                    env.schedule(at, Event::Deed(Deed::Crash(node, down)));
+                    at += tape.range(every / 2, every * 2);
+                }
             }
             Fault::Leave => {
                 env.acted(fault, format_args!("n{one}"));

@@ -51,11 +51,13 @@ pub enum Fault {
     Writes,
     /// Nodes leave and come back.
     Leave,
+    /// The view is eaten up: its members crash one after the other, the one of rank 0 last.
+    Erode,
 }
 
 impl Fault {
     /// Every class.
-    pub const ALL: [Fault; 17] = [
+    pub const ALL: [Fault; 18] = [
         Fault::Delay,
         Fault::Clog,
         Fault::Reorder,
@@ -73,6 +75,7 @@ impl Fault {
         Fault::Total,
         Fault::Writes,
         Fault::Leave,
+        Fault::Erode,
     ];
 
     /// The name on the command line and in tables.
@@ -95,6 +98,7 @@ impl Fault {
             Fault::Total => "total",
             Fault::Writes => "writes",
             Fault::Leave => "leave",
+            Fault::Erode => "erode",
         }
     }
 
@@ -109,7 +113,7 @@ impl Fault {
             Fault::Delay | Fault::Crash => 55,
             Fault::Reorder | Fault::Loss | Fault::Pause | Fault::Writes => 40,
             Fault::Step => 8,
-            Fault::Total | Fault::Leave => 25,
+            Fault::Total | Fault::Leave | Fault::Erode => 25,
             _ => 30,
         }
     }
@@ -225,6 +229,8 @@ pub struct Plan {
     pub core_only: bool,
     /// Upper bound of a fair packet's delay.
     pub fair_delay: u64,
+    /// Turns that only beat do not drive the core, so that a lost wake-up shows.
+    pub strict: bool,
     /// Length of the fault tapes.
     pub tape: u64,
 }
@@ -271,6 +277,7 @@ impl Plan {
             certain: *tape.pick(&[0, 300_000, 900_000, 1_000_000]).unwrap_or(&0),
             core_only: tape.below(4) == 0,
             fair_delay: *tape.pick(&[20 * US, 100 * US, 500 * US]).unwrap_or(&(100 * US)),
+            strict: tape.below(2) == 0,
             tape: options.tape.unwrap_or(u64::MAX),
         };
         Plan { chaos: options.chaos_ms.map_or(plan.chaos, |ms| ms * MS), ..plan }

@@ -7,6 +7,15 @@ use std::fmt;
 
 use crate::entropy::mix;
 
+/// A control record as a person reads it: its kind (the codec's second byte) and its size.
+pub fn control_kind(bytes: &[u8]) -> (&'static str, usize) {
+    const KINDS: [&str; 12] = [
+        "?", "announce", "join", "donate", "prepare", "promise", "accept", "accepted", "nack",
+        "decide", "start", "?",
+    ];
+    (bytes.get(1).and_then(|&kind| KINDS.get(usize::from(kind))).unwrap_or(&"?"), bytes.len())
+}
+
 /// Where a run's lines go.
 #[derive(Debug)]
 pub struct Trace {

@@ -137,7 +137,10 @@ impl World {
                     self.deed(deed);
                 }
             }
+            Event::Deed(deed) if !self.env.healed => self.deed(deed),
+            Event::Deed(_) => {}
             Event::Heal => self.heal(),
+            Event::Retire => self.retire(),
             Event::Judge => self.judge(),
         }
     }
@@ -273,26 +276,46 @@ impl World {
         self.env.healed = true;
         self.env.fabric.heal();
         self.env.trace.step(now, [3, 0, 0, 0], format_args!("== the faults end"));
-        let nodes = self.env.plan.nodes;
-        let stay = if self.env.plan.core_only { self.choose_core() } else { (1..=nodes).collect() };
-        for node in 1..=nodes {
+        for node in 1..=self.env.plan.nodes {
             self.env.seat(node).slow_until = 0;
-            if stay.contains(&node) {
-                if self.env.seat(node).boot.is_none() {
-                    let at = now + self.env.tapes.turn.range(0, 50 * MS);
-                    self.env.schedule(at, Event::Restart(node));
-                }
-                if let Some(boot) = self.env.seat(node).boot
-                    && let Some(process) = &mut self.procs[boot]
-                {
-                    process.wake(&mut self.env);
-                }
-            } else {
+            if self.env.seat(node).boot.is_none() {
+                let at = now + self.env.tapes.turn.range(0, 50 * MS);
+                self.env.schedule(at, Event::Restart(node));
+            }
+            if let Some(boot) = self.env.seat(node).boot
+                && let Some(process) = &mut self.procs[boot]
+            {
+                process.wake(&mut self.env);
+            }
+        }
+        if self.env.plan.core_only {
+            let at = now + self.env.tapes.crash.tail(0, AFTERGLOW / 2);
+            self.env.schedule(at, Event::Retire);
+        }
+        self.env.schedule(now + AFTERGLOW, Event::Judge);
+    }
+
+    /// The nodes outside the core crash and stay away. While a view is being changed nobody outside can tell which
+    /// nodes will be needed (a proposal on its way may name any), so it is done in a quiet moment or not at all.
+    fn retire(&mut self) {
+        let now = self.env.now;
+        let latest = self.env.checks.views.latest_decided().map_or(0, |v| v.id);
+        let here = |p: &Process| p.view == latest && !p.core.wedged();
+        if self.procs.iter().flatten().any(|p| p.core.wedged())
+            || !self.procs.iter().flatten().any(|p| here(p))
+        {
+            if now < self.healed_at + AFTERGLOW / 2 {
+                self.env.schedule(now + MS, Event::Retire);
+            }
+            return;
+        }
+        let stay = self.choose_core();
+        for node in 1..=self.env.plan.nodes {
+            if !stay.contains(&node) {
                 self.env.seat(node).retired = true;
                 self.stop(node, true, 0);
             }
         }
-        self.env.schedule(now + AFTERGLOW, Event::Judge);
     }
 
     /// The nodes that go on in phase two: a majority of the configured nodes that also holds a quorum of the

@@ -61,8 +61,3 @@ pub fn hunt(trap: &Trap, seeds: Range<u64>) -> Option<Report> {
         .map(|seed| run(&Options { bug: Some(trap.name), ..Options::seed(seed) }, false))
         .find(|report| report.violation.is_some())
 }
-
-/// A control record as a person reads it.
-pub fn describe(bytes: &[u8]) -> String {
-    format!("{} bytes, {:02x?}", bytes.len(), bytes.get(..4).unwrap_or(bytes))
-}
