@@ -175,6 +175,9 @@ impl Core {
                     peer: member,
                     log_position: self.order.log_start(),
                 });
+                if let Some(peer) = self.peers.linked_mut(member) {
+                    peer.unopened = Some(view.id);
+                }
                 self.open(member);
             }
         }
@@ -201,21 +204,22 @@ impl Core {
             return;
         }
         peer.start = Some((view, log_position));
-        let new_pair =
-            self.current.joined.contains(&from) || self.current.joined.contains(&self.me());
-        if self.standing == Standing::Member
-            && view == self.current.id
-            && new_pair
-            && !self.has_lost(from)
-        {
-            self.open(from);
-        }
+        self.open(from);
     }
 
     /// Begins to read a new pair's log, if it has said where.
+    ///
+    /// What it says may come late: it installed the view that made us a pair and spoke, but others were faster to
+    /// tell us of the view after. Nothing is lost by that: without its log we received nothing of it, so its
+    /// stream begins in the later view where it would have begun in the earlier one.
     fn open(&mut self, peer: Member) {
-        let start = self.peers.linked(peer).and_then(|p| p.start);
-        if let Some((_, log_position)) = start.filter(|s| s.0 == self.current.id) {
+        let current = self.current.id;
+        let Some(known) = self.peers.linked_mut(peer) else { return };
+        let (Some(since), Some((view, log_position))) = (known.unopened, known.start) else {
+            return;
+        };
+        if self.standing == Standing::Member && since <= view && view <= current {
+            known.unopened = None;
             self.events.push_back(Event::Open { peer, log_position });
         }
     }

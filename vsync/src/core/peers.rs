@@ -26,6 +26,8 @@ pub(super) struct Peer {
     pub(super) join: Option<Join>,
     /// Where its GROUP log begins for new readers, in which view; said on this link.
     pub(super) start: Option<(ViewId, u64)>,
+    /// Its GROUP log is to be opened, from where it says for this view or a later one.
+    pub(super) unopened: Option<ViewId>,
     /// Every earlier incarnation is certainly dead.
     newest: Incarnation,
     /// The latest incarnation that certainly exited.
@@ -78,6 +80,7 @@ impl Peers {
         peer.announce = None;
         peer.join = None;
         peer.start = None;
+        peer.unopened = None;
         true
     }
 
