@@ -209,6 +209,7 @@ impl Core {
             accepted: self.acceptor.accepted.clone(),
             farewell,
             state: (self.standing == Standing::Outside).then_some(self.state),
+            persisted: self.order.row().persisted.max(self.recovered),
         };
         self.broadcast(&Control::Promise(promise.clone()));
         if ballot.by == self.me() { self.on_promise(self.me(), promise) } else { Ok(()) }
@@ -238,7 +239,8 @@ impl Core {
             self.acceptor.proposed = Some((ballot, value.clone()));
             self.count(now);
         }
-        if self.installing.is_some() || !self.votes() {
+        // The votes heard before may have decided it: then there is nothing left to vote on.
+        if self.installing.is_some() || self.current.id != view || !self.votes() {
             return Ok(());
         }
         if let Some(promised) = self.acceptor.promised.filter(|p| *p > ballot) {

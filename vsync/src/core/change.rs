@@ -414,7 +414,9 @@ impl Core {
             return;
         }
         let promises = promises.clone();
-        let Some(value) = self.choose(&promises) else {
+        let choice = self.choose(&promises);
+        self.behind = choice.is_none() && self.standing == Standing::Outside;
+        let Some(value) = choice else {
             self.give_up(now);
             return;
         };
@@ -437,7 +439,8 @@ impl Core {
         }
         let member = self.standing == Standing::Member;
         let patient = !member && self.timers.armed(Timer::Patience);
-        let stuck = !self.decides(self.present()) && (member || !self.hears_group());
+        let no_quorum = !self.decides(self.present());
+        let stuck = (no_quorum || self.behind) && (member || !self.hears_group());
         let reason = (stuck && !patient).then(|| self.reason(member));
         if reason == self.blocked {
             return;
@@ -457,6 +460,7 @@ impl Core {
             present: Vec::new(),
             missing: Vec::new(),
             forgetful: Vec::new(),
+            owed: self.behind.then_some(self.decided.owed),
         };
         for (r, node) in self.current.nodes().enumerate() {
             let linked = node == self.me().node

@@ -71,6 +71,8 @@ pub(super) struct Promise {
     pub(super) farewell: Option<Farewell>,
     /// If it stands outside with whole state.
     pub(super) state: Option<Position>,
+    /// What it said is durable, or found so when it started.
+    pub(super) persisted: Position,
 }
 
 /// A control record. `view` is always the latest agreed view: the consensus is on the one after it.
@@ -134,6 +136,7 @@ impl Control {
                     w.list(&f.learners, Writer::member);
                 });
                 w.option(&p.state, |w, s| w.u64(s.0));
+                w.u64(p.persisted.0);
             }
             Control::Accept { view, ballot, value } => {
                 w.u8(6);
@@ -201,6 +204,7 @@ impl Control {
                     })
                 })?,
                 state: r.option(Reader::position)?,
+                persisted: r.position()?,
             }),
             6 => Control::Accept { view: r.view_id()?, ballot: r.ballot()?, value: r.value()? },
             7 => Control::Accepted { view: r.view_id()?, ballot: r.ballot()? },
@@ -292,6 +296,7 @@ impl Writer {
             Origin::Changed => 3,
         });
         self.u64(v.trim.0);
+        self.u64(v.owed.0);
     }
     fn option<T>(&mut self, v: &Option<T>, put: impl FnOnce(&mut Writer, &T)) {
         self.bool(v.is_some());
@@ -388,7 +393,9 @@ impl<'a> Reader<'a> {
             _ => return Err(Malformed("unknown origin")),
         };
         let trim = self.position()?;
-        let value = Value { view: View { id, members, base, joined, departed, origin }, trim };
+        let owed = self.position()?;
+        let value =
+            Value { view: View { id, members, base, joined, departed, origin }, trim, owed };
         value.check()?;
         Ok(value)
     }

@@ -125,6 +125,9 @@ pub struct BlockedReason {
     pub missing: Vec<NodeId>,
     /// Nodes that are connected but have lost their records and may not vote.
     pub forgetful: Vec<NodeId>,
+    /// A quorum is present, but no state that reaches what may have been acknowledged: everything before this.
+    /// Somebody who has it must come back, or all nodes must.
+    pub owed: Option<Position>,
 }
 
 impl fmt::Display for BlockedReason {
@@ -132,7 +135,11 @@ impl fmt::Display for BlockedReason {
         let list =
             |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(" ");
         let n = self.present.len() + self.missing.len() + self.forgetful.len();
-        write!(f, "no quorum of view {}: {} of {n} nodes present", self.view, self.present.len())?;
+        match self.owed {
+            None => write!(f, "no quorum of view {}: ", self.view)?,
+            Some(owed) => write!(f, "state up to {owed} was acknowledged and is not here: ")?,
+        }
+        write!(f, "{} of {n} nodes present", self.present.len())?;
         if !self.present.is_empty() {
             write!(f, " ({})", list(&self.present))?;
         }

@@ -73,8 +73,12 @@ pub struct Core {
     clock: Time,
     standing: Standing,
     leaving: bool,
-    /// What the application recovered.
+    /// What the application recovered when it started.
+    recovered: Position,
+    /// What it holds while it stands outside.
     state: Position,
+    /// The group cannot be restarted from the states that are here: they lack what may have been acknowledged.
+    behind: bool,
     /// The latest agreed view: installed by a member, adopted by others.
     decided: Value,
     current: Arc<View>,
@@ -109,7 +113,9 @@ impl Core {
             clock: now,
             standing: Standing::Outside,
             leaving: false,
+            recovered: state,
             state,
+            behind: false,
             current: Arc::new(durable.decided.view.clone()),
             decided: durable.decided,
             installing: None,

@@ -106,6 +106,9 @@ pub(super) struct Order {
     /// Decided: deliver exactly to here.
     trim: Option<u64>,
     persisted: Position,
+    /// PERSISTED stands still too while wedged: what a quorum had said to be durable is then in any quorum of
+    /// farewells, and nothing more is acknowledged in this view.
+    persisted_word: Position,
     /// Planted: deliver what is received, stable or not.
     pub(super) bug_unstable: bool,
     /// Planted: give a record an index that was published as a null.
@@ -133,6 +136,7 @@ impl Order {
             frozen: false,
             trim: None,
             persisted: Position::ZERO,
+            persisted_word: Position::ZERO,
             bug_unstable: false,
             bug_reuse: false,
         }
@@ -268,6 +272,7 @@ impl Order {
         if !self.senders.is_empty() {
             if !self.frozen {
                 self.fill();
+                self.persisted_word = self.persisted;
             }
             self.look();
         }
@@ -275,7 +280,7 @@ impl Order {
             next: self.next,
             received: Position::new(self.view, self.received),
             delivered: Position::new(self.view, self.delivered),
-            persisted: self.persisted,
+            persisted: self.persisted_word,
         }
     }
 
@@ -355,8 +360,9 @@ impl Order {
 
     /// Everything before this is durable at a quorum.
     pub(super) fn persisted_by_quorum(&self) -> Position {
-        let word =
-            |r: usize| if r == self.me { self.persisted } else { self.senders[r].row.persisted };
+        let word = |r: usize| {
+            if r == self.me { self.persisted_word } else { self.senders[r].row.persisted }
+        };
         let n = self.senders.len();
         let reached = |p: Position| (0..n).fold(0, |ranks, r| ranks | u64::from(word(r) >= p) << r);
         (0..n).map(word).filter(|p| quorum(n, reached(*p))).max().unwrap_or_default()

@@ -15,7 +15,11 @@
 //!   sees come in at the end of the ranks.
 //! * *Nobody's does*: all of the view are dead, and its nodes are back without it. Then the state speaks: those whose
 //!   application recovered the longest prefix are the new view (equal positions are equal states); the others join
-//!   it as learners. A quorum is present, so what a quorum had made durable is in the longest one.
+//!   it as learners. A quorum is present, so what a quorum of this view had made durable is in the longest one.
+//!   What a quorum of an *earlier* view had made durable need not be: its members may have left since, and
+//!   those who stayed may have had it in memory only when they died. Each value therefore says what is *owed*; if
+//!   the states that are here fall short of it, the restart waits for somebody who has it, or until all nodes are
+//!   here, and says so.
 
 use quintet_transport::{Incarnation, Member};
 
@@ -36,11 +40,22 @@ impl Core {
         }
         let farewells: Vec<(Member, &Farewell)> =
             promises.iter().filter_map(|(m, p)| p.farewell.as_ref().map(|f| (*m, f))).collect();
-        if farewells.is_empty() { self.restart(promises) } else { self.succeed(&farewells) }
+        // What was acknowledged is durable at a quorum, so somebody among these promises said or found it so.
+        let owed = promises
+            .iter()
+            .map(|(_, p)| p.persisted)
+            .max()
+            .unwrap_or_default()
+            .max(self.decided.owed);
+        if farewells.is_empty() {
+            self.restart(promises, owed)
+        } else {
+            self.succeed(&farewells, owed)
+        }
     }
 
     /// The view after the current one, made of those who said farewell to it.
-    fn succeed(&self, farewells: &[(Member, &Farewell)]) -> Option<Value> {
+    fn succeed(&self, farewells: &[(Member, &Farewell)], owed: Position) -> Option<Value> {
         let view = &*self.current;
         let me = self.me();
         let mut reports = self.reports();
@@ -100,11 +115,11 @@ impl Core {
         let departed = departed.collect();
         let next =
             View { id: view.id.next(), members, base, joined, departed, origin: Origin::Changed };
-        Some(Value { view: next, trim })
+        Some(Value { view: next, trim, owed })
     }
 
     /// The view after one of which nobody is alive, made of those outside with the longest state.
-    fn restart(&self, promises: &[(Member, Promise)]) -> Option<Value> {
+    fn restart(&self, promises: &[(Member, Promise)], owed: Position) -> Option<Value> {
         let view = &*self.current;
         let mut states: Vec<(Member, Position)> =
             promises.iter().filter_map(|(m, p)| Some((*m, p.state?))).collect();
@@ -116,6 +131,11 @@ impl Core {
         }
         states.retain(|(m, _)| *m == self.me() || self.peers.is_up(*m));
         let longest = states.iter().map(|s| s.1).max()?;
+        let all_here =
+            || self.config.nodes.iter().all(|n| states.iter().any(|(m, _)| m.node == *n));
+        if longest < owed && !all_here() {
+            return None;
+        }
         let mut members: Vec<Member> =
             states.iter().filter(|s| s.1 == longest).map(|s| s.0).collect();
         members.sort_unstable();
@@ -136,6 +156,6 @@ impl Core {
             members,
             origin,
         };
-        Some(Value { view: next, trim: Position::ZERO })
+        Some(Value { view: next, trim: Position::ZERO, owed: longest })
     }
 }

@@ -252,6 +252,9 @@ pub struct Value {
     /// The first position of the view before that is *not* delivered in it: everything below is.
     /// [`Position::ZERO`] if nobody of the view before survives.
     pub trim: Position,
+    /// What may have been acknowledged as durable before the next view: everything before this. A restart must not
+    /// come back with less.
+    pub owed: Position,
 }
 
 /// A node's durable record: what it must still know after `kill -9`, because others relied on it.
@@ -269,7 +272,11 @@ impl Durable {
     /// The record of a node that never ran: view 0 of the configured nodes.
     pub fn configured(nodes: &[NodeId]) -> Durable {
         let view = View::configured(nodes);
-        Durable { decided: Value { view, trim: Position::ZERO }, promised: None, accepted: None }
+        Durable {
+            decided: Value { view, trim: Position::ZERO, owed: Position::ZERO },
+            promised: None,
+            accepted: None,
+        }
     }
 }
 

@@ -46,6 +46,7 @@ fn value() -> impl Strategy<Value = crate::core::Value> {
             crate::core::Value {
                 view: View { id: ViewId(id), base, joined, departed, origin, members },
                 trim,
+                owed: Position(p),
             }
         },
     )
@@ -107,6 +108,7 @@ fn control() -> impl Strategy<Value = Control> {
                     accepted,
                     farewell,
                     state: state.map(Position),
+                    persisted: state.map(Position).unwrap_or_default(),
                 })
             }),
         (view(), ballot(), value()).prop_map(|(view, ballot, value)| Control::Accept {

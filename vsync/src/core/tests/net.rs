@@ -28,7 +28,7 @@ pub(super) struct Proc {
     pub(super) slow_disk: bool,
     tickets: Vec<u64>,
     /// Learners become ready by themselves.
-    load: bool,
+    pub(super) load: bool,
 }
 
 /// The machines and the wires.
@@ -40,6 +40,8 @@ pub(super) struct Net {
     cut: BTreeSet<(u16, u16)>,
     incarnations: u64,
     sent: u64,
+    /// What this node sends to that one stays on its way.
+    pub(super) held: Option<(u16, u16)>,
     /// Control records of these kinds are dropped when sent by that node.
     pub(super) drop_kind: Option<(u16, u8)>,
     /// Pairs of which the first closed the link to the second: the other side learns it, then they meet again.
@@ -60,6 +62,7 @@ impl Net {
             cut: BTreeSet::new(),
             incarnations: 0,
             sent: 0,
+            held: None,
             drop_kind: None,
             fenced: Vec::new(),
         }
@@ -257,6 +260,9 @@ impl Net {
         // Control.
         let peers: Vec<Member> = proc.inbox.keys().copied().collect();
         for peer in peers {
+            if self.held == Some((peer.node.0, node)) {
+                continue;
+            }
             while let Some(bytes) = proc.inbox.get_mut(&peer).and_then(VecDeque::pop_front) {
                 proc.core.handle_control(self.now, peer, &bytes).expect("peers are correct");
                 busy = true;

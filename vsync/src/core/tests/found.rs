@@ -1,0 +1,98 @@
+//! What the simulator found: each scenario is a failing seed told as a story.
+
+use quintet_transport::{Member, Time};
+
+use super::net::Net;
+use crate::core::codec::{Announce, Control};
+use crate::core::*;
+
+/// Seed 84: an acceptor outside had counted the votes before it heard what they were for. Hearing it then decided
+/// the view, and the acceptor went on to vote for it, in the consensus on the view after.
+#[test]
+fn votes_that_decide_a_proposal_as_it_comes_are_the_end_of_it() {
+    let now = Time::from_millis(1);
+    let old: Vec<Member> = (1..=3).map(|n| Member::new(n, 1)).collect();
+    let value = |id, members: &[Member], joined: &[Member], trim, gone: &[Member]| Value {
+        view: View {
+            id: ViewId(id),
+            members: members.to_vec(),
+            base: vec![0; members.len()],
+            joined: joined.to_vec(),
+            departed: gone.iter().map(|m| Departure { member: *m, why: Why::Exited }).collect(),
+            origin: if joined.is_empty() { Origin::Changed } else { Origin::Founded },
+        },
+        trim,
+        owed: Position::ZERO,
+    };
+    let decided = value(1, &old, &old, Position::ZERO, &[]);
+    let next = value(2, &old[..2], &[], Position::new(ViewId(1), 0), &old[2..]);
+    let durable = Durable { decided: decided.clone(), promised: None, accepted: None };
+    let config = Config::new(Member::new(3, 2), old.iter().map(|m| m.node).collect());
+    let mut core = Core::new(now, config, Recovered { durable, state: Position::ZERO });
+    for peer in &old[..2] {
+        core.handle_up(now, *peer);
+        let (standing, lost) = (Standing::Member, Vec::new());
+        let (leaving, votes, decided, state) = (false, true, decided.clone(), Position::ZERO);
+        let announce = Announce { standing, leaving, votes, decided, lost, state };
+        core.handle_control(now, *peer, &Control::Announce(announce).encode()).unwrap();
+    }
+    let (view, ballot) = (ViewId(1), Ballot { round: 1, by: old[0] });
+    for peer in &old[..2] {
+        core.handle_control(now, *peer, &Control::Accepted { view, ballot }.encode()).unwrap();
+    }
+    let accept = Control::Accept { view, ballot, value: next.clone() };
+    core.handle_control(now, old[0], &accept.encode()).unwrap();
+    assert_eq!(core.known_view().id, ViewId(2));
+    let (_, record) = core.poll_store().expect("a new view is recorded");
+    assert_eq!(record, Durable { decided: next, promised: None, accepted: None });
+}
+
+/// Seed 175: two of three had made a message durable, so it was acknowledged. They died; the third, who had it in
+/// memory, went on alone with the vote of one that came back, and died too. Restarted alone, it is a quorum of the
+/// last view, but what was acknowledged is not on its disk.
+#[test]
+fn a_restart_does_not_come_back_with_less_than_was_acknowledged() {
+    let mut net = Net::founded(3);
+    let durable = Position::new(net.view(1).id, 9);
+    for node in [2, 3] {
+        net.state(node, durable);
+        net.procs.get_mut(&node).unwrap().core.report_persisted(durable);
+    }
+    net.calm();
+    net.kill(2, Why::Exited);
+    net.kill(3, Why::Exited);
+    net.start(2);
+    net.procs.get_mut(&2).unwrap().load = false;
+    net.calm();
+    assert_eq!(net.members(1), [1]);
+    net.kill(2, Why::Exited);
+    net.kill(1, Why::Exited);
+    net.start(1);
+    net.run();
+    assert!(net.procs[&1].views.is_empty());
+    let reason = net.procs[&1].core.blocked().unwrap();
+    assert_eq!(reason.owed, Some(durable), "{reason}");
+    net.start(2);
+    net.run();
+    assert_eq!(net.members(2), [2, 1], "n2 has it; n1 learns it");
+}
+
+/// A newcomer heard of the view after the one that joined it before a slow link told it where a peer's log begins.
+#[test]
+fn a_log_is_opened_however_late_its_owner_says_where_it_begins() {
+    let mut net = Net::founded(4);
+    net.kill(3, Why::Exited);
+    net.run();
+    net.start(3);
+    net.held = Some((2, 3));
+    net.run();
+    assert_eq!(net.members(3), [1, 2, 4, 3]);
+    net.kill(4, Why::Exited);
+    net.run();
+    assert_eq!(net.members(3), [1, 2, 3]);
+    net.held = None;
+    let m = net.send(2);
+    net.calm();
+    assert_eq!(net.messages(3), [m]);
+    net.assert_agreement();
+}
