@@ -41,8 +41,8 @@ pub struct Manifest {
     /// Its version; for people.
     #[serde(default = "unversioned")]
     pub version: String,
-    /// File name of the library, `libbank.so`. It is looked for in the directory and where cargo
-    /// puts it.
+    /// File name of the library, `libbank.so`, or the name of its crate, `bank`. It is looked for in
+    /// the directory and where cargo puts it.
     pub library: String,
     /// The class it is about, where there is one. The library itself says what it brings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,7 +107,13 @@ impl Package {
         let path = dir.join(MANIFEST);
         let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
         let mut manifest = parse_manifest(&text)?;
-        let file = manifest.library.clone();
+        // A bare name is a crate's: its library is called as cargo calls it.
+        let bare = !manifest.library.contains(['/', '.']);
+        let file = if bare {
+            format!("lib{}.so", manifest.library.replace('-', "_"))
+        } else {
+            manifest.library.clone()
+        };
         let mut looked = vec![dir.join(&file)];
         looked.extend(search.iter().map(|place| place.join(&file)));
         let Some(found) = looked.iter().find(|path| path.is_file()) else {
@@ -295,7 +301,7 @@ mod tests {
     #[test]
     fn a_directory_without_its_library_says_where_it_looked() {
         let dir = tempfile::tempdir().unwrap();
-        let manifest = "name = \"bank\"\nlibrary = \"libbank.so\"\n";
+        let manifest = "name = \"bank\"\nlibrary = \"bank\"\n";
         std::fs::write(dir.path().join("component.toml"), manifest).unwrap();
         let search = [dir.path().join("target")];
         let error = Package::from_dir(dir.path(), &search).unwrap_err().to_string();
