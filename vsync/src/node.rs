@@ -34,8 +34,8 @@ impl Node {
         self.me
     }
 
-    /// Asks for a clean hand-over: everything committed before is delivered, then a view without this node is
-    /// agreed. [`Event::Left`](crate::Event::Left) says that it is done.
+    /// Asks for a clean hand-over: nothing new is taken, everything committed before is delivered (waiting at most 10 s for
+    /// that), then a view without this node is agreed. [`Event::Left`](crate::Event::Left) says that it is done.
     pub fn leave(&self) {
         self.shared.command(Command::Leave);
     }

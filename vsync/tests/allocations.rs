@@ -49,8 +49,10 @@ fn steady_stream(path: PathPolicy, n: usize) {
     for (_, _, deliveries) in &mut nodes {
         let mut members = 0;
         while members != n {
-            if let Some(Event::View(change)) = deliveries.next(Duration::from_secs(30)) {
-                members = change.view.members.len();
+            match deliveries.next(Duration::from_secs(30)) {
+                Some(Event::View(change)) => members = change.view.members.len(),
+                Some(_) => {}
+                None => panic!("no view of {n} over {path:?}"),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use quintet_transport::{CONTROL, Event as LinkEvent, Evidence, GROUP, LinkId, Member, Time};
 
@@ -13,6 +14,9 @@ use super::sweep::{End, Engine};
 use crate::core::{Event, Malformed, View, Why};
 use crate::event::ViewChange;
 use crate::status::{HISTORY, ViewRecord};
+
+/// How long a member that wants to leave waits for its last messages to be delivered.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
 
 fn why(evidence: Evidence) -> Why {
     match evidence {
@@ -148,13 +152,30 @@ impl Engine {
             something = true;
             match command {
                 Command::Ready(state) => self.core.ready(now, state),
-                Command::Leave => self.core.leave(now),
+                Command::Leave => {
+                    self.shared.refuse_sends();
+                    self.leaving.get_or_insert(now + LEAVE_PATIENCE);
+                }
                 Command::Stop => self.end = Some(End::Stopped),
                 // Just to wake this thread: `pump_donor` looks.
                 Command::TransferOver => {}
             }
         }
         something
+    }
+
+    /// Asks the core to leave once what was committed before the wish is delivered here: then every survivor has it.
+    pub(crate) fn steer_leave(&mut self, now: Time) -> bool {
+        let Some(deadline) = self.leaving else { return false };
+        let member = self.core.rank().is_some();
+        let settled =
+            self.poller.committed(GROUP).is_none() && self.own_delivered == self.counters.sent;
+        if member && !settled && now < deadline {
+            return false;
+        }
+        self.leaving = None;
+        self.core.leave(now);
+        true
     }
 
     /// Records that became durable.

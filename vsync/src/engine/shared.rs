@@ -128,6 +128,11 @@ impl Shared {
 
     // ---- poller's side ----
 
+    /// Nothing new may be sent.
+    pub(crate) fn refuse_sends(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.set_lease(0);

@@ -93,6 +93,8 @@ pub(crate) fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> 
         counters: Counters::default(),
         history: Vec::new(),
         end: None,
+        leaving: None,
+        own_delivered: 0,
         group_log: group_log.clone(),
         own: Reader { source: OWN, at: 0, released: 0, consumed },
         control_reclaimed: 0,

@@ -51,6 +51,10 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     pub(crate) history: Vec<ViewRecord>,
     pub(crate) end: Option<End>,
+    /// The application wants to leave; not later than this.
+    pub(crate) leaving: Option<Time>,
+    /// Own messages delivered here.
+    pub(crate) own_delivered: u64,
     /// Own log: for asking whether something is committed, and how far it may be reused.
     pub(crate) group_log: LogWriter,
     pub(crate) own: super::links::Reader,
@@ -102,6 +106,7 @@ impl Engine {
             busy = true;
             self.words();
         }
+        busy |= self.steer_leave(now);
         if self.core.next_timeout().is_some_and(|t| t <= now) {
             self.core.handle_timeout(now);
             busy = true;
@@ -244,6 +249,7 @@ impl Engine {
             let Some(d) = self.core.poll_delivery() else { break };
             something = true;
             let source = if Some(d.rank) == self.core.rank() {
+                self.own_delivered += 1;
                 0
             } else {
                 match self.links.of_rank(d.rank.index()).and_then(|l| l.group.as_ref()) {
