@@ -236,6 +236,14 @@ fn summary(reports: &[Report], spent: f64) {
             last / MS
         );
     }
+    let mut violations: BTreeMap<String, u64> = BTreeMap::new();
+    for violation in reports.iter().filter_map(|r| r.violation.as_ref()) {
+        let name = format!("{:>3} {}", violation.invariant, violation.name());
+        *violations.entry(name).or_insert(0) += 1;
+    }
+    for (name, count) in violations {
+        println!("violated       {name}: {count} seeds");
+    }
     let virtual_s = sum(&|r| r.length) as f64 / 1e9;
     println!(
         "{} seeds in {spent:.1} s ({:.1} seeds/s, {virtual_s:.0} s of virtual time), {} violations",
