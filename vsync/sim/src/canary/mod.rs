@@ -30,7 +30,7 @@ pub const TABLE: &[Trap] = &[
     Trap {
         name: "forgets-accepted",
         bug: Bug::ForgetsAccepted,
-        seeds: 0..40,
+        seeds: 0..60,
         invariants: &[3, 4, 9, 14, 17],
     },
     Trap {
@@ -39,8 +39,8 @@ pub const TABLE: &[Trap] = &[
         seeds: 0..10,
         invariants: &[9, 14, 15, 17],
     },
-    Trap { name: "forgets-promise", bug: Bug::ForgetsPromise, seeds: 0..40, invariants: &[3, 4] },
-    Trap { name: "any-half", bug: Bug::AnyHalf, seeds: 0..20, invariants: &[0, 3, 4] },
+    Trap { name: "forgets-promise", bug: Bug::ForgetsPromise, seeds: 0..60, invariants: &[3, 4] },
+    Trap { name: "any-half", bug: Bug::AnyHalf, seeds: 0..20, invariants: &[0, 3, 4, 9, 14, 17] },
     Trap {
         name: "null-over-record",
         bug: Bug::NullOverRecord,
