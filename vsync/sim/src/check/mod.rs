@@ -155,6 +155,7 @@ impl Checks {
     /// A process's core went to a view. (Its application follows: see [`synchrony::Synchrony::start`].)
     pub fn install(&mut self, boot: Boot, me: Member, view: &ViewInfo) {
         let before = self.views.current(boot);
+        self.words.install(me, &view.members);
         let verdict = self.views.install(boot, me, view);
         self.note(verdict);
         let verdict = self.synchrony.install(boot, me, before, view);

@@ -240,3 +240,13 @@ fn a_read_of_the_past() {
     assert_eq!(lease.answer(member(1), floor, at(1, 5), true), Ok(()));
     assert_eq!(lease.answer(member(1), floor, at(1, 4), true).expect_err("old").invariant, 0);
 }
+
+#[test]
+fn a_fence_ends_with_a_view_that_has_both() {
+    let mut checks = three();
+    received(&mut checks);
+    checks.words.fence(member(2), member(1));
+    accept(&mut checks, 2, &[1, 2], 78);
+    checks.install(2, member(2), &view(2, &[1, 2, 3], &[]));
+    assert_eq!(checks.words.copy(member(2), member(1), [1, 0, 0, 0]), Ok(()));
+}

@@ -67,6 +67,13 @@ impl WordsCheck {
         self.fenced.entry(reader).or_default().push(member);
     }
 
+    /// `reader` installed a view with these members. Who is in it was fenced for a proposal that came to nothing.
+    pub fn install(&mut self, reader: Member, members: &[Member]) {
+        if let Some(fenced) = self.fenced.get_mut(&reader) {
+            fenced.retain(|f| !members.contains(f));
+        }
+    }
+
     /// A delivery in `view`: every member has received it, or a quorum has accepted the next view (whose trim
     /// covers it; that no two trims exist is invariant 9's and 14's business).
     pub fn deliver(
