@@ -3,10 +3,15 @@
 //! Until packets are encrypted, whoever can send to the port could write into replicas. Loopback is as safe as
 //! the machine; a network namespace of one's own (tests, demonstrations) is as safe as who set it up. Anything
 //! else is refused, whatever the configuration says.
+//!
+//! A namespace is private when it is not init's *and* no route of it has a gateway. Comparing with init's alone would
+//! let an ordinary container through, which has a namespace of its own and a way out of it. Where init's namespace
+//! cannot be read (that needs CAP_SYS_PTRACE), the missing gateway has to do.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::error::Error;
 
@@ -15,22 +20,47 @@ pub(crate) fn check(
     addrs: impl IntoIterator<Item = SocketAddr>,
     allowed: bool,
 ) -> Result<(), Error> {
-    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
-    match addrs.into_iter().find(|addr| !addr.ip().is_loopback()) {
-        None => Ok(()),
-        // Of the calling thread: it is the one that opens the sockets.
-        Some(addr) => {
-            judge(addr, allowed, namespace("thread-self"), namespace("1")).map_err(Error::Plaintext)
-        }
-    }
+    let Some(addr) = addrs.into_iter().find(|addr| !addr.ip().is_loopback()) else { return Ok(()) };
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    // Of the calling thread: it is the one that opens the sockets.
+    let table = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+    let surroundings = Surroundings {
+        own: namespace("thread-self"),
+        init: namespace("1"),
+        // A kernel without IPv6 has no such table.
+        gateway: table("route").map(|v4| {
+            has_gateway_v4(&v4) || table("ipv6_route").is_ok_and(|v6| has_gateway_v6(&v6))
+        }),
+    };
+    judge(addr, allowed, &surroundings).map_err(Error::Plaintext)
 }
 
-fn judge(
-    addr: SocketAddr,
-    allowed: bool,
-    own: io::Result<std::path::PathBuf>,
-    init: io::Result<std::path::PathBuf>,
-) -> Result<(), String> {
+/// What can be seen of the namespace this thread is in.
+struct Surroundings {
+    own: Option<PathBuf>,
+    init: Option<PathBuf>,
+    gateway: io::Result<bool>,
+}
+
+/// RTF_GATEWAY of the kernel's route tables.
+const GATEWAY: u32 = 2;
+
+/// Whether a route of /proc/net/route goes through a gateway.
+fn has_gateway_v4(table: &str) -> bool {
+    table.lines().skip(1).any(|line| flags(line.split_whitespace().nth(3)) & GATEWAY != 0)
+}
+
+/// The same of /proc/net/ipv6_route.
+fn has_gateway_v6(table: &str) -> bool {
+    table.lines().any(|line| flags(line.split_whitespace().nth(8)) & GATEWAY != 0)
+}
+
+/// Flags in hexadecimal; what cannot be read counts as a gateway.
+fn flags(column: Option<&str>) -> u32 {
+    column.and_then(|text| u32::from_str_radix(text, 16).ok()).unwrap_or(GATEWAY)
+}
+
+fn judge(addr: SocketAddr, allowed: bool, around: &Surroundings) -> Result<(), String> {
     let refused =
         format!("UDP on {addr} would be readable and forgeable by anybody on that network");
     if !allowed {
@@ -39,16 +69,22 @@ fn judge(
              network namespace"
         ));
     }
-    match (own, init) {
-        (Ok(own), Ok(init)) if own != init => Ok(()),
-        (Ok(_), Ok(_)) => Err(format!(
-            "{refused}: `plaintext = true` is honoured only in a network namespace of one's own, and this process is \
-             in init's (/proc/thread-self/ns/net equals /proc/1/ns/net); start it with `ip netns exec` or `unshare --net`"
+    let own_way = "start it in one of its own, without a gateway (`ip netns add`, `ip netns exec`)";
+    if around.own.is_none() || around.own == around.init {
+        return Err(format!(
+            "{refused}: `plaintext = true` is honoured only in a private network namespace, and this process is in \
+             init's, or cannot tell (/proc/thread-self/ns/net against /proc/1/ns/net): {own_way}"
+        ));
+    }
+    match &around.gateway {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(format!(
+            "{refused}: `plaintext = true` is honoured only in a private network namespace, and this one has a route \
+             through a gateway: {own_way}"
         )),
-        (Err(error), _) | (_, Err(error)) => Err(format!(
-            "{refused}: `plaintext = true` is honoured only in a network namespace other than init's, and whether this \
-             is one cannot be told: reading /proc/thread-self/ns/net and /proc/1/ns/net failed ({error}); the second needs \
-             root or CAP_SYS_PTRACE"
+        Err(error) => Err(format!(
+            "{refused}: `plaintext = true` is honoured only in a private network namespace, and whether this one has a \
+             gateway cannot be told: reading /proc/thread-self/net/route failed ({error})"
         )),
     }
 }
@@ -56,10 +92,15 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
-    fn ns(text: &str) -> io::Result<PathBuf> {
-        Ok(PathBuf::from(text))
+    const V4: &str = "Iface\tDestination\tGateway\tFlags\n";
+
+    fn around(own: Option<&str>, init: Option<&str>, gateway: bool) -> Surroundings {
+        Surroundings {
+            own: own.map(PathBuf::from),
+            init: init.map(PathBuf::from),
+            gateway: Ok(gateway),
+        }
     }
 
     #[test]
@@ -68,11 +109,32 @@ mod tests {
         check(["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()], false).unwrap();
         let error = check([far], false).unwrap_err().to_string();
         assert!(error.contains("192.0.2.1:7000") && error.contains("plaintext = true"), "{error}");
-        assert_eq!(judge(far, true, ns("net:[2]"), ns("net:[1]")), Ok(()));
-        assert!(
-            judge(far, true, ns("net:[1]"), ns("net:[1]")).unwrap_err().contains("ip netns exec")
-        );
-        let denied = Err(io::ErrorKind::PermissionDenied.into());
-        assert!(judge(far, true, ns("net:[1]"), denied).unwrap_err().contains("/proc/1/ns/net"));
+        let private = around(Some("net:[2]"), Some("net:[1]"), false);
+        assert_eq!(judge(far, true, &private), Ok(()));
+        assert!(judge(far, false, &private).is_err());
+        assert_eq!(judge(far, true, &around(Some("net:[2]"), None, false)), Ok(()));
+        for public in [
+            around(Some("net:[1]"), Some("net:[1]"), false),
+            around(None, None, false),
+            around(Some("net:[2]"), Some("net:[1]"), true),
+            around(Some("net:[2]"), None, true),
+        ] {
+            assert!(judge(far, true, &public).unwrap_err().contains("ip netns"));
+        }
+        let blind = Surroundings { gateway: Err(io::ErrorKind::NotFound.into()), ..private };
+        assert!(judge(far, true, &blind).is_err());
+    }
+
+    #[test]
+    fn a_gateway_is_found_in_either_table() {
+        assert!(has_gateway_v4(&format!("{V4}eth0\t00000000\t010200C0\t0003\n")));
+        assert!(!has_gateway_v4(&format!("{V4}eth0\t000200C0\t00000000\t0001\n")));
+        assert!(!has_gateway_v4(V4));
+        assert!(has_gateway_v4(&format!("{V4}nonsense\n")));
+        let v6 = |flags: &str| {
+            format!("{0} 00 {0} 00 {0} ffffffff 00000001 00000000 {flags} lo\n", "0".repeat(32))
+        };
+        assert!(has_gateway_v6(&v6("00000003")));
+        assert!(!has_gateway_v6(&v6("00200200")));
     }
 }
