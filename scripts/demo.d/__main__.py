@@ -49,10 +49,9 @@ def main():
                 if not load.running():
                     raise Failure(f"the load ended before {fault.__name__}: give it more --transfers")
                 fault()
+            outcome = load.finish()
         finally:
             stop_progress()
-        say("waiting for the callers")
-        outcome = load.finish()
         books = Books(target, cluster)
         kept = report(outcome, books, before, faults.done, cluster.json("events"), cluster.json("status")["proxy"])
     return 0 if kept else 1
