@@ -6,7 +6,7 @@
 //!
 //! A namespace is private when it is not init's *and* no route of it has a gateway. Comparing with init's alone would
 //! let an ordinary container through, which has a namespace of its own and a way out of it. Where init's namespace
-//! cannot be read (that needs CAP_SYS_PTRACE), the missing gateway has to do.
+//! cannot be read (that needs root, and an init that may be traced), the missing gateway has to do.
 
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ pub(crate) fn check(
     let table = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
     let surroundings = Surroundings {
         own: namespace("thread-self"),
-        init: namespace("1"),
+        init: namespace("1").or_else(|| kernel_thread().and_then(namespace)),
         // A kernel without IPv6 has no such table.
         gateway: table("route").map(|v4| {
             has_gateway_v4(&v4) || table("ipv6_route").is_ok_and(|v6| has_gateway_v6(&v6))
@@ -40,6 +40,13 @@ struct Surroundings {
     own: Option<PathBuf>,
     init: Option<PathBuf>,
     gateway: io::Result<bool>,
+}
+
+/// A process in init's namespace that hides nothing from root, where init does: kthreadd, always process 2 where it
+/// can be seen at all.
+fn kernel_thread() -> Option<&'static str> {
+    let name = fs::read_to_string("/proc/2/comm").ok()?;
+    (name.trim_end() == "kthreadd").then_some("2")
 }
 
 /// RTF_GATEWAY of the kernel's route tables.
