@@ -24,6 +24,10 @@ const EVERYBODY_SEND: u8 = 1;
 const DONE: u8 = 2;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .init();
     let mut args = std::env::args().skip(1);
     let path = args.next().unwrap_or_else(|| "shm".into());
     let policy = match path.as_str() {

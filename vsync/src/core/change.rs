@@ -268,6 +268,8 @@ impl Core {
             self.steer_join();
             return;
         }
+        // Says whom we see, too, which those who found a group want to know.
+        self.steer_join();
         if !self.may_form() {
             self.timers.cancel(Timer::Settle);
             return;
@@ -275,14 +277,27 @@ impl Core {
         let outside = |n: &NodeId| {
             *n == self.me().node || self.peers.up_on(*n).is_some_and(|m| self.is_outside(m))
         };
-        if self.config.nodes.iter().all(outside) {
+        let all = self.config.nodes.iter().all(outside);
+        if all && self.outsiders_see_each_other() {
             self.form(now);
-        } else if self.config.durable
+        } else if (all || self.config.durable)
             && matches!(self.attempt, Attempt::Idle)
             && !self.timers.armed(Timer::Takeover)
         {
             self.timers.arm(Timer::Settle, now + self.config.settle);
         }
+    }
+
+    /// Whether every pair of those outside has its link. We may be linked with both ends of a link that is just coming
+    /// up: a view founded in that instant would lose one of them at once.
+    fn outsiders_see_each_other(&self) -> bool {
+        let outside: Vec<Member> =
+            self.peers.ups().map(|(m, _)| m).filter(|m| self.is_outside(*m)).collect();
+        outside.iter().all(|m| {
+            self.peers.linked(*m).and_then(|p| p.join.as_ref()).is_some_and(|j| {
+                j.sees.contains(&self.me()) && outside.iter().all(|o| o == m || j.sees.contains(o))
+            })
+        })
     }
 
     /// Whether a linked peer stands outside, and knows of no later view than we.
