@@ -69,6 +69,7 @@ pub(super) struct Acceptor {
 struct Store {
     wanted: u64,
     handed: u64,
+    stored: u64,
     due: VecDeque<(u64, Due)>,
 }
 
@@ -103,6 +104,11 @@ impl Acceptor {
     fn say_when_durable(&mut self, due: Due) {
         self.changed();
         self.store.due.push_back((self.store.wanted, due));
+    }
+
+    /// Whether the latest record is not durable yet.
+    pub(super) fn unstored(&self) -> bool {
+        self.store.wanted > self.store.stored
     }
 
     fn is_due(&self, due: Due) -> bool {
@@ -329,6 +335,10 @@ impl Core {
     }
 
     pub(super) fn on_stored(&mut self, now: Time, ticket: u64) {
+        self.acceptor.store.stored = ticket.max(self.acceptor.store.stored);
+        if self.standing == Standing::Gone {
+            self.acceptor.store.due.clear();
+        }
         while let Some(&(t, due)) = self.acceptor.store.due.front()
             && t <= ticket
         {

@@ -78,7 +78,8 @@ pub enum Event {
     /// It can again.
     Resumed,
     /// Others went on without this incarnation, in this view or a later one. It is over: nothing more is
-    /// delivered, reads must not be answered; the node has to come back as a new incarnation.
+    /// delivered, reads must not be answered; the node has to come back as a new incarnation. Comes after the record
+    /// of that view is durable: keep storing until then.
     Evicted(ViewId),
     /// The node left, as it asked. It may go.
     Left,

@@ -39,7 +39,7 @@ impl Core {
                 if next.contains(me) {
                     return Err(Malformed("a view we were not asked for"));
                 }
-                self.evict(next.id);
+                self.out(now, value);
             }
             Standing::Member if next.contains(me) => {
                 self.check_succession(&value)?;
@@ -54,17 +54,15 @@ impl Core {
                     && value.trim <= self.order.wedge().received
                 {
                     self.begin_install(value);
-                } else if self.leaving {
-                    self.go(Event::Left);
                 } else {
-                    self.evict(next.id);
+                    self.out(now, value);
                 }
             }
             Standing::Outside | Standing::Learner if self.installing.is_some() => {
                 if next.contains(me) {
                     return Err(Malformed("a view we were not asked for"));
                 }
-                self.evict(next.id);
+                self.out(now, value);
             }
             Standing::Outside | Standing::Learner if next.contains(me) => {
                 let loaded = self.standing == Standing::Learner && self.joining.ready;
@@ -78,12 +76,12 @@ impl Core {
                     self.begin_install(value);
                 } else {
                     // It is in by a state it no longer has.
-                    self.evict(next.id);
+                    self.out(now, value);
                 }
             }
             Standing::Outside | Standing::Learner => {
                 if next.departed.iter().any(|d| d.member == me) || self.donor_gone(next) {
-                    self.evict(next.id);
+                    self.out(now, value);
                 } else {
                     self.adopt(now, value);
                 }
@@ -114,7 +112,22 @@ impl Core {
         {
             self.timers.cancel(timer);
         }
+        let view = self.current.clone();
+        for departed in &view.departed {
+            // A member's driver closes the links to those who did not merely leave.
+            let close = view.contains(self.me()) && departed.why != Why::Left;
+            self.peers.departed(departed.member, close);
+        }
+        view.members.iter().for_each(|m| self.peers.joined(*m));
         let _ = now;
+    }
+
+    /// `value` was agreed on, and this incarnation is not in it. Its node keeps that in mind: it may be the only one
+    /// that knows, and its next incarnation the only one that can tell.
+    fn out(&mut self, now: Time, value: Value) {
+        let id = value.view.id;
+        self.turn_to(now, value);
+        self.evict(id);
     }
 
     fn begin_install(&mut self, value: Value) {
@@ -143,7 +156,7 @@ impl Core {
         let Some(value) = self.installing.take() else { return };
         let (now, me) = (self.clock, self.me());
         if !value.view.contains(me) {
-            self.go(Event::Left);
+            self.out(now, value);
             return;
         }
         let continued = self.standing == Standing::Member;

@@ -104,7 +104,7 @@ impl Core {
         let waiting: Vec<(Member, Vec<Member>)> = self
             .peers
             .ups()
-            .filter(|(m, _)| !self.current.contains(*m))
+            .filter(|(m, _)| !self.current.contains(*m) && !self.peers.barred(*m))
             .filter_map(|(m, p)| {
                 p.join.as_ref().filter(|j| j.donor.is_none()).map(|j| (m, j.sees.clone()))
             })
@@ -143,7 +143,7 @@ impl Core {
             |p: &super::peers::Peer| p.join.as_ref().is_some_and(|j| j.ready && j.donor.is_some());
         self.peers
             .ups()
-            .filter(|(m, p)| loaded(p) && !self.current.contains(*m))
+            .filter(|(m, p)| loaded(p) && !self.current.contains(*m) && !self.peers.barred(*m))
             .map(|(m, _)| m)
             .collect()
     }
@@ -166,7 +166,11 @@ impl Core {
                 let donor_stays = j
                     .donor
                     .is_some_and(|d| self.current.contains(d) && stays(&d) && !self.leaves(d));
-                j.ready && seen && donor_stays && !self.current.contains(*m)
+                j.ready
+                    && seen
+                    && donor_stays
+                    && !self.current.contains(*m)
+                    && !self.peers.barred(*m)
             })
         };
         if !self.peers.ups().any(|p| fits(&p)) {

@@ -99,6 +99,8 @@ pub struct Core {
     timers: Timers,
     controls: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
+    /// What ends this incarnation, once its record is durable.
+    last_words: Option<Event>,
     entropy: u64,
 }
 
@@ -131,6 +133,7 @@ impl Core {
             timers: Timers::default(),
             controls: VecDeque::new(),
             events: VecDeque::new(),
+            last_words: None,
             entropy: config.entropy,
             order: Order::new(1),
             config,
@@ -352,6 +355,9 @@ impl Core {
     pub fn handle_stored(&mut self, now: Time, ticket: u64) {
         self.clock = now;
         self.on_stored(now, ticket);
+        if !self.acceptor.unstored() {
+            self.events.extend(self.last_words.take());
+        }
         self.steer(now);
     }
 
@@ -480,7 +486,12 @@ impl Core {
         self.attempt = Attempt::Idle;
         self.timers.clear();
         self.announce();
-        self.events.push_back(last);
+        // Who ends with a view that is not recorded yet, ends when it is.
+        if self.acceptor.unstored() {
+            self.last_words = Some(last);
+        } else {
+            self.events.push_back(last);
+        }
     }
 
     fn evict(&mut self, view: ViewId) {

@@ -32,6 +32,8 @@ pub(super) struct Peer {
     newest: Incarnation,
     /// The latest incarnation that certainly exited.
     exited: Option<Incarnation>,
+    /// The latest incarnation that was in a view and is not any more: it and those before never come back.
+    barred: Option<Incarnation>,
     /// Why the last link ended.
     ended: Option<(Member, Why)>,
 }
@@ -99,6 +101,32 @@ impl Peers {
             peer.join = None;
             peer.start = None;
         }
+    }
+
+    /// `member` is not in the view any more; with `close`, its links are closed.
+    pub(super) fn departed(&mut self, member: Member, close: bool) {
+        let peer = self.nodes.entry(member.node).or_default();
+        peer.barred = peer.barred.max(Some(member.incarnation));
+        if close && peer.up == Some(member) {
+            peer.up = None;
+            peer.announce = None;
+            peer.start = None;
+        }
+        if peer.up == Some(member) || peer.up.is_none() {
+            peer.join = None;
+        }
+    }
+
+    /// `member` is in the view: it asks for nothing any more.
+    pub(super) fn joined(&mut self, member: Member) {
+        if let Some(peer) = self.linked_mut(member) {
+            peer.join = None;
+        }
+    }
+
+    /// Whether that incarnation was in a view and is out.
+    pub(super) fn barred(&self, member: Member) -> bool {
+        self.nodes.get(&member.node).is_some_and(|p| p.barred >= Some(member.incarnation))
     }
 
     /// Nothing of `member` was confirmed after this, as far as was said.

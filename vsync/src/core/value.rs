@@ -129,7 +129,7 @@ impl Core {
                 states.push((m, announce.state));
             }
         }
-        states.retain(|(m, _)| *m == self.me() || self.peers.is_up(*m));
+        states.retain(|(m, _)| *m == self.me() || self.peers.is_up(*m) && !self.peers.barred(*m));
         let longest = states.iter().map(|s| s.1).max()?;
         let all_here =
             || self.config.nodes.iter().all(|n| states.iter().any(|(m, _)| m.node == *n));

@@ -96,3 +96,42 @@ fn a_log_is_opened_however_late_its_owner_says_where_it_begins() {
     assert_eq!(net.messages(3), [m]);
     net.assert_agreement();
 }
+
+/// Seed 20537: a member that had once been a learner was cut off and voted out, and the next change took it in
+/// again, because it had asked to join before it was a member.
+#[test]
+fn who_was_voted_out_is_not_taken_in_again_for_having_asked_once() {
+    let mut net = Net::founded(4);
+    net.kill(4, Why::Exited);
+    net.run();
+    net.start(4);
+    net.run();
+    assert_eq!(net.members(1), [1, 2, 3, 4]);
+    let out = net.me(4);
+    net.cut(3, 4);
+    net.calm();
+    assert_eq!(net.members(1), [1, 2, 3]);
+    net.kill(3, Why::Exited);
+    net.run();
+    assert_eq!(net.members(1), [1, 2]);
+    assert!(!net.view(1).contains(out));
+}
+
+/// Seeds 585 and 21597: of two, one was voted out by a value that only the other's node could decide; that one decided
+/// it, found itself out too, ended, and its next incarnation had forgotten what it had decided, for ever.
+#[test]
+fn who_ends_with_a_view_ends_when_that_is_durable() {
+    let mut net = Net::founded(3);
+    net.cut(1, 2);
+    net.cut(1, 3);
+    net.run();
+    net.procs.get_mut(&1).unwrap().slow_disk = true;
+    net.heal();
+    net.run();
+    let ended = &net.procs[&1].core;
+    assert_eq!((ended.standing(), ended.known_view().id), (Standing::Gone, net.view(2).id));
+    assert!(!net.evicted(1), "not before its record says so");
+    net.disk_again(1);
+    net.calm();
+    assert!(net.evicted(1));
+}
