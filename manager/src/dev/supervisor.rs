@@ -276,7 +276,7 @@ impl Supervisor {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                         return Ok(());
                     }
-                    let done = self.carry_out(order);
+                    let done = self.carry_out(order).await;
                     if let Ok(text) = &done {
                         println!("{text}");
                     }
@@ -297,9 +297,17 @@ impl Supervisor {
         }
     }
 
-    fn carry_out(&mut self, order: Order) -> Result<String, String> {
+    async fn carry_out(&mut self, order: Order) -> Result<String, String> {
         match order {
-            Order::Kill(node) => self.signal(node, libc::SIGKILL, "killed"),
+            Order::Kill(node) => {
+                let done = self.signal(node, libc::SIGKILL, "killed")?;
+                // Gone when this returns, so that `dev start` may follow at once.
+                if let Some(child) = &mut self.process(node)?.child {
+                    let _ = timeout(GRACE, child.wait()).await;
+                }
+                self.reap();
+                Ok(done)
+            }
             Order::Pause(node) => self.signal(node, libc::SIGSTOP, "frozen"),
             Order::Resume(node) => self.signal(node, libc::SIGCONT, "going on"),
             Order::Terminate(node) => {
