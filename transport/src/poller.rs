@@ -352,6 +352,17 @@ impl Poller {
         }
     }
 
+    /// Ends reading a lane of the peer: what its owner does to the log from now on is of no concern. It may be
+    /// opened again. Bytes obtained before stay readable as long as the owner does not reuse them.
+    pub fn shut(&mut self, link: LinkId, lane: LaneId) {
+        if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive)
+            && let Wire::Shm(shm) = &mut link.wire
+        {
+            // Over UDP nothing arrives that the owner does not send, and it has detached us.
+            shm.shut(lane);
+        }
+    }
+
     /// Visible value of a peer's word; 0 if there is none or the lane is not open.
     pub fn peer_word(&self, link: LinkId, lane: LaneId, word: usize) -> u64 {
         match self.roster.get(link).map(|l| &l.wire) {

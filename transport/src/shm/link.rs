@@ -265,6 +265,13 @@ impl ShmLink {
         }
     }
 
+    /// Ends reading: the owner may overwrite what is there.
+    pub(crate) fn shut(&mut self, lane: LaneId) {
+        if let Some(l) = self.lanes.get_mut(lane.index()) {
+            l.reader = None;
+        }
+    }
+
     pub(crate) fn word(&self, lane: LaneId, word: usize) -> u64 {
         self.lanes.get(lane.index()).and_then(|l| l.words.get(word)).copied().unwrap_or(0)
     }

@@ -12,6 +12,7 @@ on_every_path!(
     reading_starts_where_it_was_opened,
     control_is_read_by_itself,
     bytes_outlive_the_link,
+    a_lane_that_was_shut_may_be_overwritten_and_opened_again,
 );
 
 fn payload(i: u64) -> Vec<u8> {
@@ -143,4 +144,28 @@ fn bytes_outlive_the_link(path: PathPolicy) {
         // SAFETY: the record was visible and was never released; its owner is gone.
         assert_eq!(unsafe { bytes.get(0, 10) }, b"still here");
     }
+}
+
+fn a_lane_that_was_shut_may_be_overwritten_and_opened_again(path: PathPolicy) {
+    let mut nodes = reading(path, BULK);
+    let (to, from) = (nodes[0].link(2), nodes[1].link(1));
+    assert!(nodes[0].send(BULK, 0, b"first"));
+    until(&mut nodes, "the record arrived", |nodes| nodes[1].poller.peek(from, BULK, 0).is_some());
+    nodes[0].poller.detach(to, BULK);
+    nodes[1].poller.shut(from, BULK);
+    // Around the ring more than once, for other readers.
+    for index in 1..200 {
+        assert!(nodes[0].send(BULK, index, &[index as u8; 100]), "no reader holds the log");
+        let head = nodes[0].poller.head(BULK);
+        nodes[0].poller.reclaim(BULK, head);
+        nodes.iter_mut().for_each(|node| _ = node.turn());
+    }
+    let start = nodes[0].poller.head(BULK);
+    nodes[0].poller.attach(to, BULK, start);
+    nodes[1].poller.open(from, BULK, start);
+    assert!(nodes[0].send(BULK, 200, b"again"));
+    until(&mut nodes, "the lane carries records again", |nodes| {
+        nodes[1].poller.peek(from, BULK, start).is_some_and(|r| r.payload == b"again")
+    });
+    assert_eq!((nodes[0].dead(to), nodes[1].dead(from)), (None, None));
 }

@@ -211,6 +211,8 @@ impl Engine {
         }
         if over {
             self.learner.link = None;
+            // The donor goes on to serve others from the same log.
+            self.poller.shut(id, BULK);
             self.close_bulk(id);
         }
         something
