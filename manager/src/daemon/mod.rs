@@ -71,7 +71,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     tokio.spawn(stop::on_signal(shared.clone())?);
     let ended = incarnations(&shared);
     // Farewells of the last moment go out.
-    tokio.block_on(tokio::time::sleep(Duration::from_millis(20)));
+    tokio.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
     drop(doors);
     tokio.shutdown_timeout(Duration::from_millis(200));
     ended
