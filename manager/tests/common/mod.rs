@@ -1,0 +1,330 @@
+//! Real daemons for the tests: started with ports the kernel chose, killed by pid when dropped.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared by several test programs, each of which uses a part"
+)]
+
+use quintet_client::wire::{
+    Body, Call, ClientId, Frame, FrameReader, FrameWriter, Hello, Purpose, VERSION, limits,
+};
+use quintet_manager::config::{
+    AdminConfig, ClientConfig, Config, JournalConfig, NodeConfig, TimingConfig,
+};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// Generous: a loaded machine is no failure.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster's files and addresses.
+pub struct Layout {
+    dir: tempfile::TempDir,
+    nodes: Vec<NodeConfig>,
+}
+
+impl Layout {
+    pub fn new(count: u16) -> Layout {
+        let dir = tempfile::tempdir().unwrap();
+        // Held together until all are known, so that no two are the same.
+        let held: Vec<_> = (0..count)
+            .map(|_| {
+                (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap())
+            })
+            .collect();
+        let nodes = (1..).zip(&held).map(|(id, (udp, tcp))| NodeConfig {
+            id,
+            transport: udp.local_addr().unwrap(),
+            client: tcp.local_addr().unwrap(),
+        });
+        let layout = Layout { nodes: nodes.collect(), dir };
+        for node in &layout.nodes {
+            std::fs::write(layout.file(node.id), config_text(&layout, node.id)).unwrap();
+        }
+        layout
+    }
+
+    pub fn dir(&self) -> String {
+        self.dir.path().display().to_string()
+    }
+
+    pub fn file(&self, node: u16) -> PathBuf {
+        self.dir.path().join(format!("n{node}.toml"))
+    }
+
+    pub fn data(&self, node: u16) -> PathBuf {
+        self.dir.path().join(format!("n{node}"))
+    }
+
+    pub fn socket(&self, node: u16) -> PathBuf {
+        self.dir.path().join(format!("n{node}.sock"))
+    }
+
+    pub fn client(&self, node: u16) -> SocketAddr {
+        self.nodes[usize::from(node) - 1].client
+    }
+
+    pub fn transport(&self, node: u16) -> SocketAddr {
+        self.nodes[usize::from(node) - 1].transport
+    }
+
+    pub fn config(&self, node: u16) -> Config {
+        let own = &self.nodes[usize::from(node) - 1];
+        let cluster = self.dir.path().file_name().unwrap().to_str().unwrap();
+        Config {
+            node,
+            cluster: format!("t{}", cluster.trim_start_matches('.')),
+            data_dir: self.data(node),
+            bind: own.transport,
+            nodes: self.nodes.clone(),
+            client: ClientConfig { listen: own.client },
+            admin: AdminConfig { socket: self.socket(node), http: None },
+            transport: Default::default(),
+            // A loaded machine must not lose members by being slow.
+            timing: TimingConfig { heartbeat_ms: 20, suspect_ms: 300, dead_ms: 1500 },
+            journal: JournalConfig { snapshot_every_bytes: 64 << 10, ..Default::default() },
+            limits: Default::default(),
+        }
+    }
+}
+
+pub fn config_text(layout: &Layout, node: u16) -> String {
+    toml::to_string_pretty(&layout.config(node)).unwrap()
+}
+
+/// One running daemon.
+pub struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub fn start(layout: &Layout, node: u16) -> Daemon {
+        let log = layout.dir.path().join(format!("n{node}.log"));
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_quintetd"))
+            .arg("--config")
+            .arg(layout.file(node))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Daemon { child, socket: layout.socket(node), log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        let done = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
+        assert!(done.unwrap().success());
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for it to end by itself.
+    pub fn wait(mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// One request to its admin API: status code and body.
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Option<(u16, Value)> {
+        let mut stream = UnixStream::connect(&self.socket).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: quintet\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        )
+        .ok()?;
+        stream.write_all(body).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let text = String::from_utf8_lossy(&answer);
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+    }
+
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.request("GET", path, &[]).map(|(_, body)| body)
+    }
+
+    pub fn status(&self) -> Value {
+        self.get("/v1/status").unwrap_or(Value::Null)
+    }
+
+    pub fn is_member(&self, members: usize) -> bool {
+        let status = self.status();
+        let view = status["view"]["members"].as_array().map_or(0, Vec::len);
+        status["state"] == "member" && view == members
+    }
+
+    pub fn wait_until(&self, what: &str, mut condition: impl FnMut(&Daemon) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !condition(self) {
+            let log = self.log();
+            assert!(Instant::now() < until, "waited in vain for {what}: {}\n{log}", self.status());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn wait_member(&self) {
+        self.wait_until("membership", |d| d.status()["state"] == "member");
+    }
+
+    /// Deploys the counter; its library is built with these tests.
+    pub fn deploy_counter(&self) {
+        let (status, body) = self.request("POST", "/v1/components", &counter_package()).unwrap();
+        assert!(status < 300, "{status} {body}");
+    }
+
+    pub fn call(&self, method: &str, body: &str) -> (u16, Value) {
+        let request = format!(r#"{{"class":"counter","method":"{method}","body":{body}}}"#);
+        self.request("POST", "/v1/call", request.as_bytes()).expect("the daemon answers")
+    }
+
+    pub fn value(&self) -> i64 {
+        let (status, reply) = self.call("Get", "{}");
+        assert_eq!(status, 200, "{reply}");
+        reply["body"]["value"].as_str().unwrap().parse().unwrap()
+    }
+
+    pub fn audit(&self) -> Value {
+        self.request("POST", "/v1/audit", &[]).unwrap().1
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Three daemons in one view, with the counter deployed.
+pub fn cluster() -> (Layout, Vec<Daemon>) {
+    let layout = Layout::new(3);
+    let daemons: Vec<_> = (1..=3).map(|node| Daemon::start(&layout, node)).collect();
+    for daemon in &daemons {
+        daemon.wait_until("a view of three", |d| d.is_member(3));
+    }
+    daemons[0].deploy_counter();
+    (layout, daemons)
+}
+
+fn counter_package() -> Vec<u8> {
+    use quintet_manager::package::Package;
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = "name = \"counter\"\nversion = \"1\"\nlibrary = \"counter_library\"\n";
+    std::fs::write(dir.path().join("component.toml"), manifest).unwrap();
+    Package::from_dir(dir.path(), &[library_dir()]).unwrap().to_bytes()
+}
+
+/// Where cargo puts `examples/counter`'s library; built on demand, for `cargo test -p` does not.
+fn library_dir() -> PathBuf {
+    static DIR: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    DIR.get_or_init(|| {
+        let daemon = PathBuf::from(env!("CARGO_BIN_EXE_quintetd"));
+        let dir = daemon.parent().unwrap().join("examples");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let target = daemon.parent().unwrap().parent().unwrap();
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "-p", "counter", "--example", "counter_library"]);
+        build.env("CARGO_TARGET_DIR", target);
+        if daemon.parent().unwrap().ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+        dir
+    })
+    .clone()
+}
+
+/// A client that speaks frames.
+pub struct Native {
+    pub reader: FrameReader<OwnedReadHalf>,
+    pub writer: FrameWriter<OwnedWriteHalf>,
+}
+
+impl Native {
+    /// Connects and says Hello; the Welcome is still to be read.
+    pub async fn connect(layout: &Layout, node: u16, client: u128) -> Native {
+        let cluster = layout.config(node).cluster;
+        Native::connect_named(layout, node, client, &cluster).await
+    }
+
+    /// As [`Native::connect`], to a cluster that may have another name.
+    pub async fn connect_named(layout: &Layout, node: u16, client: u128, cluster: &str) -> Native {
+        let stream = TcpStream::connect(layout.client(node)).await.unwrap();
+        let (read, write) = stream.into_split();
+        let reader = FrameReader::new(read, limits::FRAME_BYTES_MAX);
+        let mut writer = FrameWriter::new(write, 1 << 20);
+        let hello = Hello {
+            version: VERSION,
+            cluster: cluster.into(),
+            client: ClientId(client),
+            purpose: Purpose::Calls,
+        };
+        writer.write_frame(&Frame::Hello(hello)).await.unwrap();
+        Native { reader, writer }
+    }
+
+    pub async fn next(&mut self) -> Option<Frame> {
+        let frame =
+            tokio::time::timeout(PATIENCE, self.reader.read_frame()).await.expect("in time");
+        frame.ok().flatten()
+    }
+
+    /// Adds to the counter.
+    pub async fn add(&mut self, seq: u64, first_incomplete: u64, amount: u8) {
+        // protobuf: field 1, varint
+        let call = Call {
+            seq,
+            first_incomplete,
+            deadline_ms: 0,
+            min_position: 0,
+            path: "/counter.Counter/Add".into(),
+            body: Body::from(&[8, amount][..]),
+        };
+        self.writer.write_frame(&Frame::Call(call)).await.unwrap();
+    }
+
+    /// The next answer to a call, passing over everything else; `None` if the connection ended.
+    pub async fn answer(&mut self) -> Option<Frame> {
+        loop {
+            match self.next().await? {
+                frame @ (Frame::Reply(_) | Frame::Refuse(_)) => return Some(frame),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What clients of the native protocol can rely on.
+
+mod common;
+
+use common::{Daemon, Layout, Native, cluster};
+use quintet_client::wire::{Farewell, Frame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+fn position(frame: Option<Frame>) -> u64 {
+    match frame {
+        Some(Frame::Reply(reply)) if reply.status.is_ok() => reply.position,
+        other => panic!("no good reply: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_repeated_at_another_manager_is_answered_from_the_record() {
+    let (layout, daemons) = cluster();
+    let mut first = Native::connect(&layout, 1, 77).await;
+    first.add(1, 1, 5).await;
+    let original = position(first.answer().await);
+    for node in [2, 3, 1] {
+        let mut again = Native::connect(&layout, node, 77).await;
+        again.add(1, 1, 5).await;
+        assert_eq!(position(again.answer().await), original, "node {node}");
+    }
+    assert_eq!(daemons[0].value(), 5);
+}
+
+#[tokio::test]
+async fn a_call_under_way_when_its_manager_is_killed_happens_once() {
+    let (layout, mut daemons) = cluster();
+    let mut doomed = Native::connect(&layout, 1, 78).await;
+    for seq in 1..=50 {
+        doomed.add(seq, 1, 1).await;
+    }
+    daemons.remove(0).kill();
+    let mut other = Native::connect(&layout, 2, 78).await;
+    for seq in 1..=50 {
+        other.add(seq, 1, 1).await;
+    }
+    let mut answered = 0;
+    while answered < 50 {
+        match other.answer().await {
+            Some(Frame::Reply(reply)) => {
+                assert!(reply.status.is_ok(), "{reply:?}");
+                answered += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(daemons[0].value(), 50);
+    assert_eq!(daemons[0].audit()["equal"], true);
+}
+
+#[tokio::test]
+async fn a_corrupt_frame_costs_its_own_connection_only() {
+    let layout = Layout::new(1);
+    let daemon = Daemon::start(&layout, 1);
+    daemon.wait_member();
+    daemon.deploy_counter();
+    let mut good = Native::connect(&layout, 1, 5).await;
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[3, 0, 0, 0, 99, 1, 2], &[255; 64]] {
+        let mut bad = TcpStream::connect(layout.client(1)).await.unwrap();
+        bad.write_all(garbage).await.unwrap();
+        let mut said = Vec::new();
+        bad.read_to_end(&mut said).await.unwrap();
+        assert!(said.len() > 10, "it is told why before the connection is closed");
+    }
+    good.add(1, 1, 3).await;
+    position(good.answer().await);
+    assert_eq!(daemon.status()["counters"]["malformed_frames"], 3);
+    let events = daemon.get("/v1/events").unwrap().to_string();
+    assert!(events.contains("looks like HTTP/1"), "{events}");
+}
+
+#[tokio::test]
+async fn a_client_of_another_cluster_is_told_so() {
+    let layout = Layout::new(1);
+    let daemon = Daemon::start(&layout, 1);
+    daemon.wait_member();
+    let mut native = Native::connect_named(&layout, 1, 1, "another").await;
+    match native.next().await {
+        Some(Frame::Goodbye(goodbye)) => assert_eq!(goodbye.reason, Farewell::Cluster),
+        other => panic!("{other:?}"),
+    }
+}

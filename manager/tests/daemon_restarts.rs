@@ -1,0 +1,156 @@
+//! What survives which deaths.
+
+mod common;
+
+use common::{Daemon, Native, cluster};
+use quintet_client::wire::Frame;
+
+fn add(daemon: &Daemon, amount: i64) {
+    let (status, reply) = daemon.call("Add", &format!(r#"{{"amount":{amount}}}"#));
+    assert!(status == 200 && reply["status"] == "OK", "{status} {reply}");
+}
+
+fn whole(daemons: &[Daemon]) {
+    for daemon in daemons {
+        daemon.wait_until("a view of three", |d| d.is_member(3));
+    }
+    assert_eq!(daemons[0].audit()["equal"], true);
+}
+
+#[test]
+fn a_killed_node_comes_back_with_the_state_it_missed() {
+    let (layout, mut daemons) = cluster();
+    add(&daemons[0], 1);
+    daemons.remove(1).kill();
+    daemons[0].wait_until("a view of two", |d| d.is_member(2));
+    for _ in 0..20 {
+        add(&daemons[0], 1);
+    }
+    daemons.insert(1, Daemon::start(&layout, 2));
+    whole(&daemons);
+    assert_eq!(daemons[1].value(), 21);
+}
+
+#[test]
+fn the_survivor_of_two_deaths_refuses_until_one_is_back() {
+    let (layout, mut daemons) = cluster();
+    for _ in 0..10 {
+        add(&daemons[0], 1);
+    }
+    let survivor = daemons.remove(2);
+    daemons.into_iter().for_each(Daemon::kill);
+    survivor.wait_until("the loss of the quorum", |d| d.status()["state"] == "blocked");
+    for (method, body) in [("Add", r#"{"amount":1}"#), ("Get", "{}")] {
+        let (status, problem) = survivor.call(method, body);
+        assert_eq!(status, 503, "{problem}");
+        assert!(problem["what"].as_str().unwrap().contains("blocked"), "{problem}");
+        assert!(problem["means"].is_string() && problem["do"].is_string(), "{problem}");
+    }
+    let back = Daemon::start(&layout, 1);
+    for daemon in [&survivor, &back] {
+        daemon.wait_until("a view of two", |d| d.is_member(2));
+        assert_eq!(daemon.value(), 10);
+    }
+    add(&survivor, 1);
+    assert_eq!(back.audit()["equal"], true);
+}
+
+#[test]
+fn all_three_killed_at_once_lose_nothing_that_was_acknowledged() {
+    let (layout, daemons) = cluster();
+    for _ in 0..300 {
+        add(&daemons[1], 1);
+    }
+    daemons.into_iter().for_each(Daemon::kill);
+    let daemons: Vec<_> = (1..=3).map(|node| Daemon::start(&layout, node)).collect();
+    whole(&daemons);
+    assert_eq!(daemons[2].value(), 300);
+    add(&daemons[2], 1);
+    assert_eq!(daemons[0].value(), 301);
+}
+
+#[test]
+fn a_damaged_journal_is_repaired_from_the_others_and_said() {
+    let (layout, mut daemons) = cluster();
+    for _ in 0..20 {
+        add(&daemons[0], 1);
+    }
+    daemons.remove(1).kill();
+    let journal = std::fs::read_dir(layout.data(2))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .find(|path| path.extension().is_some_and(|e| e == "log"))
+        .unwrap();
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(&journal, bytes).unwrap();
+    daemons.insert(1, Daemon::start(&layout, 2));
+    whole(&daemons);
+    let events = daemons[1].get("/v1/events").unwrap().to_string();
+    assert!(events.contains("bytes dropped"), "{events}");
+    assert_eq!(daemons[1].value(), 20);
+}
+
+#[tokio::test]
+async fn sigterm_under_load_hands_over_without_losing_a_call() {
+    let (layout, mut daemons) = cluster();
+    let mut client = Native::connect(&layout, 3, 99).await;
+    let mut answered = Vec::new();
+    for seq in 1..=400 {
+        client.add(seq, 1, 1).await;
+    }
+    let leaving = daemons.remove(2);
+    leaving.signal(15);
+    while let Some(frame) = client.answer().await {
+        match frame {
+            Frame::Reply(reply) => {
+                assert!(reply.status.is_ok(), "{reply:?}");
+                answered.push(reply.seq);
+            }
+            // Refused, so not executed: for another manager.
+            Frame::Refuse(_) => {}
+            _ => unreachable!("answers only"),
+        }
+    }
+    assert!(leaving.wait().success(), "a clean end is exit code 0");
+    daemons[0].wait_until("a view of two", |d| d.is_member(2));
+    let mut rest = Native::connect(&layout, 1, 99).await;
+    for seq in (1..=400).filter(|seq| !answered.contains(seq)) {
+        rest.add(seq, 1, 1).await;
+        let answer = rest.answer().await;
+        assert!(matches!(&answer, Some(Frame::Reply(r)) if r.status.is_ok()), "{answer:?}");
+    }
+    assert_eq!(daemons[0].value(), 400);
+}
+
+#[test]
+fn a_node_that_slept_past_its_removal_begins_anew_and_answers_nothing_old() {
+    let (_layout, daemons) = cluster();
+    daemons[2].signal(19);
+    daemons[0].wait_until("a view of two", |d| d.is_member(2));
+    add(&daemons[0], 7);
+    daemons[2].signal(18);
+    // From the first moment on: a refusal or the new value, never the old one.
+    loop {
+        let (status, reply) = daemons[2].call("Get", "{}");
+        if status == 200 {
+            assert_eq!(reply["body"]["value"], "7", "an answer from the old view");
+            break;
+        }
+    }
+    whole(&daemons);
+    assert_eq!(daemons[2].status()["incarnations"], 2);
+}
+
+#[test]
+fn a_component_that_panics_fails_visibly_and_the_managers_live_on() {
+    let (_layout, daemons) = cluster();
+    let (status, reply) = daemons[0].call("Crash", "{}");
+    assert_eq!((status, &reply["status"]), (200, &"INTERNAL".into()), "{reply}");
+    for daemon in &daemons {
+        daemon
+            .wait_until("the failure", |d| d.get("/v1/instances").unwrap()[0]["state"] == "failed");
+        assert_eq!(daemon.status()["state"], "member");
+    }
+}
