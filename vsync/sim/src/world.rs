@@ -321,6 +321,11 @@ impl World {
     /// The nodes that go on in phase two: a majority of the configured nodes that also holds a quorum of the
     /// highest view anybody may know of (else the group may block, and rightly).
     fn choose_core(&mut self) -> Vec<u16> {
+        let latest = self.env.checks.views.latest_decided().map_or(0, |v| v.id);
+        // A newcomer whose donor has not finished does not have the state yet, and ends if the donor does.
+        let has = |p: &&Process| p.view == latest && p.loading.is_none();
+        let procs = self.procs.iter().flatten().map(|p| &**p);
+        let holders: Vec<u16> = procs.filter(has).map(|p| p.me.node.0).collect();
         let nodes: Vec<u16> = (1..=self.env.plan.nodes).collect();
         let mut leave = nodes.clone();
         self.env.tapes.crash.shuffle(&mut leave);
@@ -331,7 +336,8 @@ impl World {
             if fewer.len() * 2 <= usize::from(self.env.plan.nodes) {
                 break;
             }
-            if liveness::may_go_on(&self.env, &fewer) && self.env.tapes.crash.below(3) > 0 {
+            if liveness::may_go_on(&self.env, &fewer, &holders) && self.env.tapes.crash.below(3) > 0
+            {
                 stay = fewer;
             }
         }

@@ -8,7 +8,8 @@ use crate::process::Process;
 
 /// Could these nodes alone go on, whatever of the running view change turns out to have happened? They must be a
 /// quorum of every view that may be the latest: those installed or decided last, and those accepted anywhere.
-pub fn may_go_on(env: &Env, nodes: &[u16]) -> bool {
+/// `holders` are the nodes that run as members of the latest view and have its state.
+pub fn may_go_on(env: &Env, nodes: &[u16], holders: &[u16]) -> bool {
     let quorum = |view: &super::ViewInfo| view.quorum(|_, m| nodes.contains(&m.node.0));
     if env.checks.views.latest_decided().is_some_and(|v| !quorum(v)) {
         return false;
@@ -18,8 +19,7 @@ pub fn may_go_on(env: &Env, nodes: &[u16]) -> bool {
     let latest = env.checks.views.latest_decided().map_or(0, |v| v.id);
     let whole = nodes.iter().any(|&n| {
         let seat = &env.seats[usize::from(n) - 1];
-        let running = seat.boot.and_then(|b| env.checks.views.current(b)) == Some(latest);
-        running
+        holders.contains(&n)
             || seat
                 .journal
                 .entries
