@@ -359,7 +359,7 @@ impl Poller {
             && let Wire::Shm(shm) = &mut link.wire
         {
             // Over UDP nothing arrives that the owner does not send, and it has detached us.
-            shm.shut(lane);
+            shm.shut(lane, &self.segment);
         }
     }
 

@@ -252,6 +252,15 @@ impl ShmLink {
         Some(from.max(said.min(head)))
     }
 
+    /// Reads that log no more: what its owner does with it does not concern us.
+    pub(crate) fn shut(&mut self, lane: LaneId, segment: &Segment) {
+        if let Some(reader) = self.lanes.get_mut(lane.index()).and_then(|l| l.reader.take()) {
+            // What was released before must still be said.
+            segment.released(self.terms.peer, lane, reader.released());
+            self.released_news = true;
+        }
+    }
+
     pub(crate) fn open(&mut self, lane: LaneId, from: u64, segment: &Segment) {
         if self.frozen {
             return;
@@ -262,13 +271,6 @@ impl ShmLink {
             l.words = vec![0; self.replica.words(lane)];
             segment.released(self.terms.peer, lane, from);
             self.stale = true;
-        }
-    }
-
-    /// Ends reading: the owner may overwrite what is there.
-    pub(crate) fn shut(&mut self, lane: LaneId) {
-        if let Some(l) = self.lanes.get_mut(lane.index()) {
-            l.reader = None;
         }
     }
 

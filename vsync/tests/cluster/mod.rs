@@ -108,6 +108,9 @@ struct AppShared {
 
 impl App {
     pub fn start(config: Config) -> App {
+        if std::env::var_os("QUINTET_LOG").is_some() {
+            let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
+        }
         let shared = Arc::new(AppShared {
             ledger: Mutex::default(),
             group: Mutex::default(),
