@@ -243,7 +243,7 @@ impl Core {
         self.check_succession(&value)?;
         if self.acceptor.proposed.as_ref().is_none_or(|p| p.0 < ballot) {
             self.acceptor.proposed = Some((ballot, value.clone()));
-            self.count(now);
+            self.count();
         }
         // The votes heard before may have decided it: then there is nothing left to vote on.
         if self.installing.is_some() || self.current.id != view || !self.votes() {
@@ -334,7 +334,7 @@ impl Core {
         }
     }
 
-    pub(super) fn on_stored(&mut self, now: Time, ticket: u64) {
+    pub(super) fn on_stored(&mut self, ticket: u64) {
         self.acceptor.store.stored = ticket.max(self.acceptor.store.stored);
         if self.standing == Standing::Gone {
             self.acceptor.store.due.clear();
@@ -351,7 +351,7 @@ impl Core {
                 Due::Promise(_) => {}
                 Due::Accepted(ballot) => {
                     self.broadcast(&Control::Accepted { view: self.current.id, ballot });
-                    self.on_accepted(now, self.me(), self.current.id, ballot);
+                    self.on_accepted(self.me(), self.current.id, ballot);
                 }
             }
             if self.installing.is_some() {
@@ -360,7 +360,7 @@ impl Core {
         }
     }
 
-    pub(super) fn on_accepted(&mut self, now: Time, from: Member, view: ViewId, ballot: Ballot) {
+    pub(super) fn on_accepted(&mut self, from: Member, view: ViewId, ballot: Ballot) {
         if view != self.current.id || self.installing.is_some() {
             return;
         }
@@ -373,11 +373,11 @@ impl Core {
                 self.acceptor.votes.truncate(16);
             }
         }
-        self.count(now);
+        self.count();
     }
 
     /// Whether the votes heard decide.
-    fn count(&mut self, now: Time) {
+    fn count(&mut self) {
         let Some((ballot, value)) = &self.acceptor.proposed else { return };
         let votes = self.acceptor.votes.iter().find(|v| v.0 == *ballot).map_or(0, |v| v.1);
         // A member that is voted out does not go by its own count: its vote may be the one others still wait for.
@@ -390,7 +390,7 @@ impl Core {
             self.broadcast(&Control::Decide { value: value.clone() });
         }
         // What was checked when it was proposed does not fail when it is learnt.
-        let _ = self.learn(now, value);
+        let _ = self.learn(value);
     }
 
     /// Whether `ranks` of the current view may decide.

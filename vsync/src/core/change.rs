@@ -59,7 +59,7 @@ impl Core {
             Standing::Gone => {}
         }
         self.steer_attempt(now);
-        self.steer_blocked(now);
+        self.steer_blocked();
     }
 
     pub(super) fn on_timeout(&mut self, now: Time) {
@@ -90,7 +90,6 @@ impl Core {
 
     pub(super) fn on_announce(
         &mut self,
-        now: Time,
         from: Member,
         announce: Announce,
     ) -> Result<(), Malformed> {
@@ -98,7 +97,7 @@ impl Core {
         if let Some(peer) = self.peers.linked_mut(from) {
             peer.announce = Some(announce);
         }
-        self.learn(now, value)
+        self.learn(value)
     }
 
     /// The link to `member` is gone, or its end is more certain than before.
@@ -447,8 +446,7 @@ impl Core {
 
     // --- saying why nothing happens ---
 
-    fn steer_blocked(&mut self, now: Time) {
-        let _ = now;
+    fn steer_blocked(&mut self) {
         if self.standing == Standing::Gone || self.installing.is_some() {
             return;
         }

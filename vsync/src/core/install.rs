@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use quintet_transport::{Member, Time};
+use quintet_transport::Member;
 
 use super::change::Attempt;
 use super::codec::Control;
@@ -23,7 +23,7 @@ use super::{Core, Event, Malformed, Standing};
 
 impl Core {
     /// `value` was decided, somebody says. Takes it if it is news.
-    pub(super) fn learn(&mut self, now: Time, value: Value) -> Result<(), Malformed> {
+    pub(super) fn learn(&mut self, value: Value) -> Result<(), Malformed> {
         let me = self.me();
         let (known, next) = (self.latest(), &value.view);
         if next.id <= known.view.id {
@@ -39,7 +39,7 @@ impl Core {
                 if next.contains(me) {
                     return Err(Malformed("a view we were not asked for"));
                 }
-                self.out(now, value);
+                self.out(value);
             }
             Standing::Member if next.contains(me) => {
                 self.check_succession(&value)?;
@@ -55,14 +55,14 @@ impl Core {
                 {
                     self.begin_install(value);
                 } else {
-                    self.out(now, value);
+                    self.out(value);
                 }
             }
             Standing::Outside | Standing::Learner if self.installing.is_some() => {
                 if next.contains(me) {
                     return Err(Malformed("a view we were not asked for"));
                 }
-                self.out(now, value);
+                self.out(value);
             }
             Standing::Outside | Standing::Learner if next.contains(me) => {
                 let loaded = self.standing == Standing::Learner && self.joining.ready;
@@ -76,14 +76,14 @@ impl Core {
                     self.begin_install(value);
                 } else {
                     // It is in by a state it no longer has.
-                    self.out(now, value);
+                    self.out(value);
                 }
             }
             Standing::Outside | Standing::Learner => {
                 if next.departed.iter().any(|d| d.member == me) || self.donor_gone(next) {
-                    self.out(now, value);
+                    self.out(value);
                 } else {
-                    self.adopt(now, value);
+                    self.adopt(value);
                 }
             }
         }
@@ -91,13 +91,13 @@ impl Core {
     }
 
     /// Outside: this is the view now, and its consensus is the one to vote in.
-    fn adopt(&mut self, now: Time, value: Value) {
-        self.turn_to(now, value);
+    fn adopt(&mut self, value: Value) {
+        self.turn_to(value);
         self.announce();
     }
 
     /// The consensus on the view after `value` begins.
-    fn turn_to(&mut self, now: Time, value: Value) {
+    fn turn_to(&mut self, value: Value) {
         self.current = Arc::new(value.view.clone());
         self.decided = value;
         self.installing = None;
@@ -119,14 +119,13 @@ impl Core {
             self.peers.departed(departed.member, close);
         }
         view.members.iter().for_each(|m| self.peers.joined(*m));
-        let _ = now;
     }
 
     /// `value` was agreed on, and this incarnation is not in it. Its node keeps that in mind: it may be the only one
     /// that knows, and its next incarnation the only one that can tell.
-    fn out(&mut self, now: Time, value: Value) {
+    fn out(&mut self, value: Value) {
         let id = value.view.id;
-        self.turn_to(now, value);
+        self.turn_to(value);
         self.evict(id);
     }
 
@@ -156,13 +155,13 @@ impl Core {
         let Some(value) = self.installing.take() else { return };
         let (now, me) = (self.clock, self.me());
         if !value.view.contains(me) {
-            self.out(now, value);
+            self.out(value);
             return;
         }
         let continued = self.standing == Standing::Member;
         let lost_before = std::mem::take(&mut self.lost);
         let (evidence_at, wedged_at) = (self.evidence_at.take(), self.wedged_at.take());
-        self.turn_to(now, value);
+        self.turn_to(value);
         self.standing = Standing::Member;
         let view = self.current.clone();
         self.order.install(&view, me);

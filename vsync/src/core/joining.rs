@@ -83,10 +83,9 @@ impl Core {
         }
     }
 
-    pub(super) fn on_donate(&mut self, from: Member, learner: Member, donor: Member) {
+    pub(super) fn on_donate(&mut self, learner: Member, donor: Member) {
         let names_a_member = self.peers.linked(donor).and_then(|p| p.announce.as_ref());
         let lives = names_a_member.is_some_and(|a| a.standing == Standing::Member);
-        let _ = from;
         if learner == self.me()
             && self.standing == Standing::Outside
             && lives

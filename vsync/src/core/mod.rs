@@ -334,17 +334,17 @@ impl Core {
             return Ok(());
         }
         match control {
-            Control::Announce(announce) => self.on_announce(now, from, announce)?,
+            Control::Announce(announce) => self.on_announce(from, announce)?,
             Control::Join(join) => self.on_join(from, join),
-            Control::Donate { learner, donor } => self.on_donate(from, learner, donor),
+            Control::Donate { learner, donor } => self.on_donate(learner, donor),
             Control::Prepare { view, ballot } => self.on_prepare(now, from, view, ballot)?,
             Control::Promise(promise) => self.on_promise(from, promise)?,
             Control::Accept { view, ballot, value } => {
                 self.on_accept(now, from, view, ballot, value)?
             }
-            Control::Accepted { view, ballot } => self.on_accepted(now, from, view, ballot),
+            Control::Accepted { view, ballot } => self.on_accepted(from, view, ballot),
             Control::Nack { view, ballot, promised } => self.on_nack(now, view, ballot, promised),
-            Control::Decide { value } => self.learn(now, value)?,
+            Control::Decide { value } => self.learn(value)?,
             Control::Start { view, log_position } => self.on_start(from, view, log_position),
         }
         self.steer(now);
@@ -354,7 +354,7 @@ impl Core {
     /// The record with this ticket, and all before it, are durable.
     pub fn handle_stored(&mut self, now: Time, ticket: u64) {
         self.clock = now;
-        self.on_stored(now, ticket);
+        self.on_stored(ticket);
         if !self.acceptor.unstored() {
             self.events.extend(self.last_words.take());
         }
