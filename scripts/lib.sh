@@ -11,26 +11,36 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # apt_need COMMAND PACKAGE: installs PACKAGE when COMMAND is not there.
 apt_need() {
-    command -v "$1" >/dev/null 2>&1 && return
-    [ "$(id -u)" = 0 ] || die "$1 is missing and only root can install it: run 'apt-get install $2' as root, then start again"
-    command -v apt-get >/dev/null || die "$1 is missing and this is no Debian: install it with your package manager, then start again"
-    say "installing $2"
+    command -v "$1" >/dev/null 2>&1 || apt_install "$2"
+}
+
+# Installs a Debian package, or says what to do.
+apt_install() {
+    [ "$(id -u)" = 0 ] || die "the package $1 is missing and only root can install it: run 'apt-get install $1' as root, then start again"
+    command -v apt-get >/dev/null || die "the package $1 is missing and this is no Debian: install it with your package manager, then start again"
+    say "installing $1"
     if [ -z "${apt_updated:-}" ]; then
         apt-get update -qq >/dev/null || die "apt-get update failed: see the message above"
         apt_updated=1
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null \
-        || die "apt-get install $2 failed: see the message above"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" ca-certificates >/dev/null \
+        || die "apt-get install $1 failed: see the message above"
+}
+
+# A C compiler that can link: the headers and start files are a package of their own.
+need_cc() {
+    apt_need cc gcc
+    echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null && return
+    apt_install libc6-dev
 }
 
 # The Rust compiler, at least the version the workspace names.
 need_rust() {
-    apt_need cc gcc
+    need_cc
     command -v cargo >/dev/null 2>&1 || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH=$HOME/.cargo/bin:$PATH
     if ! command -v cargo >/dev/null 2>&1; then
-        apt-cache show rustup >/dev/null 2>&1 \
-            || die "no Rust compiler: install one from https://rustup.rs (stable), then start again"
-        apt_need rustup rustup
+        # Debian has rustup from 13 on; its own compilers are older than this workspace needs.
+        (apt_install rustup) || die "no Rust compiler, and no package rustup (Debian 13 or later has it): install the stable toolchain as https://rustup.rs says, then start again"
         rustup default stable || die "rustup could not fetch the stable toolchain: see the message above"
     fi
     local have want
@@ -53,8 +63,7 @@ need_grpc_python() {
     if [ ! -e "$venv/ready" ]; then
         apt_need python3 python3
         if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-            [ "$(id -u)" = 0 ] || die "python3-venv is missing: run 'apt-get install python3-venv' as root, then start again"
-            apt_need no-such-command-so-always python3-venv
+            apt_install python3-venv
         fi
         say "making a Python environment with grpcio"
         rm -rf "$venv"

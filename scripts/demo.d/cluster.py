@@ -23,7 +23,11 @@ class Cluster:
         self._process = subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT)
 
     def __enter__(self):
-        self.wait_for(lambda: self.members() == 3, 60, "three members in the view")
+        try:
+            self.wait_for(lambda: self.members() == 3, 60, "three members in the view")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):

@@ -15,8 +15,11 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Prints the events of all nodes; with `follow` goes on until interrupted.
 pub(super) async fn events(cluster: &Cluster, follow: bool, json: bool) -> Result<(), Error> {
     let mut all = Vec::new();
+    let mut seen = Vec::new();
     for socket in &cluster.sockets {
-        all.extend(api::get::<Vec<Event>>(&socket.path, "/v1/events").await.unwrap_or_default());
+        let events: Vec<Event> = api::get(&socket.path, "/v1/events").await.unwrap_or_default();
+        seen.push(events.iter().map(|event| event.seq).max().unwrap_or(0));
+        all.extend(events);
     }
     all.sort_by_key(|event| event.at_ns);
     if json && !follow {
@@ -27,9 +30,7 @@ pub(super) async fn events(cluster: &Cluster, follow: bool, json: bool) -> Resul
         return Ok(());
     }
     let (sender, mut receiver) = mpsc::channel(256);
-    for socket in &cluster.sockets {
-        let own = all.iter().filter(|event| Some(event.node) == socket.node);
-        let since = own.map(|event| event.seq).max().unwrap_or(0);
+    for (socket, since) in cluster.sockets.iter().zip(seen) {
         tokio::spawn(follow_one(socket.path.clone(), since, sender.clone()));
     }
     drop(sender);

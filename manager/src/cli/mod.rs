@@ -136,6 +136,7 @@ enum ComponentCommand {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    end_with_reader();
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -144,6 +145,14 @@ pub fn main() -> ExitCode {
     match runtime.block_on(run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
+    }
+}
+
+/// `quintet events | head` is to end with `head`, quietly, as other tools do.
+fn end_with_reader() {
+    // SAFETY: called before any other thread exists; SIG_DFL is a valid disposition for SIGPIPE.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 

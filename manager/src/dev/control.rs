@@ -14,11 +14,11 @@ const LINE: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What may be asked.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "do", content = "node")]
 pub(crate) enum Order {
-    /// SIGKILL.
-    Kill(u16),
+    /// SIGKILL, to all of them at once.
+    Kill(Vec<u16>),
     /// Start a node that is not running.
     Start(u16),
     /// SIGSTOP.
@@ -103,14 +103,14 @@ mod tests {
         tokio::spawn(listen(UnixListener::bind(&path).unwrap(), sender));
         tokio::spawn(async move {
             while let Some((order, answer)) = receiver.recv().await {
-                let _ = answer.send(if order == Order::Kill(2) {
+                let _ = answer.send(if order == Order::Kill(vec![2]) {
                     Ok("done".into())
                 } else {
                     Err("no".into())
                 });
             }
         });
-        assert_eq!(order(&path, Order::Kill(2)).await.unwrap(), "done");
+        assert_eq!(order(&path, Order::Kill(vec![2])).await.unwrap(), "done");
         assert_eq!(order(&path, Order::Stop).await.unwrap_err().to_string(), "no");
 
         let mut stream = UnixStream::connect(&path).await.unwrap();

@@ -53,10 +53,13 @@ enum Transport {
     Udp,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// kill -9 of a node.
-    Kill { node: u16 },
+    /// kill -9 of one node or of several at once.
+    Kill {
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<u16>,
+    },
     /// Starts a node that is not running.
     Start { node: u16 },
     /// SIGSTOP: the node freezes.
@@ -76,7 +79,7 @@ enum Verb {
 impl From<Verb> for Order {
     fn from(verb: Verb) -> Order {
         match verb {
-            Verb::Kill { node } => Order::Kill(node),
+            Verb::Kill { nodes } => Order::Kill(nodes),
             Verb::Start { node } => Order::Start(node),
             Verb::Pause { node } => Order::Pause(node),
             Verb::Resume { node } => Order::Resume(node),

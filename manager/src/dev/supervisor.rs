@@ -299,15 +299,7 @@ impl Supervisor {
 
     async fn carry_out(&mut self, order: Order) -> Result<String, String> {
         match order {
-            Order::Kill(node) => {
-                let done = self.signal(node, libc::SIGKILL, "killed")?;
-                // Gone when this returns, so that `dev start` may follow at once.
-                if let Some(child) = &mut self.process(node)?.child {
-                    let _ = timeout(GRACE, child.wait()).await;
-                }
-                self.reap();
-                Ok(done)
-            }
+            Order::Kill(nodes) => self.kill(&nodes).await,
             Order::Pause(node) => self.signal(node, libc::SIGSTOP, "frozen"),
             Order::Resume(node) => self.signal(node, libc::SIGCONT, "going on"),
             Order::Terminate(node) => {
@@ -330,6 +322,21 @@ impl Supervisor {
             }
             Order::Stop => Err("not an order for one node".into()),
         }
+    }
+
+    /// All first, so that they die at once; gone when this returns, so that `dev start` may follow.
+    async fn kill(&mut self, nodes: &[u16]) -> Result<String, String> {
+        let mut done = Vec::new();
+        for node in nodes {
+            done.push(self.signal(*node, libc::SIGKILL, "killed")?);
+        }
+        for node in nodes {
+            if let Some(child) = &mut self.process(*node)?.child {
+                let _ = timeout(GRACE, child.wait()).await;
+            }
+        }
+        self.reap();
+        Ok(done.join("\n"))
     }
 
     fn signal(&mut self, node: u16, number: i32, what: &str) -> Result<String, String> {
