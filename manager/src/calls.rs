@@ -61,6 +61,11 @@ pub fn submit(shared: &Arc<Shared>, session: &Session, call: Incoming, waiter: W
     };
     let directory = shared.directory.load();
     let Some(route) = directory.routes.get(&*call.path) else {
+        // Another member may run it already, and this one is about to: its part of the deployment is done.
+        let class = call.path.split('/').nth(1).unwrap_or_default();
+        if directory.catalogue.class(class).is_some() {
+            return refuse(waiter, Reason::Overloaded, &format!("{class} is being deployed"));
+        }
         let why = format!("no deployed class has the method {}", call.path);
         return refuse(waiter, Reason::UnknownMethod, &why);
     };

@@ -70,6 +70,23 @@ fn all_three_killed_at_once_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn snapshots_are_taken_while_calls_go_on_and_a_restart_builds_on_them() {
+    let (layout, daemons) = cluster();
+    let mut added = 0;
+    daemons[0].wait_until("a snapshot on every node", |_| {
+        (0..100).for_each(|_| add(&daemons[0], 1));
+        added += 100;
+        daemons.iter().all(|d| d.status()["counters"]["snapshots"].as_u64() > Some(0))
+    });
+    daemons.into_iter().for_each(Daemon::kill);
+    let daemons: Vec<_> = (1..=3).map(|node| Daemon::start(&layout, node)).collect();
+    whole(&daemons);
+    assert_eq!(daemons[1].value(), added);
+    let events = daemons[0].get("/v1/events").unwrap().to_string();
+    assert!(events.contains("snapshot at") && !events.contains("snapshot at 0,"), "{events}");
+}
+
+#[test]
 fn a_damaged_journal_is_repaired_from_the_others_and_said() {
     let (layout, mut daemons) = cluster();
     for _ in 0..20 {

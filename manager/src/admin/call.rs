@@ -3,6 +3,7 @@
 use super::types::{CallReply, CallRequest};
 use super::{Api, Refusal};
 use crate::calls::{self, Incoming, Session};
+use crate::replica::Phase;
 use crate::runtime::{Answer, Shared, Slots, Waiter};
 use axum::Json;
 use axum::extract::State;
@@ -10,6 +11,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use quintet_client::wire::{Code, Reason};
+use quintet_component::Method;
 use quintet_transport::clock;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +21,8 @@ use tokio::time::{sleep, timeout};
 
 /// Deadline of a call that names none.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a call waits for a deployment that is under way.
+const DEPLOYMENT: Duration = Duration::from_secs(2);
 /// Calls through the admin API at once.
 const CALLS: usize = 256;
 
@@ -66,18 +70,11 @@ pub(super) async fn call(
     let Json(request) = request
         .map_err(|e| wrong(e.body_text(), "send {\"class\", \"method\", \"body\"} as JSON"))?;
     let began = clock::now();
-    let (route, method) = {
-        let directory = api.shared.directory.load();
-        directory.find(&request.class, &request.method).map_err(|what| {
-            let fix = "quintet component list shows what is deployed";
-            Refusal::new(StatusCode::NOT_FOUND, what, "the call was not made", fix)
-        })?
-    };
+    let method = find(&api.shared, &request).await?;
     let json = if request.body.is_null() { "{}".to_owned() } else { request.body.to_string() };
     let body = method
         .json_to_request(&json)
         .map_err(|e| wrong(e.to_string(), "correct the JSON of the request"))?;
-    drop(route);
     let deadline = request.deadline_ms.map_or(DEADLINE, |ms| Duration::from_millis(u64::from(ms)));
     let (seq, first_incomplete) = api.caller.begin();
     let incoming = Incoming {
@@ -116,6 +113,35 @@ pub(super) async fn call(
         body,
         took_us: clock::now().since(began).as_micros() as u64,
     }))
+}
+
+/// The method that is meant. A deployment that other members have finished is waited for: it is about
+/// to be finished here.
+async fn find(shared: &Shared, request: &CallRequest) -> Result<Method, Refusal> {
+    let began = clock::now();
+    loop {
+        let (found, under_way) = {
+            let directory = shared.directory.load();
+            let mut packages = directory.catalogue.packages.values();
+            let under_way = packages.any(|entry| entry.phase == Phase::Offered);
+            (directory.find(&request.class, &request.method), under_way)
+        };
+        match found {
+            Ok((_, method)) => return Ok(method),
+            Err(_) if under_way && clock::now().since(began) < DEPLOYMENT => {
+                sleep(Duration::from_millis(2)).await;
+            }
+            Err(what) => {
+                let fix = "quintet component list shows what is deployed";
+                return Err(Refusal::new(
+                    StatusCode::NOT_FOUND,
+                    what,
+                    "the call was not made",
+                    fix,
+                ));
+            }
+        }
+    }
 }
 
 /// Submits the call, again if this node was not able to take it, until it has an answer.

@@ -47,7 +47,7 @@ impl Learner {
     /// What is whole by now. `dir` is where the snapshot's file grows.
     pub fn next(&mut self, dir: &Path) -> Result<Option<Learned>, Error> {
         use crate::codec::Malformed;
-        while let Some(part) = self.parser.next()? {
+        while let Some(part) = self.parser.part()? {
             match part {
                 Part::Replica(encoded) if self.under_way.is_none() && !self.loaded => {
                     let mut file = SnapshotFile::create(dir, "received")?;

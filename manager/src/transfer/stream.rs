@@ -95,7 +95,7 @@ impl Parser {
     }
 
     /// The next whole part, if there is one.
-    pub fn next(&mut self) -> Result<Option<Part>, Malformed> {
+    pub fn part(&mut self) -> Result<Option<Part>, Malformed> {
         let bytes = &self.buffer[self.used..];
         let Some((head, body)) = bytes.split_at_checked(HEAD) else { return Ok(None) };
         let mut r = Reader(head);
@@ -147,7 +147,7 @@ pub fn read_snapshot(bytes: &[u8]) -> Result<Snapshot, Malformed> {
     let mut snapshot = Snapshot::default();
     let mut first = true;
     loop {
-        match parser.next()?.ok_or(Malformed("the snapshot is cut short"))? {
+        match parser.part()?.ok_or(Malformed("the snapshot is cut short"))? {
             Part::Replica(encoded) if first => snapshot.replica = encoded,
             Part::Instance(saved) if !first => snapshot.instances.push(saved),
             Part::End if !first && parser.rest() == 0 => return Ok(snapshot),

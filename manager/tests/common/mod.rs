@@ -321,9 +321,9 @@ impl Native {
     /// The next answer to a call, passing over everything else; `None` if the connection ended.
     pub async fn answer(&mut self) -> Option<Frame> {
         loop {
-            match self.next().await? {
-                frame @ (Frame::Reply(_) | Frame::Refuse(_)) => return Some(frame),
-                _ => {}
+            let frame = self.next().await?;
+            if matches!(frame, Frame::Reply(_) | Frame::Refuse(_)) {
+                return Some(frame);
             }
         }
     }
