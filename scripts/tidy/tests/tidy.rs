@@ -37,6 +37,7 @@ fn cores_touch_no_clock_socket_thread_or_unsafe() {
 fn files_tell_one_story_and_say_which() {
     assert_eq!(long_files(&planted("a.rs", &"x\n".repeat(701)), 700).len(), 1);
     assert_eq!(headless_files(&planted("a.rs", "use std::fs;\n")).len(), 1);
+    assert_eq!(headless_files(&planted("tests.rs", "\n")).len(), 1);
     assert_none(long_files(&sources(), 700));
     assert_none(headless_files(&sources()));
 }
