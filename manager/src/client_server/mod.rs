@@ -4,8 +4,6 @@
 //! connection, with the reason said and logged; nobody else notices.
 
 mod connection;
-#[cfg(test)]
-mod tests;
 
 use crate::runtime::Shared;
 use std::sync::Arc;
