@@ -76,7 +76,7 @@ pub fn impure_cores(sources: &[Source]) -> Vec<String> {
         sources.iter().filter(|source| CORES.iter().any(|core| source.path.starts_with(core)))
     {
         // The simulator's front end spreads seeds over threads; its world does not.
-        if source.path == "vsync/sim/src/main.rs"
+        if ["vsync/sim/src/main.rs", "vsync/sim/src/run.rs"].contains(&source.path.as_str())
             || source.path.ends_with("tests.rs")
             || source.path.contains("/tests/")
         {
