@@ -62,7 +62,7 @@ pub struct Delivery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A view was installed; this node is a member of it. Close links to `view.departed` and refuse those
-    /// incarnations (but leave alone who merely [left](Why::Left): it goes by itself).
+    /// incarnations (but leave alone who merely [left](super::Why::Left): it goes by itself).
     View {
         /// The view.
         view: Arc<View>,
