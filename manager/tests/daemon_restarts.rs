@@ -28,7 +28,7 @@ fn a_killed_node_comes_back_with_the_state_it_missed() {
     }
     daemons.insert(1, Daemon::start(&layout, 2));
     whole(&daemons);
-    assert_eq!(daemons[1].value(), 21);
+    daemons[1].wait_value(21);
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn the_survivor_of_two_deaths_refuses_until_one_is_back() {
         add(&daemons[0], 1);
     }
     let survivor = daemons.remove(2);
-    daemons.into_iter().for_each(Daemon::kill);
+    Daemon::kill_at_once(daemons);
     survivor.wait_until("the loss of the quorum", |d| d.status()["state"] == "blocked");
     for (method, body) in [("Add", r#"{"amount":1}"#), ("Get", "{}")] {
         let (status, problem) = survivor.call(method, body);
@@ -49,7 +49,7 @@ fn the_survivor_of_two_deaths_refuses_until_one_is_back() {
     let back = Daemon::start(&layout, 1);
     for daemon in [&survivor, &back] {
         daemon.wait_until("a view of two", |d| d.is_member(2));
-        assert_eq!(daemon.value(), 10);
+        daemon.wait_value(10);
     }
     add(&survivor, 1);
     assert_eq!(back.audit()["equal"], true);
@@ -61,12 +61,12 @@ fn all_three_killed_at_once_lose_nothing_that_was_acknowledged() {
     for _ in 0..300 {
         add(&daemons[1], 1);
     }
-    daemons.into_iter().for_each(Daemon::kill);
+    Daemon::kill_at_once(daemons);
     let daemons: Vec<_> = (1..=3).map(|node| Daemon::start(&layout, node)).collect();
     whole(&daemons);
-    assert_eq!(daemons[2].value(), 300);
+    daemons[2].wait_value(300);
     add(&daemons[2], 1);
-    assert_eq!(daemons[0].value(), 301);
+    daemons[0].wait_value(301);
 }
 
 #[test]
@@ -78,10 +78,10 @@ fn snapshots_are_taken_while_calls_go_on_and_a_restart_builds_on_them() {
         added += 100;
         daemons.iter().all(|d| d.status()["counters"]["snapshots"].as_u64() > Some(0))
     });
-    daemons.into_iter().for_each(Daemon::kill);
+    Daemon::kill_at_once(daemons);
     let daemons: Vec<_> = (1..=3).map(|node| Daemon::start(&layout, node)).collect();
     whole(&daemons);
-    assert_eq!(daemons[1].value(), added);
+    daemons[1].wait_value(added);
     let events = daemons[0].get("/v1/events").unwrap().to_string();
     assert!(events.contains("snapshot at") && !events.contains("snapshot at 0,"), "{events}");
 }
@@ -106,7 +106,7 @@ fn a_damaged_journal_is_repaired_from_the_others_and_said() {
     whole(&daemons);
     let events = daemons[1].get("/v1/events").unwrap().to_string();
     assert!(events.contains("bytes dropped"), "{events}");
-    assert_eq!(daemons[1].value(), 20);
+    daemons[1].wait_value(20);
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn sigterm_under_load_hands_over_without_losing_a_call() {
         let answer = rest.answer().await;
         assert!(matches!(&answer, Some(Frame::Reply(r)) if r.status.is_ok()), "{answer:?}");
     }
-    assert_eq!(daemons[0].value(), 400);
+    daemons[0].wait_value(400);
 }
 
 #[test]

@@ -166,6 +166,8 @@ impl Delivery {
         self.check_machine()?;
         self.flush()?;
         self.learner = None;
+        // Before anybody is told that this node serves.
+        self.machine.publish();
         let shown = shown(change);
         self.shared.standing.send_modify(|standing| {
             standing.state = NodeState::Member;
@@ -180,7 +182,6 @@ impl Delivery {
         self.shared.events.view(text, shown);
         if !self.member {
             self.member = true;
-            self.machine.publish();
             self.machine.go_live();
         }
         Ok(())

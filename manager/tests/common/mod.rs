@@ -142,6 +142,14 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    /// kill -9 of several, so close together that no view lies between.
+    pub fn kill_at_once(mut daemons: Vec<Daemon>) {
+        daemons.iter_mut().for_each(|daemon| daemon.child.kill().unwrap());
+        for daemon in &mut daemons {
+            daemon.child.wait().unwrap();
+        }
+    }
+
     /// Waits for it to end by itself.
     pub fn wait(mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
@@ -216,6 +224,16 @@ impl Daemon {
         let (status, reply) = self.call("Get", "{}");
         assert_eq!(status, 200, "{reply}");
         reply["body"]["value"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Reads until this replica has caught up with what another acknowledged: a read without a
+    /// session may be answered from the state before.
+    pub fn wait_value(&self, value: i64) {
+        self.wait_until(&format!("the value {value}"), |d| {
+            let now = d.value();
+            assert!(now <= value, "{now} is more than {value}: something happened twice");
+            now == value
+        });
     }
 
     pub fn audit(&self) -> Value {
