@@ -269,19 +269,17 @@ impl Turn<'_> {
         self.instance.records.store(self.state.records.len() as u64, Relaxed);
     }
 
-    /// The whole state at this place of the order.
-    pub(super) fn save(&mut self) -> Saved {
+    /// The whole state at this place of the order. An instance that has failed is saved as failed, without state; one
+    /// that works but cannot be saved makes the snapshot impossible, for what it holds would be lost with it.
+    pub(super) fn save(&mut self) -> Result<Saved, String> {
         let mut state = Vec::new();
-        let failure = match self.save_into(&mut state) {
-            Ok(()) => String::new(),
-            Err(why) => {
-                state.clear();
-                why
-            }
-        };
+        let failure = self.instance.failure().map_or_else(String::new, |why| why.to_string());
+        if failure.is_empty() {
+            self.save_into(&mut state)?;
+        }
         let records = self.state.records.encode();
         let (position, time_ns) = (self.state.position, self.state.time_ns);
-        Saved { id: self.instance.id, position, time_ns, failure, state, records }
+        Ok(Saved { id: self.instance.id, position, time_ns, failure, state, records })
     }
 
     /// sha-256 over what the component saves and the reply records.

@@ -51,7 +51,7 @@ pub enum Job {
     /// A client's session is over.
     Forget(u128),
     /// Save the state as it is at this place of the order.
-    Save(Sender<Saved>),
+    Save(Sender<Result<Saved, String>>),
     /// Hash the state as it is at this place of the order: (instance, hash or why there is none).
     Hash(Sender<(u32, Result<[u8; 32], String>)>),
 }

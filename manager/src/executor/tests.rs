@@ -26,7 +26,7 @@ fn value(instance: &Instance) -> i64 {
 fn settle(executor: &Executor) {
     let (tx, rx) = bounded(1);
     executor.send(Job::Save(tx));
-    rx.recv().unwrap();
+    rx.recv().unwrap().unwrap();
 }
 
 #[test]
@@ -69,7 +69,9 @@ fn a_panic_fails_the_instance_and_nothing_else() {
     let (tx, rx) = bounded(1);
     executor.send(Job::Save(tx));
     let saved = rx.recv().unwrap();
-    let again = Instance::restore(&saved, counter_class(), &CounterFactory::new(), events).unwrap();
+    let again =
+        Instance::restore(saved.as_ref().unwrap(), counter_class(), &CounterFactory::new(), events)
+            .unwrap();
     assert_eq!(again.failure(), Some(why));
 }
 
@@ -84,7 +86,9 @@ fn saved_and_restored_is_the_same_instance_with_the_same_memory_of_replies() {
     let (tx, rx) = bounded(1);
     executor.send(Job::Save(tx));
     let saved = rx.recv().unwrap();
-    let again = Instance::restore(&saved, counter_class(), &CounterFactory::new(), events).unwrap();
+    let again =
+        Instance::restore(saved.as_ref().unwrap(), counter_class(), &CounterFactory::new(), events)
+            .unwrap();
     let other = Executor::start(Arc::new(again), outbox, 16);
     for executor in [&executor, &other] {
         executor.update(update(21, 7, 3, add(3)));

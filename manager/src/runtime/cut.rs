@@ -16,7 +16,7 @@ pub struct Cut {
     upto: u64,
     replica: Vec<u8>,
     instances: usize,
-    saved: Receiver<Saved>,
+    saved: Receiver<Result<Saved, String>>,
 }
 
 impl Cut {
@@ -39,12 +39,13 @@ impl Cut {
         self.upto
     }
 
-    /// Waits for the instances and writes everything.
+    /// Waits for the instances and writes everything. Fails if a component cannot save its state.
     pub fn write(self, out: &mut dyn Write) -> io::Result<()> {
         stream::write_replica(out, &self.replica)?;
         for _ in 0..self.instances {
             let saved = self.saved.recv();
             let saved = saved.map_err(|_| io::Error::other("an instance went away meanwhile"))?;
+            let saved = saved.map_err(io::Error::other)?;
             stream::write_instance(out, &saved)?;
         }
         stream::write_end(out)

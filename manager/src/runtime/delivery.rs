@@ -29,6 +29,8 @@ pub(super) struct Delivery {
     snapshots: Snapshots,
     donors: Vec<Donor>,
     learner: Option<Learner>,
+    /// Why the state on disk could not be used, until the group's has been received.
+    unusable: Option<String>,
     member: bool,
     reported: u64,
     idle_turns: u64,
@@ -41,6 +43,7 @@ impl Delivery {
         group: Group,
         machine: Machine,
         journal: Journal,
+        unusable: Option<String>,
     ) -> Delivery {
         Delivery {
             shared,
@@ -50,6 +53,7 @@ impl Delivery {
             snapshots: Snapshots::default(),
             donors: Vec::new(),
             learner: None,
+            unusable,
             member: false,
             reported: 0,
             idle_turns: 0,
@@ -85,6 +89,11 @@ impl Delivery {
                 self.journal.append(&entry);
                 self.donate(&entry);
                 self.machine.apply(message.at.0, message.bytes);
+                if !message.intact() {
+                    // This process slept until the group went on without it, and the sender reuses the memory: what
+                    // was copied may be anything. It dies with this incarnation, before it reaches the disk.
+                    return Err(End::Evicted(message.at.view()));
+                }
                 self.shared.counters.messages.fetch_add(1, Ordering::Relaxed);
                 self.check_machine()?;
                 if self.journal.waiting() >= BATCH_BYTES { self.flush() } else { Ok(()) }
@@ -154,6 +163,14 @@ impl Delivery {
 
     fn installed(&mut self, change: &ViewChange) -> Result<(), End> {
         let view = &change.view;
+        if let Some(why) = &self.unusable {
+            return Err(End::Failed(format!(
+                "the group would start without its state, for this node cannot rebuild what it keeps ({why}). Nothing \
+                 was changed in {}: put right what is missing and start it again, or remove its journal and snapshots \
+                 to give that state up",
+                self.shared.config.data_dir.display()
+            )));
+        }
         let at = Position::new(view.id, 0).0;
         let nodes: Vec<u16> = view.members.iter().map(|m| m.node.0).collect();
         let entry = Entry::View { at, view: view.id.0, members: nodes.clone() };
@@ -204,6 +221,7 @@ impl Delivery {
                     self.machine.load(snapshot).map_err(|why| {
                         End::Learn(format!("the state that was received cannot be loaded: {why}"))
                     })?;
+                    self.unusable = None;
                     let upto = self.machine.upto();
                     file.finish(upto).map_err(|e| failed(e.to_string()))?;
                     self.journal.restart(upto).map_err(|e| failed(e.to_string()))?;

@@ -34,7 +34,7 @@ pub fn run(shared: &Arc<Shared>) -> End {
         standing.incarnations += 1;
         standing.view = None;
     });
-    let (machine, journal) = match recover(shared) {
+    let (machine, journal, unusable) = match recover(shared) {
         Ok(recovered) => recovered,
         Err(why) => return End::Failed(why.to_string()),
     };
@@ -61,7 +61,7 @@ pub fn run(shared: &Arc<Shared>) -> End {
     {
         live.node.leave();
     }
-    let end = Delivery::new(shared.clone(), group, machine, journal).run(deliveries);
+    let end = Delivery::new(shared.clone(), group, machine, journal, unusable).run(deliveries);
     let state = match end {
         End::Evicted(_) | End::Learn(_) => NodeState::Evicted,
         End::Left | End::Stopped => NodeState::Draining,
@@ -87,9 +87,9 @@ impl std::fmt::Display for End {
     }
 }
 
-/// What the data directory holds. A state that cannot be rebuilt here is set aside: the node joins
-/// with nothing and receives the state of the group.
-fn recover(shared: &Arc<Shared>) -> Result<(Machine, Journal), journal::Error> {
+/// What the data directory holds, and why that cannot be used if it cannot: then the node joins with nothing, to
+/// receive the state of the group. Its own stays on disk until it has, for it may be the only one left.
+fn recover(shared: &Arc<Shared>) -> Result<(Machine, Journal, Option<String>), journal::Error> {
     let config = &shared.config;
     let dir = &config.data_dir;
     let mut machine = Machine::new(shared.clone());
@@ -108,15 +108,15 @@ fn recover(shared: &Arc<Shared>) -> Result<(Machine, Journal), journal::Error> {
     };
     let recovered = journal::recover(dir, &mut machine, load, replay)?;
     report(shared, &recovered);
-    let mut journal = Journal::open(dir, config.journal.sync, &recovered)?;
-    if let Some(why) = machine.problem() {
+    let journal = Journal::open(dir, config.journal.sync, &recovered)?;
+    let unusable = machine.problem().map(str::to_owned);
+    if let Some(why) = &unusable {
         let what =
             format!("the state on disk cannot be rebuilt ({why}); the group's will be received");
         shared.events.note(EventKind::Journal, what);
         machine = Machine::new(shared.clone());
-        journal.restart(0)?;
     }
-    Ok((machine, journal))
+    Ok((machine, journal, unusable))
 }
 
 fn report(shared: &Shared, recovered: &Recovered) {
