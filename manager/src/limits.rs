@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Open client sessions in the replicated state.
 pub const SESSIONS: usize = 65_536;
 /// Replies kept per client and instance until the client has acknowledged them.
-pub const REPLIES_PER_CLIENT: usize = 16_384;
+pub const REPLIES_PER_CLIENT: usize = quintet_client::wire::limits::CALL_SPAN_MAX;
 /// Bytes of one reply body; a longer one becomes an error status.
 pub const REPLY_BYTES: usize = 1 << 20;
 /// Component packages known at once, in whatever state.

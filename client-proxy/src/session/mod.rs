@@ -95,7 +95,7 @@ impl Config {
             endpoints,
             calls_max: 4096,
             bytes_max: 64 << 20,
-            span_max: 1 << 16,
+            span_max: crate::wire::limits::CALL_SPAN_MAX,
             ping: Duration::from_secs(1),
             silent_max: 2,
             dial: Duration::from_secs(1),

@@ -66,6 +66,9 @@ pub mod limits {
     pub const FRAME_BYTES_MAX: usize = 64 << 20;
     /// Greatest length of a message, in bytes. Leaves room for the other fields of a frame.
     pub const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX - (64 << 10);
+    /// Most calls between the lowest that a client still wants answered and its newest. A manager keeps so many
+    /// replies of a client, so that a call which is stuck never makes it drop the reply of another.
+    pub const CALL_SPAN_MAX: usize = 1 << 14;
     /// Most members of a view.
     pub const MEMBERS_MAX: usize = 64;
     /// Longest name of a cluster, in bytes.

@@ -10,7 +10,7 @@ use super::{End, Machine, Shared};
 use crate::admin::types::{self, EventKind, NodeState};
 use crate::journal::{Entry, Journal};
 use crate::replica::Message;
-use crate::transfer::{Donor, Learned, Learner};
+use crate::transfer::{Donor, LearnError, Learned, Learner};
 use quintet_vsync::{Deliveries, Event, Group, Position, ViewChange, ViewId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -232,7 +232,11 @@ impl Delivery {
                     self.group.ready(Position(upto));
                 }
                 Ok(Some(Learned::Tail(encoded))) => self.replay(&encoded)?,
-                Err(why) => return Err(End::Learn(format!("what the donor sends: {why}"))),
+                Err(LearnError::Malformed(why)) => {
+                    return Err(End::Learn(format!("what the donor sends: {why}")));
+                }
+                // The own disk: another incarnation would fare no better.
+                Err(why) => return Err(failed(why.to_string())),
             }
         }
         self.learner = Some(learner);

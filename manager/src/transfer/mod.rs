@@ -13,4 +13,4 @@ pub mod stream;
 mod tests;
 
 pub use donor::Donor;
-pub use learner::{Learned, Learner};
+pub use learner::{Error as LearnError, Learned, Learner};
