@@ -1,4 +1,5 @@
-//! Component packages: a tar archive of `component.toml` and the library it names.
+//! Component packages: a tar archive of `component.toml` and the library it names, or of
+//! `component.toml` alone for a component that the daemons were built with.
 //!
 //! An ordinary tar, so that `tar tf` shows what is inside; written with fixed times and owners, so
 //! that the same files give the same digest everywhere. Read with every length checked: a package
@@ -42,8 +43,16 @@ pub struct Manifest {
     #[serde(default = "unversioned")]
     pub version: String,
     /// File name of the library, `libbank.so`, or the name of its crate, `bank`. It is looked for in
-    /// the directory and where cargo puts it.
+    /// the directory and where cargo puts it. Empty with `linked`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub library: String,
+    /// Instead of a library: the name of a component that was compiled into every daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linked: Option<String>,
+    /// sha-256 of the linked component's descriptor. The daemon that takes the deployment fills it
+    /// in; every other must have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<String>,
     /// The class it is about, where there is one. The library itself says what it brings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
@@ -89,7 +98,7 @@ pub enum Error {
 pub struct Package {
     /// Its manifest; `library` names the file in the archive.
     pub manifest: Manifest,
-    /// The library's bytes.
+    /// The library's bytes; none with `linked`.
     pub library: Vec<u8>,
 }
 
@@ -101,12 +110,31 @@ const MANIFEST: &str = "component.toml";
 const BLOCK: usize = 512;
 
 impl Package {
+    /// A package for a component that every daemon was built with.
+    pub fn linked(name: &str) -> Result<Package, Error> {
+        let manifest = Manifest {
+            name: name.into(),
+            version: "linked".into(),
+            library: String::new(),
+            linked: Some(name.into()),
+            descriptor: None,
+            class: None,
+            proto: None,
+            description: None,
+        };
+        check_manifest(&manifest)?;
+        Ok(Package { manifest, library: Vec::new() })
+    }
+
     /// Makes a package of a directory with a `component.toml`. A library that is not in the
     /// directory is looked for in `search` (where cargo puts it).
     pub fn from_dir(dir: &Path, search: &[PathBuf]) -> Result<Package, Error> {
         let path = dir.join(MANIFEST);
         let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
         let mut manifest = parse_manifest(&text)?;
+        if manifest.linked.is_some() {
+            return Ok(Package { manifest, library: Vec::new() });
+        }
         // A bare name is a crate's: its library is called as cargo calls it.
         let bare = !manifest.library.contains(['/', '.']);
         let file = if bare {
@@ -129,10 +157,12 @@ impl Package {
 
     /// The archive's bytes; the same package always gives the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let manifest = toml::to_string(&self.manifest).expect("three strings are TOML");
+        let manifest = toml::to_string(&self.manifest).expect("strings are TOML");
         let mut out = Vec::with_capacity(self.library.len() + manifest.len() + 5 * BLOCK);
         append(&mut out, MANIFEST, manifest.as_bytes());
-        append(&mut out, &self.manifest.library, &self.library);
+        if self.manifest.linked.is_none() {
+            append(&mut out, &self.manifest.library, &self.library);
+        }
         out.resize(out.len() + 2 * BLOCK, 0);
         out
     }
@@ -163,6 +193,9 @@ impl Package {
             }
         }
         let manifest = manifest.ok_or(Error::Archive("there is no component.toml in it"))?;
+        if manifest.linked.is_some() {
+            return Ok(Package { manifest, library: Vec::new() });
+        }
         if manifest.library.contains('/') {
             return Err(Error::Manifest("`library` must be a file name, not a path".into()));
         }
@@ -178,6 +211,11 @@ impl Package {
 fn parse_manifest(text: &str) -> Result<Manifest, Error> {
     let manifest: Manifest =
         toml::from_str(text).map_err(|e| Error::Manifest(e.to_string().trim().to_owned()))?;
+    check_manifest(&manifest)?;
+    Ok(manifest)
+}
+
+fn check_manifest(manifest: &Manifest) -> Result<(), Error> {
     let plain = |s: &str| {
         !s.is_empty()
             && s.len() <= 64
@@ -188,10 +226,19 @@ fn parse_manifest(text: &str) -> Result<Manifest, Error> {
             "`name` must be 1 to 64 letters, digits, '-', '_', '.'".into(),
         ));
     }
-    if manifest.library.is_empty() || manifest.library.len() > 99 {
-        return Err(Error::Manifest("`library` must name a file (at most 99 bytes)".into()));
+    match &manifest.linked {
+        Some(_) if !manifest.library.is_empty() => Err(Error::Manifest(
+            "`linked` and `library` exclude each other: a linked component has no library".into(),
+        )),
+        Some(linked) if !plain(linked) => {
+            Err(Error::Manifest("`linked` must be 1 to 64 letters, digits, '-', '_', '.'".into()))
+        }
+        None if manifest.library.is_empty() || manifest.library.len() > 99 => Err(Error::Manifest(
+            "`library` must name a file (at most 99 bytes), or `linked` a component of the daemon"
+                .into(),
+        )),
+        _ => Ok(()),
     }
-    Ok(manifest)
 }
 
 /// Appends one file as an ustar member.
@@ -253,6 +300,8 @@ mod tests {
             name: "bank".into(),
             version: "1".into(),
             library: "libbank.so".into(),
+            linked: None,
+            descriptor: None,
             class: None,
             proto: None,
             description: None,
@@ -279,6 +328,19 @@ mod tests {
             good[at] ^= flip;
             let _ = Package::from_bytes(&good);
             let _ = Package::from_bytes(&good[..at]);
+        }
+    }
+
+    #[test]
+    fn a_linked_component_is_a_manifest_without_a_library() {
+        let package = Package::linked("counter").unwrap();
+        let again = Package::from_bytes(&package.to_bytes()).unwrap();
+        assert_eq!(again.manifest, package.manifest);
+        assert!(again.library.is_empty());
+        assert!(Package::linked("../counter").is_err());
+        for wrong in ["", "linked = \"a\"\nlibrary = \"b\"\n", "linked = \"a b\"\n"] {
+            let error = parse_manifest(&format!("name = \"a\"\n{wrong}")).unwrap_err();
+            assert!(error.to_string().contains("`linked`"), "{error}");
         }
     }
 

@@ -2,18 +2,12 @@
 
 use counter::CounterFactory;
 use counter::proto::{Nothing, Step, Value};
+use quintet_component::Class;
 use quintet_component::prost::Message;
-use quintet_component::{Class, Factory};
 use std::sync::Arc;
 
 pub(crate) fn counter_class() -> Arc<Class> {
     Arc::new(Class::of(&CounterFactory::new()).unwrap())
-}
-
-/// As if a package had brought it.
-pub(crate) fn loaded() -> crate::packages::Loaded {
-    let factory: Arc<dyn Factory> = Arc::new(CounterFactory::new());
-    crate::packages::Loaded { class: counter_class(), factory }
 }
 
 fn method(name: &str) -> u32 {

@@ -2,8 +2,8 @@
 
 use super::types::{Component, ComponentState, Deployed};
 use super::{Api, Refusal, show};
-use crate::package::{Digest, Package};
-use crate::packages::Loaded;
+use crate::package::{Digest, Manifest, Package};
+use crate::packages::{self, Loaded};
 use crate::replica::{Deploy, Message};
 use crate::runtime::Shared;
 use axum::Json;
@@ -26,16 +26,7 @@ pub(super) async fn deploy(
     if !shared.standing.borrow().serves() {
         return Err(Refusal::not_serving(shared));
     }
-    let digest = Digest::of(&bytes);
-    let unusable = |what: String| {
-        Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            what,
-            "nothing was deployed and nothing was changed",
-            "build the component with this release's quintet-component and deploy it again",
-        )
-    };
-    let (manifest, classes) = load(shared, digest, bytes).await.map_err(unusable)?;
+    let (digest, manifest, classes) = load(shared, bytes).await.map_err(unusable)?;
     let unchanged = is(shared, &digest, ComponentState::Active);
     if !unchanged {
         let classes = classes.iter().map(|loaded| loaded.class.name()).collect();
@@ -58,20 +49,42 @@ pub(super) async fn deploy(
     Ok((status, Json(Deployed { digest, component, unchanged })))
 }
 
+fn unusable(why: packages::Error) -> Refusal {
+    let fix = match why {
+        packages::Error::NotLinked { .. } => {
+            "deploy one that is linked, or a directory with component.toml and library"
+        }
+        packages::Error::Descriptor { .. } => {
+            "deploy linked:NAME, so that the daemon says itself which descriptor it has"
+        }
+        _ => "build the component with this release's quintet-component and deploy it again",
+    };
+    Refusal::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        why.to_string(),
+        "nothing was deployed and nothing was changed",
+        fix,
+    )
+}
+
 /// Stores the package and loads its library here, before anybody else is bothered.
 async fn load(
     shared: &Arc<Shared>,
-    digest: Digest,
     bytes: Bytes,
-) -> Result<(crate::package::Manifest, Arc<Vec<Loaded>>), String> {
+) -> Result<(Digest, Manifest, Arc<Vec<Loaded>>), packages::Error> {
     let shared = shared.clone();
     let job = move || {
-        let package = Package::from_bytes(&bytes).map_err(|e| e.to_string())?;
-        shared.packages.store(&digest, &bytes).map_err(|e| e.to_string())?;
-        let classes = shared.packages.load(&digest).map_err(|e| e.to_string())?;
-        Ok((package.manifest, classes))
+        let mut package = Package::from_bytes(&bytes)?;
+        // What needs no seal stays as it was packed, by whichever tar.
+        let sealed = shared.packages.seal(&mut package)?;
+        let bytes = if sealed { Bytes::from(package.to_bytes()) } else { bytes };
+        let digest = Digest::of(&bytes);
+        shared.packages.store(&digest, &bytes)?;
+        let classes = shared.packages.load(&digest)?;
+        Ok((digest, package.manifest, classes))
     };
-    tokio::task::spawn_blocking(job).await.unwrap_or_else(|e| Err(e.to_string()))
+    let failed = |e: tokio::task::JoinError| Err(packages::Error::Library(e.to_string()));
+    tokio::task::spawn_blocking(job).await.unwrap_or_else(failed)
 }
 
 fn find(shared: &Shared, digest: &Digest) -> Option<Component> {

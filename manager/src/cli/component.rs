@@ -4,18 +4,13 @@ use super::cluster::Cluster;
 use super::table::Table;
 use super::{Error, print_json};
 use crate::admin::types::{Component, ComponentState, Deployed};
-use crate::package::Package;
+use crate::package::{self, Package};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 
-/// Packs the directory, uploads it, and waits until the component serves on every node.
-pub(super) async fn deploy(cluster: &Cluster, directory: &Path, json: bool) -> Result<(), Error> {
-    // A library named without a path may lie where this very program was built.
-    let beside: Option<PathBuf> =
-        std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
-    let search: Vec<PathBuf> = beside.into_iter().collect();
-    let package =
-        Package::from_dir(directory, &search).map_err(|error| Error::new(error.to_string()))?;
+/// Packs what is named, uploads it, and waits until the component serves on every node.
+pub(super) async fn deploy(cluster: &Cluster, what: &Path, json: bool) -> Result<(), Error> {
+    let package = package(what).map_err(|error| Error::new(error.to_string()))?;
     let deployed: Deployed =
         cluster.post("/v1/components", Bytes::from(package.to_bytes())).await?;
     if deployed.component.state == ComponentState::Rejected {
@@ -38,6 +33,18 @@ pub(super) async fn deploy(cluster: &Cluster, directory: &Path, json: bool) -> R
         }
     }
     Ok(())
+}
+
+/// The package of a directory, or of `linked:NAME`.
+fn package(what: &Path) -> Result<Package, package::Error> {
+    if let Some(name) = what.to_str().and_then(|what| what.strip_prefix("linked:")) {
+        return Package::linked(name);
+    }
+    // A library named without a path may lie where this very program was built.
+    let beside: Option<PathBuf> =
+        std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
+    let search: Vec<PathBuf> = beside.into_iter().collect();
+    Package::from_dir(what, &search)
 }
 
 /// Lists what is deployed.

@@ -119,10 +119,12 @@ enum InstanceCommand {
 
 #[derive(Subcommand)]
 enum ComponentCommand {
-    /// Puts a package (a directory with component.toml and library) on all nodes and starts it.
+    /// Puts a package on all nodes and starts it.
     Deploy {
-        /// The package's directory.
-        directory: PathBuf,
+        /// A directory with component.toml and library, or linked:NAME for a component that the
+        /// daemons were built with, such as linked:counter.
+        #[arg(value_name = "DIRECTORY|linked:NAME")]
+        package: PathBuf,
     },
     /// Lists what is deployed.
     #[command(visible_alias = "get")]
@@ -177,8 +179,8 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Instance(InstanceCommand::List { audit }) => {
             instance::list(&cluster, audit, json).await
         }
-        Command::Component(ComponentCommand::Deploy { directory }) => {
-            component::deploy(&cluster, &directory, json).await
+        Command::Component(ComponentCommand::Deploy { package }) => {
+            component::deploy(&cluster, &package, json).await
         }
         Command::Component(ComponentCommand::List) => component::list(&cluster, json).await,
         Command::Component(ComponentCommand::Remove { name }) => {

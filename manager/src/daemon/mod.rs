@@ -13,7 +13,7 @@ use crate::admin;
 use crate::admin::types::EventKind;
 use crate::client_server;
 use crate::config::{self, Config};
-use crate::packages::Packages;
+use crate::packages::{Linked, Packages};
 use crate::runtime::{self, End, Shared};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ pub enum Error {
 pub fn run(config: Config) -> Result<(), Error> {
     let _lock = Lock::take(&config.data_dir)
         .map_err(|why| Error::DataDir { path: config.data_dir.clone(), why })?;
-    let packages = Packages::open(config.data_dir.join("packages"))?;
+    let packages = Packages::open(config.data_dir.join("packages"), Linked::shipped())?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")

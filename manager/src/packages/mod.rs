@@ -4,9 +4,15 @@
 //! after a restart. What arrives from the network is checked against the digest before it is used,
 //! and written beside and renamed, so a half package never exists. A loaded library stays loaded
 //! until the process ends: instances and reply records may still point into it.
+//!
+//! A package without a library stands for a component that the daemon was built with; see
+//! [`Linked`]. It is stored, fetched and found again like any other.
 
+mod linked;
 #[cfg(test)]
 mod tests;
+
+pub use linked::Linked;
 
 use crate::package::{self, Digest, Package};
 use quintet_component::{Class, Factory, library};
@@ -33,6 +39,27 @@ pub enum Error {
     /// The library cannot be used: another ABI version, a missing symbol, not a library.
     #[error("{0}")]
     Library(String),
+    /// The daemon was not built with the component.
+    #[error("no component `{name}` is linked into this daemon; linked are: {linked}")]
+    NotLinked {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        linked: String,
+    },
+    /// The daemon was built with the component, but from another `.proto`.
+    #[error(
+        "the component `{name}` linked into this daemon has another .proto than the one deployed \
+         (sha-256 of the descriptor {found}, not {expected}): run the same quintetd on all nodes"
+    )]
+    Descriptor {
+        /// The component.
+        name: String,
+        /// What the package says.
+        expected: String,
+        /// What this daemon has.
+        found: Digest,
+    },
     /// The bytes have another digest than they should.
     #[error(
         "the package's sha-256 is {found}, not {expected}: it was damaged on the way or on disk"
@@ -57,14 +84,15 @@ pub struct Loaded {
 /// Packages on disk and libraries in memory.
 pub struct Packages {
     dir: PathBuf,
+    linked: Linked,
     loaded: Mutex<HashMap<Digest, Arc<Vec<Loaded>>>>,
 }
 
 impl Packages {
-    /// Keeps packages in `dir`, which is created.
-    pub fn open(dir: PathBuf) -> Result<Packages, Error> {
+    /// Keeps packages in `dir`, which is created; `linked` is what the daemon was built with.
+    pub fn open(dir: PathBuf, linked: Linked) -> Result<Packages, Error> {
         fs::create_dir_all(&dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
-        Ok(Packages { dir, loaded: Mutex::default() })
+        Ok(Packages { dir, linked, loaded: Mutex::default() })
     }
 
     /// Where a package lies, whether it is there or not.
@@ -77,6 +105,15 @@ impl Packages {
         self.path(digest).is_file()
     }
 
+    /// Writes into the package of a linked component which descriptor all nodes must have: the one
+    /// this daemon has. False if there was nothing to write.
+    pub fn seal(&self, package: &mut Package) -> Result<bool, Error> {
+        let manifest = &mut package.manifest;
+        let (Some(name), None) = (&manifest.linked, &manifest.descriptor) else { return Ok(false) };
+        manifest.descriptor = Some(self.linked.descriptor(name)?.to_string());
+        Ok(true)
+    }
+
     /// Stores a package that should have this digest.
     pub fn store(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
         let found = Digest::of(bytes);
@@ -87,7 +124,8 @@ impl Packages {
         replace(&self.path(digest), bytes)
     }
 
-    /// The classes of a package that is on disk; loads its library unless that has happened.
+    /// The classes of a package that is on disk; loads its library, or looks its linked component
+    /// up, unless that has happened.
     pub fn load(&self, digest: &Digest) -> Result<Arc<Vec<Loaded>>, Error> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(classes) = loaded.get(digest) {
@@ -100,12 +138,10 @@ impl Packages {
             return Err(Error::Digest { expected: *digest, found });
         }
         let package = Package::from_bytes(&bytes)?;
-        // Beside the package, under the library's own name: error messages and debuggers show it.
-        let place = self.dir.join(digest.to_string());
-        fs::create_dir_all(&place).map_err(|source| Error::Io { path: place.clone(), source })?;
-        let file = place.join(&package.manifest.library);
-        replace(&file, &package.library)?;
-        let factories = library::open(&file).map_err(|e| Error::Library(e.to_string()))?;
+        let factories = match &package.manifest.linked {
+            Some(name) => vec![self.linked.factory(name, package.manifest.descriptor.as_deref())?],
+            None => self.open_library(digest, &package)?,
+        };
         let classes = factories
             .into_iter()
             .map(|factory| {
@@ -118,17 +154,24 @@ impl Packages {
         Ok(classes)
     }
 
+    fn open_library(
+        &self,
+        digest: &Digest,
+        package: &Package,
+    ) -> Result<Vec<Arc<dyn Factory>>, Error> {
+        // Beside the package, under the library's own name: error messages and debuggers show it.
+        let place = self.dir.join(digest.to_string());
+        fs::create_dir_all(&place).map_err(|source| Error::Io { path: place.clone(), source })?;
+        let file = place.join(&package.manifest.library);
+        replace(&file, &package.library)?;
+        library::open(&file).map_err(|e| Error::Library(e.to_string()))
+    }
+
     /// The class of this name in a package, loading it if necessary.
     pub fn class(&self, digest: &Digest, name: &str) -> Result<Loaded, Error> {
         let classes = self.load(digest)?;
         let found = classes.iter().find(|loaded| loaded.class.name() == name).cloned();
         found.ok_or_else(|| Error::Library(format!("package {digest} has no class {name}")))
-    }
-
-    /// Adds classes as if a library had brought them.
-    #[cfg(test)]
-    pub(crate) fn link(&self, digest: Digest, classes: Vec<Loaded>) {
-        self.loaded.lock().unwrap().insert(digest, Arc::new(classes));
     }
 }
 

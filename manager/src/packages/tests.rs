@@ -6,6 +6,8 @@ fn package(library: &[u8]) -> (Digest, Vec<u8>) {
         name: "x".into(),
         version: "1".into(),
         library: "libx.so".into(),
+        linked: None,
+        descriptor: None,
         class: None,
         proto: None,
         description: None,
@@ -17,7 +19,7 @@ fn package(library: &[u8]) -> (Digest, Vec<u8>) {
 #[test]
 fn a_package_is_stored_only_under_its_own_digest() {
     let dir = tempfile::tempdir().unwrap();
-    let packages = Packages::open(dir.path().join("packages")).unwrap();
+    let packages = Packages::open(dir.path().join("packages"), Linked::default()).unwrap();
     let (digest, bytes) = package(b"elf");
     let other = Digest([1; 32]);
     assert!(matches!(packages.store(&other, &bytes), Err(Error::Digest { .. })));
@@ -34,7 +36,7 @@ fn a_package_is_stored_only_under_its_own_digest() {
 #[test]
 fn a_library_that_is_none_is_refused_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let packages = Packages::open(dir.path().to_owned()).unwrap();
+    let packages = Packages::open(dir.path().to_owned(), Linked::default()).unwrap();
     let (digest, bytes) = package(b"this is not a library");
     packages.store(&digest, &bytes).unwrap();
     let error = packages.load(&digest).err().expect("refused").to_string();
@@ -44,10 +46,45 @@ fn a_library_that_is_none_is_refused_with_the_reason() {
 #[test]
 fn a_package_that_rotted_on_disk_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
-    let packages = Packages::open(dir.path().to_owned()).unwrap();
+    let packages = Packages::open(dir.path().to_owned(), Linked::default()).unwrap();
     let (digest, mut bytes) = package(b"elf");
     packages.store(&digest, &bytes).unwrap();
     bytes[600] ^= 1;
     fs::write(packages.path(&digest), &bytes).unwrap();
     assert!(matches!(packages.load(&digest), Err(Error::Digest { .. })));
+}
+
+#[test]
+fn a_linked_component_is_found_again_and_refused_by_a_daemon_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |linked| Packages::open(dir.path().to_owned(), linked).unwrap();
+    let packages = open(Linked::shipped());
+    let mut package = Package::linked("counter").unwrap();
+    assert!(packages.seal(&mut package).unwrap());
+    assert!(!packages.seal(&mut package).unwrap(), "once");
+    let bytes = package.to_bytes();
+    let digest = Digest::of(&bytes);
+    packages.store(&digest, &bytes).unwrap();
+    assert_eq!(packages.load(&digest).unwrap()[0].class.name(), "counter.Counter");
+    open(Linked::shipped()).class(&digest, "counter.Counter").unwrap();
+    let error = open(Linked::default()).load(&digest).err().expect("refused").to_string();
+    assert!(error.contains("`counter`") && error.contains("linked are: none"), "{error}");
+}
+
+#[test]
+fn a_linked_component_of_another_proto_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let packages = Packages::open(dir.path().to_owned(), Linked::shipped()).unwrap();
+    let unsealed = Package::linked("counter").unwrap();
+    let mut sealed = unsealed.clone();
+    packages.seal(&mut sealed).unwrap();
+    let gauge: Arc<dyn Factory> = Arc::new(counter::GaugeFactory::new());
+    let other = Linked([("counter", gauge)].into());
+    let other = Packages::open(dir.path().to_owned(), other).unwrap();
+    for package in [sealed, unsealed] {
+        let bytes = package.to_bytes();
+        let digest = Digest::of(&bytes);
+        other.store(&digest, &bytes).unwrap();
+        assert!(matches!(other.load(&digest), Err(Error::Descriptor { .. })));
+    }
 }

@@ -4,21 +4,30 @@ use super::*;
 use crate::config::Config;
 use crate::executor::Job;
 use crate::journal::{Entry, Journal, recover};
-use crate::package::Digest;
-use crate::packages::Packages;
+use crate::package::{Digest, Package};
+use crate::packages::{Linked, Packages};
 use crate::replica::{Call, Deploy, Message};
-use crate::testing::{add, crash, loaded};
+use crate::testing::{add, crash};
 use crate::transfer::stream;
 use crossbeam_channel::unbounded;
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-const DIGEST: Digest = Digest([5; 32]);
-
 static TOKIO: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 });
+
+static PACKAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut package = Package::linked("counter").unwrap();
+    let descriptor = Linked::shipped().descriptor("counter").unwrap();
+    package.manifest.descriptor = Some(descriptor.to_string());
+    package.to_bytes()
+});
+
+fn digest() -> Digest {
+    Digest::of(&PACKAGE)
+}
 
 fn shared(dir: &Path) -> Arc<Shared> {
     let text = format!(
@@ -31,18 +40,18 @@ fn shared(dir: &Path) -> Arc<Shared> {
         admin = {{ socket = "{dir}/admin.sock" }}"#,
         dir = dir.display()
     );
-    let packages = Packages::open(dir.join("packages")).unwrap();
-    packages.link(DIGEST, vec![loaded()]);
+    let packages = Packages::open(dir.join("packages"), Linked::shipped()).unwrap();
+    packages.store(&digest(), &PACKAGE).unwrap();
     Shared::new(Config::parse(&text).unwrap(), packages, TOKIO.handle().clone())
 }
 
 /// Stands in for the group: the ordered entries of a run, the deployment first.
 fn ordered(steps: &[Vec<u8>]) -> Vec<(u64, Vec<u8>)> {
     let classes = vec!["counter.Counter"];
-    let deploy = Deploy { digest: DIGEST, source: 1, name: "counter", version: "1", classes };
+    let deploy = Deploy { digest: digest(), source: 1, name: "counter", version: "1", classes };
     let begin = [
         Message::Deploy(deploy).encode(1),
-        Message::Loaded { digest: DIGEST, node: 1, problem: "" }.encode(1),
+        Message::Loaded { digest: digest(), node: 1, problem: "" }.encode(1),
         Message::OpenClient { client: 9 }.encode(1),
     ];
     (1 << 40..).step_by(2).zip(begin.into_iter().chain(steps.iter().cloned())).collect()
