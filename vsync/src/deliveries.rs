@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use crate::core::Position;
 use crate::engine::bulk::HEADER;
 use crate::engine::bytes::payload;
-use crate::engine::deliver::{Item, Source};
+use crate::engine::deliver::{Item, OWN, Remains, Source};
 use crate::engine::ring::{Consumer, Descriptor, Kind};
 use crate::engine::shared::Shared;
-use crate::event::{Event, Message, MessageId};
+use crate::event::{Event, Message, MessageId, Unresolved};
 
 /// The events of a node, for one thread at a time.
 pub struct Deliveries {
@@ -30,6 +30,10 @@ pub struct Deliveries {
     unwoken: Vec<u64>,
     /// A message was dropped: this node is out of its view, and every later message is dropped too.
     dropping: bool,
+    /// Own messages dropped.
+    dropped: Vec<MessageId>,
+    /// Own messages that did not come before the end.
+    remains: Option<Box<Remains>>,
     /// The last event was given.
     finished: bool,
 }
@@ -50,6 +54,8 @@ impl Deliveries {
             out: None,
             unwoken: Vec::new(),
             dropping: false,
+            dropped: Vec::new(),
+            remains: None,
             finished: false,
         }
     }
@@ -70,6 +76,20 @@ impl Deliveries {
     /// stopped): no further will come.
     pub fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// After the last event: what is known of own messages that were committed and did not come as an
+    /// [`Event::Message`]. `None` before the end ([`Self::is_finished`]).
+    ///
+    /// A [`Reservation`](crate::Reservation) still open hides itself and what was reserved after it: ask (again) when
+    /// none is. None of those will be delivered.
+    pub fn unresolved(&self) -> Option<Unresolved> {
+        let remains = self.remains.as_ref().filter(|_| self.finished)?;
+        let mut unresolved = remains.unresolved.clone();
+        unresolved.indeterminate.splice(0..0, self.dropped.iter().copied());
+        let unpublished = remains.log.unpublished(remains.head);
+        unresolved.not_delivered.extend(unpublished.into_iter().map(MessageId));
+        Some(unresolved)
     }
 
     fn wait(&mut self, timeout: Duration) -> Step {
@@ -171,11 +191,18 @@ impl Deliveries {
             }
             Item::Descriptor(d) if self.dropping || !self.whole(d) => {
                 self.dropping = true;
+                if d.kind == Kind::Message && d.slot == OWN {
+                    self.dropped.push(MessageId(d.position));
+                }
                 self.out = Some((d.slot, d.end));
                 self.settle();
                 Step::Nothing
             }
             Item::Descriptor(d) => Step::Bytes(d),
+            Item::Unresolved(remains) => {
+                self.remains = Some(remains);
+                Step::Nothing
+            }
             other => Step::Item(other),
         }
     }
@@ -221,7 +248,7 @@ impl Deliveries {
                     self.finished = true;
                     Event::Failed(why)
                 }
-                Item::Descriptor(_) | Item::Source { .. } => return None,
+                Item::Descriptor(_) | Item::Source { .. } | Item::Unresolved(_) => return None,
             }),
         }
     }

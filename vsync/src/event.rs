@@ -35,6 +35,19 @@ pub struct ViewChange {
     pub wedged_at: Option<Time>,
     /// When this node installed the view.
     pub installed_at: Time,
+    /// Own messages, in order, that were published in the view before, were not delivered in it, and go on in this one
+    /// with the same ids.
+    pub resent: Vec<MessageId>,
+}
+
+/// Own messages of an incarnation that is over which its application did not get, each in one list, in the order of
+/// their ids. Every message in `indeterminate` was sent before every message in `not_delivered`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unresolved {
+    /// Published: the group may have delivered them, or may yet. The state with which the next incarnation joins tells.
+    pub indeterminate: Vec<MessageId>,
+    /// No member has delivered or will deliver them.
+    pub not_delivered: Vec<MessageId>,
 }
 
 /// One message of the total order.

@@ -108,7 +108,7 @@ impl Reservation<'_> {
     }
 
     /// Hands the message to the group. It will be delivered exactly once to every member, this one among them, unless
-    /// this incarnation leaves the group first.
+    /// this incarnation leaves the group first: then [`Deliveries::unresolved`](crate::Deliveries::unresolved) tells.
     pub fn commit(self) -> MessageId {
         MessageId(self.inner.commit())
     }

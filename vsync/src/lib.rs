@@ -23,6 +23,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! **Outcome of every send.** A sender's messages keep their order, so their outcomes come in the order of this table.
+//!
+//! | Outcome       | What it means                                        | How the sender learns of it |
+//! |---------------|------------------------------------------------------|-----------------------------|
+//! | delivered     | every member that goes on delivers it, once          | [`Event::Message`] with `own` and its id |
+//! | re-sent       | it goes on in the next view, same id; no outcome yet | [`ViewChange::resent`] |
+//! | indeterminate | published, and this node's end hides what became of it | [`Unresolved::indeterminate`] after the last event |
+//! | not delivered | no member delivers it, ever                          | [`Unresolved::not_delivered`] after the last event |
+//!
 //! The protocol itself is the sans-IO [`core`]: no sockets, threads or clocks. `engine` drives it over
 //! [`quintet_transport`] with one thread per node, and `store` keeps what must outlive the process.
 
@@ -43,7 +52,7 @@ pub use core::{BlockedReason, Cause, Departure, Origin, Position, View, ViewId, 
 pub use deliveries::Deliveries;
 pub use donation::BulkWriter;
 pub use error::{Error, SendError, StoreError, TransferError};
-pub use event::{Donation, Event, Message, MessageId, ViewChange};
+pub use event::{Donation, Event, Message, MessageId, Unresolved, ViewChange};
 pub use group::{Group, Reservation};
 pub use node::Node;
 pub use quintet_transport::{Member, NodeId, PathPolicy, PeerConfig, Timing, Wait};

@@ -109,6 +109,21 @@ impl LogWriter {
             && shared.ring.word(position).load(Ordering::Acquire) != 0
     }
 
+    /// Positions of the messages committed at `position` (the published end) and after it, up to the first reservation
+    /// that is still open. For the end of a log, when nobody publishes any more.
+    pub fn unpublished(&self, position: u64) -> Vec<u64> {
+        let (mut at, mut found) = (position, Vec::new());
+        while at < self.shared.limit.0.load(Ordering::Acquire)
+            && let Some(entry) = Entry::decode(self.shared.ring.word(at).load(Ordering::Acquire))
+        {
+            if entry.kind == Kind::Message {
+                found.push(at);
+            }
+            at += entry.size();
+        }
+        found
+    }
+
     /// Longest payload [`LogWriter::reserve`] accepts.
     pub fn len_max(&self) -> usize {
         self.shared.len_max as usize

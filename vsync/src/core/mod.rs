@@ -244,6 +244,21 @@ impl Core {
         self.order.delivered()
     }
 
+    /// Own records, in order, that were published and are not delivered here; also when this incarnation is over.
+    pub fn undelivered(&self) -> impl Iterator<Item = &Record> {
+        self.order.undelivered()
+    }
+
+    /// This incarnation is over and delivered its last view to the trim, like everybody: what is
+    /// [`undelivered`](Self::undelivered) no member will ever deliver.
+    pub fn departed_at_trim(&self) -> bool {
+        // A view that it was in, or that came after one it might have been in, could deliver more.
+        let last = &self.decided.view;
+        self.standing == Standing::Gone
+            && !last.contains(self.me())
+            && self.order.ended().is_some_and(|view| view.next() == last.id)
+    }
+
     // --- hot path ---
 
     /// A member's words, read *before* the records handed over since. Old and equal values do nothing.

@@ -390,6 +390,16 @@ impl Order {
         self.trim = Some(trim.p());
     }
 
+    /// Own records, in order, that were published and are not delivered here.
+    pub(super) fn undelivered(&self) -> impl Iterator<Item = &Record> {
+        self.senders.get(self.me).into_iter().flat_map(|own| &own.queue)
+    }
+
+    /// The view that ended here, delivered to its trim, if the next has not begun.
+    pub(super) fn ended(&self) -> Option<ViewId> {
+        (self.trim == Some(self.delivered)).then_some(self.view)
+    }
+
     /// Whether everything before the trim is delivered.
     pub(super) fn done(&self) -> bool {
         self.trim.is_none_or(|trim| self.delivered == trim)

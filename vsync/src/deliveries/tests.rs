@@ -6,11 +6,11 @@ use quintet_transport::{Config, GROUP, LogWriter, Member, Poller, Time};
 
 use super::Deliveries;
 use crate::core::ViewId;
-use crate::engine::deliver::{Item, Source};
+use crate::engine::deliver::{Item, Remains, Source};
 use crate::engine::outbox::Outbox;
 use crate::engine::ring::{Descriptor, Kind, ring};
 use crate::engine::shared::Shared;
-use crate::event::Event;
+use crate::event::{Event, MessageId, Unresolved};
 use crate::status::{Counters, State, Status};
 
 /// The poller's side of a queue, over a real log.
@@ -52,7 +52,16 @@ fn fixture(capacity: usize) -> (Fixture, Deliveries) {
     (Fixture { poller, writer, outbox, consumed, next: 0 }, Deliveries::new(shared, rx))
 }
 
+fn remains(poller: &Poller, writer: &LogWriter) -> Box<Remains> {
+    let (unresolved, log) = (Unresolved::default(), writer.clone());
+    Box::new(Remains { unresolved, log, head: poller.head(GROUP) })
+}
+
 impl Fixture {
+    fn end(self, last: Option<Item>) {
+        self.outbox.end(remains(&self.poller, &self.writer), last);
+    }
+
     /// Sends message number `next`, and returns the byte position after it.
     fn send(&mut self) -> u64 {
         let mut slot = self.writer.reserve(8).unwrap();
@@ -147,7 +156,7 @@ fn the_end_comes_after_everything_and_only_once() {
     for _ in 0..10 {
         f.send();
     }
-    f.outbox.end(Some(Item::Evicted(ViewId(7))));
+    f.end(Some(Item::Evicted(ViewId(7))));
     for n in 0..10 {
         assert_eq!(message(&mut d), Some(n));
     }
@@ -162,8 +171,22 @@ fn a_state_that_was_never_whole_is_not_followed_by_messages() {
     let (mut f, mut d) = fixture(16);
     f.outbox.close_gate();
     f.send();
-    f.outbox.end(Some(Item::Evicted(ViewId(1))));
+    let open = f.writer.reserve(8).unwrap();
+    let behind = f.writer.reserve(8).unwrap().commit();
+    let hidden = open.position();
+    let remains = remains(&f.poller, &f.writer);
+    assert_eq!(remains.head, hidden);
+    f.outbox.end(remains, Some(Item::Evicted(ViewId(1))));
+    assert_eq!(d.unresolved(), None);
     assert!(matches!(d.try_next(), Some(Event::Evicted(_))));
+    let delivered_unseen = vec![MessageId(0)];
+    let unresolved = d.unresolved().unwrap();
+    assert_eq!(unresolved.indeterminate, delivered_unseen);
+    assert_eq!(unresolved.not_delivered, [], "an open reservation hides what is behind it");
+    open.commit();
+    let unresolved = d.unresolved().unwrap();
+    assert_eq!(unresolved.indeterminate, delivered_unseen);
+    assert_eq!(unresolved.not_delivered, [MessageId(hidden), MessageId(behind)]);
 }
 
 #[test]
@@ -189,7 +212,7 @@ fn a_sleeping_application_is_woken() {
             std::thread::yield_now();
         }
         let mut d = reader.join().unwrap();
-        f.outbox.end(None);
+        f.end(None);
         assert!(d.next(Duration::from_secs(60)).is_none() && d.is_finished());
     });
 }

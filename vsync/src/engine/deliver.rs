@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use quintet_transport::{LogBytes, Member};
+use quintet_transport::{LogBytes, LogWriter, Member};
 
 use super::ring::Descriptor;
 use crate::core::{BlockedReason, ViewId};
-use crate::event::{Donation, ViewChange};
+use crate::event::{Donation, Unresolved, ViewChange};
+
+/// Source number of the own log.
+pub(crate) const OWN: u16 = 0;
 
 /// Memory that descriptors point into: the log of one link (or the own one).
 ///
@@ -21,6 +24,14 @@ pub(crate) struct Source {
     pub(crate) consumed: Arc<AtomicU64>,
     /// Wake the poller after this many bytes, so that a sender that waits for room does not wait for a heartbeat.
     pub(crate) wake_every: u64,
+}
+
+/// Own messages left over at the end.
+pub(crate) struct Remains {
+    pub(crate) unresolved: Unresolved,
+    /// The own log, and its published end for ever.
+    pub(crate) log: LogWriter,
+    pub(crate) head: u64,
 }
 
 /// One entry, in the order in which the application sees them.
@@ -37,6 +48,8 @@ pub(crate) enum Item {
     Donate(Box<Donation>),
     Blocked(BlockedReason),
     Resumed,
+    /// What became of own messages that are not delivered; comes before the last event.
+    Unresolved(Box<Remains>),
     Evicted(ViewId),
     Left,
     Failed(Arc<str>),

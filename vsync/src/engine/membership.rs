@@ -12,7 +12,7 @@ use super::links::{Link, Reader};
 use super::shared::Command;
 use super::sweep::{End, Engine};
 use crate::core::{Event, Malformed, View, Why};
-use crate::event::ViewChange;
+use crate::event::{MessageId, ViewChange};
 use crate::status::{HISTORY, ViewRecord};
 
 /// How long a member that wants to leave waits for its last messages to be delivered.
@@ -234,7 +234,9 @@ impl Engine {
         match event {
             Event::View { view, cause, evidence_at, wedged_at } => {
                 tracing::info!(me = %self.me.node, %view, "installed");
-                let change = ViewChange { view, cause, evidence_at, wedged_at, installed_at: now };
+                let resent = self.core.undelivered().map(|r| MessageId(r.position)).collect();
+                let change =
+                    ViewChange { view, cause, evidence_at, wedged_at, installed_at: now, resent };
                 self.install(change);
                 self.publish_status(now);
             }

@@ -11,9 +11,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::deliver::Item;
-use super::ring::{Descriptor, Producer};
+use super::deliver::{Item, OWN, Remains};
+use super::ring::{Descriptor, Kind, Producer};
 use super::shared::Shared;
+use crate::event::MessageId;
+
+fn own_message(item: Item) -> Option<MessageId> {
+    match item {
+        Item::Descriptor(d) if d.kind == Kind::Message && d.slot == OWN => {
+            Some(MessageId(d.position))
+        }
+        _ => None,
+    }
+}
 
 pub(crate) struct Outbox {
     ring: Producer,
@@ -104,13 +114,18 @@ impl Outbox {
         something
     }
 
-    /// The node ends with `last`: shows all that is whole, then that.
-    pub(crate) fn end(mut self, last: Option<Item>) {
+    /// The node ends with `last`: shows all that is whole, then `remains`, then that.
+    pub(crate) fn end(mut self, mut remains: Box<Remains>, last: Option<Item>) {
         if self.gated {
-            // A state that was never completed: no view on top of it.
-            self.pending.clear();
+            // A state that was never completed: no view on top of it, and own messages delivered behind the gate go
+            // the way of those that were only published.
+            let mut unseen: Vec<MessageId> =
+                self.pending.drain(..).filter_map(own_message).collect();
+            unseen.append(&mut remains.unresolved.indeterminate);
+            remains.unresolved.indeterminate = unseen;
             self.gated = false;
         }
+        self.pending.push_back(Item::Unresolved(remains));
         self.pending.extend(last);
         self.flush();
         self.shared.end(std::mem::take(&mut self.pending));

@@ -9,7 +9,7 @@ use crossbeam_channel::unbounded;
 use quintet_transport::{CONTROL, GROUP, Incarnation, LaneSpec, Member, Poller, clock};
 
 use super::control::ControlOut;
-use super::deliver::{Item, Source};
+use super::deliver::{Item, OWN, Source};
 use super::links::{Links, Reader};
 use super::outbox::Outbox;
 use super::ring::ring;
@@ -25,9 +25,6 @@ use crate::group::Group;
 use crate::node::Node;
 use crate::status::{Counters, State, Status};
 use crate::store::{Found, Store};
-
-/// Source number of the own log.
-const OWN: u16 = 0;
 
 pub(crate) fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> {
     config.check()?;

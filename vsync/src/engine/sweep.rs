@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 use quintet_transport::{GROUP, LogWriter, Member, Poller, Time, clock};
 
 use super::control::ControlOut;
-use super::deliver::Item;
+use super::deliver::{Item, OWN, Remains};
 use super::links::Links;
 use super::outbox::Outbox;
 use super::ring::{Descriptor, Kind};
@@ -20,6 +20,7 @@ use super::storing::Storing;
 use super::transfer::{Donor, Learner};
 use crate::config::Limits;
 use crate::core::{Core, MAX_MEMBERS, Position, Rank, Record, Row, ViewId, word};
+use crate::event::{MessageId, Unresolved};
 use crate::status::{Counters, ViewRecord};
 
 /// Own messages published per sweep at most, so that peers hear of the first before the last is packed.
@@ -250,7 +251,7 @@ impl Engine {
             something = true;
             let source = if Some(d.rank) == self.core.rank() {
                 self.own_delivered += 1;
-                0
+                OWN
             } else {
                 match self.links.of_rank(d.rank.index()).and_then(|l| l.group.as_ref()) {
                     Some(reader) => reader.source,
@@ -355,9 +356,21 @@ impl Engine {
             End::Failed(why) => Some(Item::Failed(why)),
             End::Stopped => None,
         };
+        let remains = Box::new(self.remains());
         let Self { poller, outbox, storing, .. } = self;
         drop(poller);
         drop(storing);
-        outbox.end(last);
+        outbox.end(remains, last);
+    }
+
+    /// Own messages that are published and not delivered; where those begin that are not published.
+    fn remains(&self) -> Remains {
+        let published = self.core.undelivered().map(|r| MessageId(r.position)).collect();
+        let unresolved = if self.core.departed_at_trim() {
+            Unresolved { indeterminate: Vec::new(), not_delivered: published }
+        } else {
+            Unresolved { indeterminate: published, not_delivered: Vec::new() }
+        };
+        Remains { unresolved, log: self.group_log.clone(), head: self.poller.head(GROUP) }
     }
 }

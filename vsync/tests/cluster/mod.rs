@@ -15,8 +15,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use quintet_vsync::{
-    BulkWriter, Config, Deliveries, Donation, Event, Group, Member, Node, NodeId, PathPolicy,
-    PeerConfig, Position, SendError, ViewChange, ViewId,
+    BulkWriter, Config, Deliveries, Donation, Event, Group, Member, MessageId, Node, NodeId,
+    PathPolicy, PeerConfig, Position, SendError, Unresolved, ViewChange, ViewId,
 };
 
 /// Generous: a test that waits this long has failed, whatever the machine does.
@@ -42,6 +42,10 @@ pub struct Ledger {
     pub blocked: bool,
     pub blocked_count: usize,
     pub evictions: usize,
+    /// Own messages delivered in this incarnation.
+    pub own: Vec<(Position, MessageId)>,
+    /// Incarnations that ended: own messages delivered, and those that were not.
+    pub ended: Vec<(Vec<(Position, MessageId)>, Unresolved)>,
     pub left: bool,
     pub failed: Option<String>,
     /// Loaded by state transfer in this incarnation.
@@ -148,11 +152,21 @@ impl App {
 
     /// Sends, waiting for room.
     pub fn send(&self, text: &str) {
+        self.send_id(text);
+    }
+
+    /// As [`Self::send`], and says what `commit` said.
+    pub fn send_id(&self, text: &str) -> MessageId {
+        let mut id = None;
         wait_for("room in the log", || match self.group().send(text.as_bytes()) {
-            Ok(_) => true,
+            Ok(sent) => {
+                id = Some(sent);
+                true
+            }
             Err(SendError::Full | SendError::Closed) => false,
             Err(e) => panic!("{e}"),
         });
+        id.expect("sent")
     }
 
     pub fn set_slow(&self, ms: u64) {
@@ -412,6 +426,9 @@ fn incarnation(
                     let _ = d.tail.send(Tail::Entry(e.clone()));
                 }
                 ledger.entries.push(e);
+                if m.own {
+                    ledger.own.push((m.at, m.id));
+                }
                 group.report_persisted(ledger.state);
                 drop(ledger);
                 let slow = shared.slow_ms.load(Ordering::Relaxed);
@@ -452,11 +469,13 @@ fn incarnation(
             }
             Event::Resumed => ledger.blocked = false,
             Event::Evicted(_) => {
+                ended(&mut ledger, &deliveries);
                 ledger.evictions += 1;
                 ledger.blocked = false;
                 return true;
             }
             Event::Left => {
+                ended(&mut ledger, &deliveries);
                 ledger.left = true;
                 return false;
             }
@@ -467,4 +486,9 @@ fn incarnation(
             other => panic!("an event this test does not know: {other:?}"),
         }
     }
+}
+
+fn ended(ledger: &mut Ledger, deliveries: &Deliveries) {
+    let own = std::mem::take(&mut ledger.own);
+    ledger.ended.push((own, deliveries.unresolved().expect("it has ended")));
 }

@@ -21,6 +21,10 @@ pub struct Seen {
     pub view: (u64, usize),
     pub blocked: bool,
     pub evictions: usize,
+    /// Ids that `commit` returned, in every incarnation.
+    pub sent: Vec<u64>,
+    /// Ids of the incarnation that ended last: delivered, indeterminate, not delivered.
+    pub fates: [Vec<u64>; 3],
 }
 
 /// A node in a process of its own.
@@ -101,6 +105,8 @@ fn note(seen: &mut Seen, line: &str) {
         ["clear"] => seen.entries.clear(),
         ["view", id, members] => seen.view = (id.parse().unwrap(), members.parse().unwrap()),
         ["blocked", yes] => seen.blocked = yes == "true",
+        ["sent", id] => seen.sent.push(id.parse().unwrap()),
+        ["fate", kind, id] => seen.fates[kind.parse::<usize>().unwrap()].push(id.parse().unwrap()),
         ["evictions", n] => seen.evictions = n.parse().unwrap(),
         _ => {}
     }
@@ -151,7 +157,7 @@ pub fn child() {
                 let words: Vec<&str> = line.split(' ').collect();
                 if let ["send", prefix, count] = words[..] {
                     for i in 0..count.parse::<usize>().unwrap() {
-                        app.send(&format!("{prefix}{i}"));
+                        println!("sent {}", app.send_id(&format!("{prefix}{i}")).0);
                     }
                 }
             }
@@ -173,6 +179,11 @@ fn report(app: &App) {
             let ledger = app.ledger();
             if ledger.evictions != evictions {
                 evictions = ledger.evictions;
+                if let Some((delivered, rest)) = ledger.ended.last() {
+                    delivered.iter().for_each(|(_, id)| println!("fate 0 {}", id.0));
+                    rest.indeterminate.iter().for_each(|id| println!("fate 1 {}", id.0));
+                    rest.not_delivered.iter().for_each(|id| println!("fate 2 {}", id.0));
+                }
                 println!("evictions {evictions}");
             }
             if ledger.entries.len() < told
