@@ -21,6 +21,9 @@ pub const PACKAGES: usize = 256;
 pub struct Limits {
     /// Client connections at once; one more is answered with Goodbye.
     pub connections: usize,
+    /// A client that takes nothing of what waits for it for this long is disconnected; one that says nothing is asked
+    /// after this long, and disconnected after three times as long, in seconds.
+    pub client_patience_s: u64,
     /// Calls of one connection that wait for their reply; one more is refused as overload.
     pub calls_per_connection: usize,
     /// Calls of all connections that wait for their reply.
@@ -49,6 +52,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 1024,
+            client_patience_s: 10,
             calls_per_connection: 8192,
             calls: 32_768,
             request_bytes: 64 << 10,
@@ -69,6 +73,7 @@ impl Limits {
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         let positive = [
             ("connections", self.connections),
+            ("client_patience_s", self.client_patience_s as usize),
             ("calls_per_connection", self.calls_per_connection),
             ("calls", self.calls),
             ("request_bytes", self.request_bytes),

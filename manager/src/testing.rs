@@ -1,10 +1,35 @@
-//! A component and its calls, for the unit tests of this crate.
+//! A daemon without a group, a component and its calls, for the unit tests of this crate.
 
+use crate::config::Config;
+use crate::packages::{Linked, Packages};
+use crate::runtime::Shared;
 use counter::CounterFactory;
 use counter::proto::{Nothing, Step, Value};
 use quintet_component::Class;
 use quintet_component::prost::Message;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+static TOKIO: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+});
+
+/// What the parts of a daemon share, with this `[limits]` table; no incarnation runs.
+pub(crate) fn shared(dir: &Path, limits: &str) -> Arc<Shared> {
+    let text = format!(
+        r#"node = 1
+        cluster = "test"
+        data_dir = "{dir}"
+        bind = "127.0.0.1:1"
+        nodes = [{{ id = 1, transport = "127.0.0.1:1", client = "127.0.0.1:1" }}]
+        client = {{ listen = "127.0.0.1:1" }}
+        admin = {{ socket = "{dir}/admin.sock" }}
+        limits = {{ {limits} }}"#,
+        dir = dir.display()
+    );
+    let packages = Packages::open(dir.join("packages"), Linked::shipped()).unwrap();
+    Shared::new(Config::parse(&text).unwrap(), packages, TOKIO.handle().clone())
+}
 
 pub(crate) fn counter_class() -> Arc<Class> {
     Arc::new(Class::of(&CounterFactory::new()).unwrap())

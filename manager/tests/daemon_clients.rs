@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Daemon, Layout, Native, cluster};
-use quintet_client::wire::{Farewell, Frame};
+use common::{Daemon, Layout, Native, PATIENCE, cluster};
+use quintet_client::wire::{Body, Call, Farewell, Frame, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -84,5 +84,38 @@ async fn a_client_of_another_cluster_is_told_so() {
     match native.next().await {
         Some(Frame::Goodbye(goodbye)) => assert_eq!(goodbye.reason, Farewell::Cluster),
         other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_leaves_the_places_for_calls_to_others() {
+    let layout = Layout::new(1);
+    let mut config = layout.config(1);
+    (config.limits.calls, config.limits.client_patience_s) = (32, 1);
+    std::fs::write(layout.file(1), toml::to_string_pretty(&config).unwrap()).unwrap();
+    let daemon = Daemon::start(&layout, 1);
+    daemon.wait_member();
+    daemon.deploy_counter();
+    let mut deaf = Native::connect(&layout, 1, 6).await;
+    let flood = async {
+        for seq in 1.. {
+            let (path, body) = ("/counter.Counter/Get".into(), Body::from(&[][..]));
+            let (first_incomplete, deadline_ms, min_position) = (seq, 0, 0);
+            let call = Call { seq, first_incomplete, deadline_ms, min_position, path, body };
+            if deaf.writer.write_frame(&Frame::Call(call)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, flood).await.expect("it is disconnected");
+    let events = daemon.get("/v1/events").unwrap().to_string();
+    assert!(events.contains("does not read"), "{events}");
+    let mut other = Native::connect(&layout, 1, 5).await;
+    loop {
+        other.add(1, 1, 3).await;
+        match other.answer().await {
+            Some(Frame::Refuse(refuse)) => assert_eq!(refuse.reason, Reason::Overloaded),
+            reply => break assert!(position(reply) > 0),
+        }
     }
 }

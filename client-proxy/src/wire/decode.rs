@@ -149,6 +149,7 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, Malformed> {
                 6 => Farewell::Cluster,
                 7 => Farewell::Full,
                 8 => Farewell::Protocol,
+                9 => Farewell::Silent,
                 value => return Err(Malformed::Value { what: "reason to end", value }),
             },
             message: text(input, "a reason", TEXT_BYTES_MAX)?,

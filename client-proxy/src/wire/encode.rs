@@ -124,6 +124,7 @@ fn fields(frame: &Frame, out: &mut BytesMut) -> Result<Option<Bytes>, Unencodabl
                 Farewell::Cluster => 6,
                 Farewell::Full => 7,
                 Farewell::Protocol => 8,
+                Farewell::Silent => 9,
             });
             cut(out, &goodbye.message);
         }

@@ -133,13 +133,16 @@ pub struct FrameWriter<W> {
     /// Slices that precede `open`, in order.
     sealed: VecDeque<Bytes>,
     queued: usize,
+    /// Bytes that the connection has taken, ever.
+    written: u64,
     queue_bytes_max: usize,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// A writer that queues up to `queue_bytes_max` bytes (and one frame above).
     pub fn new(io: W, queue_bytes_max: usize) -> Self {
-        Self { io, open: BytesMut::new(), sealed: VecDeque::new(), queued: 0, queue_bytes_max }
+        let (open, sealed) = (BytesMut::new(), VecDeque::new());
+        Self { io, open, sealed, queued: 0, written: 0, queue_bytes_max }
     }
 
     /// Queues a frame without writing it.
@@ -169,6 +172,12 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// Bytes that the connection has taken since the beginning: while it does not grow, the peer does not read.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Writes all that is queued. Safe to cancel: what was not written stays queued.
@@ -207,6 +216,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
 
     fn consume(&mut self, mut written: usize) {
         self.queued -= written;
+        self.written += written as u64;
         while let Some(front) = self.sealed.front_mut() {
             if front.len() > written {
                 front.advance(written);

@@ -248,6 +248,8 @@ pub enum Farewell {
     Full,
     /// Either: the other side sent something malformed or out of place.
     Protocol,
+    /// Manager: the client does not read what is sent to it, or gives no sign of life.
+    Silent,
 }
 
 /// Last frame of a side.

@@ -48,7 +48,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         Just(Farewell::Version),
         Just(Farewell::Cluster),
         Just(Farewell::Full),
-        Just(Farewell::Protocol)
+        Just(Farewell::Protocol),
+        Just(Farewell::Silent)
     ];
     prop_oneof![
         (any::<u16>(), text(40), any::<u128>(), purpose).prop_map(

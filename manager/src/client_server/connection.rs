@@ -1,5 +1,9 @@
 //! One client's connection: frames in, calls out, answers and views back.
+//!
+//! Nothing here waits for the client's pleasure: what it does not read stays queued up to a bound,
+//! beyond which nothing more is taken from it or for it, and [`Patience`] ends what does not move.
 
+use super::patience::{Patience, Sign};
 use crate::admin::types::{EventKind, NodeState};
 use crate::calls::{self, Incoming, Session};
 use crate::package::Digest;
@@ -14,15 +18,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+#[cfg(test)]
+mod tests;
 
 /// How long a new connection may take to say Hello.
 const HELLO: Duration = Duration::from_secs(5);
-/// Answers that wait for a client that does not read; then it is disconnected.
-const QUEUE_BYTES: usize = 16 << 20;
+/// While so much waits for a client, neither its frames nor its answers are taken.
+const ENOUGH_BYTES: usize = 4 << 20;
+/// What may wait at all, with what is queued unasked (views); a client that lets it grow so far is disconnected.
+const QUEUE_BYTES: usize = 2 * ENOUGH_BYTES;
+/// How long a farewell may take to leave.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Frames taken before answers get their turn.
 const TURN: usize = 64;
 
@@ -53,14 +65,19 @@ impl From<ReadError> for Over {
 
 impl From<QueueFull> for Over {
     fn from(error: QueueFull) -> Over {
-        Over::Farewell(Farewell::Protocol, error.to_string())
+        let reason = match error {
+            QueueFull::Full { .. } => Farewell::Silent,
+            QueueFull::Unencodable(_) => Farewell::Protocol,
+        };
+        Over::Farewell(reason, error.to_string())
     }
 }
 
-struct Connection {
+struct Connection<R, W> {
     shared: Arc<Shared>,
-    reader: FrameReader<OwnedReadHalf>,
-    writer: FrameWriter<OwnedWriteHalf>,
+    reader: FrameReader<R>,
+    writer: FrameWriter<W>,
+    patience: Patience,
     answers: (UnboundedSender<Delivered>, UnboundedReceiver<Delivered>),
     standing: watch::Receiver<Standing>,
     slots: Slots,
@@ -75,10 +92,19 @@ struct Connection {
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
+    serve_halves(read, write, peer, shared).await;
+}
+
+async fn serve_halves<R, W>(read: R, write: W, peer: SocketAddr, shared: Arc<Shared>)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let most = shared.config.limits.request_bytes + (64 << 10);
     let mut connection = Connection {
         reader: FrameReader::new(read, most),
         writer: FrameWriter::new(write, QUEUE_BYTES),
+        patience: Patience::default(),
         answers: unbounded_channel(),
         standing: shared.standing.subscribe(),
         slots: Slots::new(shared.config.limits.calls_per_connection),
@@ -93,21 +119,23 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
         Over::Closed => {}
         Over::Io(why) => tracing::debug!("client {peer}: {why}"),
         Over::Farewell(reason, message) => {
+            let Connection { shared, mut writer, answers, .. } = connection;
+            // What waits for it gives its places back at once.
+            drop(answers);
             if reason == Farewell::Protocol {
-                let shared = &connection.shared;
                 shared.counters.malformed_frames.fetch_add(1, Ordering::Relaxed);
-                shared
-                    .events
-                    .note(EventKind::Client, format!("client {peer} disconnected: {message}"));
+            }
+            if matches!(reason, Farewell::Protocol | Farewell::Silent) {
+                let what = format!("client {peer} disconnected: {message}");
+                shared.events.note(EventKind::Client, what);
             }
             let goodbye = Frame::Goodbye(Goodbye { reason, message: Text::from(message) });
-            let say = connection.writer.write_frame(&goodbye);
-            let _ = tokio::time::timeout(Duration::from_secs(1), say).await;
+            let _ = timeout(LAST_WORD, writer.write_frame(&goodbye)).await;
         }
     }
 }
 
-impl Connection {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     async fn run(&mut self) -> Result<(), Over> {
         let shared = self.shared.clone();
         let hello = self.hello().await?;
@@ -123,7 +151,7 @@ impl Connection {
         self.incarnation = standing.incarnation;
         let member = Member { node: shared.config.node, incarnation: standing.incarnation };
         let welcome = Welcome { member, view: self.view(&standing) };
-        self.writer.write_frame(&Frame::Welcome(welcome)).await?;
+        self.say(&Frame::Welcome(welcome)).await?;
         match hello.purpose {
             Purpose::Calls => self.calls().await,
             Purpose::Packages => self.packages().await,
@@ -132,7 +160,7 @@ impl Connection {
 
     async fn hello(&mut self) -> Result<Hello, Over> {
         let protocol = |what: &str| Over::Farewell(Farewell::Protocol, what.to_owned());
-        let frame = tokio::time::timeout(HELLO, self.reader.read_frame()).await;
+        let frame = timeout(HELLO, self.reader.read_frame()).await;
         let frame = frame.map_err(|_| protocol("no Hello came"))??;
         let hello = match frame {
             Some(Frame::Hello(hello)) => hello,
@@ -156,35 +184,75 @@ impl Connection {
     async fn calls(&mut self) -> Result<(), Over> {
         let renew = Duration::from_secs(self.shared.config.limits.session_idle_s / 4 + 1);
         let mut renewal = tokio::time::interval(renew);
+        let mut looks = interval_at(Instant::now() + self.patience(), self.patience());
+        // After a pause of this very process, one look is due, not all that were missed.
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let enough = self.writer.queued() >= ENOUGH_BYTES;
             tokio::select! {
                 biased;
                 changed = self.standing.changed() => {
                     changed.map_err(|_| Over::Closed)?;
                     self.tell_standing()?;
                 }
-                Some(delivered) = self.answers.1.recv() => self.answer(delivered)?,
-                frame = self.reader.read_frame() => {
+                flushed = self.writer.flush(), if self.writer.queued() > 0 => flushed?,
+                _ = looks.tick() => self.look()?,
+                // The first call after this renews the session, so that only absent clients expire.
+                _ = renewal.tick() => self.session = Arc::default(),
+                Some(delivered) = self.answers.1.recv(), if !enough => self.answer(delivered)?,
+                frame = self.reader.read_frame(), if !enough => {
                     let frame = frame?.ok_or(Over::Closed)?;
                     self.frame(frame)?;
                 }
-                // The first call after this renews the session, so that only absent clients expire.
-                _ = renewal.tick() => self.session = Arc::default(),
             }
             for _ in 0..TURN {
+                if self.writer.queued() >= ENOUGH_BYTES {
+                    break;
+                }
                 let Some(frame) = self.reader.buffered_frame().map_err(ReadError::from)? else {
                     break;
                 };
                 self.frame(frame)?;
             }
-            while let Ok(delivered) = self.answers.1.try_recv() {
+            while self.writer.queued() < ENOUGH_BYTES
+                && let Ok(delivered) = self.answers.1.try_recv()
+            {
                 self.answer(delivered)?;
             }
-            self.writer.flush().await?;
         }
     }
 
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.shared.config.limits.client_patience_s)
+    }
+
+    /// Now and then: is the client still there, and does it take what it is sent?
+    fn look(&mut self) -> Result<(), Over> {
+        let (written, queued) = (self.writer.written(), self.writer.queued());
+        let over = |what: String| Err(Over::Farewell(Farewell::Silent, what));
+        let patience_s = self.shared.config.limits.client_patience_s;
+        match self.patience.look(written, queued, queued < ENOUGH_BYTES) {
+            Sign::Fine => Ok(()),
+            Sign::Ask => Ok(self.writer.queue(&Frame::Ping(written))?),
+            Sign::Stalled => over(format!(
+                "it does not read: {queued} bytes wait for it, and too few left within {patience_s} s"
+            )),
+            Sign::Gone => {
+                over("it does not answer: nothing was heard of it, not even a Pong".into())
+            }
+        }
+    }
+
+    /// Writes a frame to a client that waits for nothing else.
+    async fn say(&mut self, frame: &Frame) -> Result<(), Over> {
+        let patience = self.patience();
+        let written = timeout(patience, self.writer.write_frame(frame)).await;
+        let deaf = |_| Over::Farewell(Farewell::Silent, "it does not read".into());
+        Ok(written.map_err(deaf)??)
+    }
+
     fn frame(&mut self, frame: Frame) -> Result<(), Over> {
+        self.patience.heard();
         match frame {
             Frame::Call(call) => self.call(call),
             Frame::Ping(token) => Ok(self.writer.queue(&Frame::Pong(token))?),
@@ -279,9 +347,11 @@ impl Connection {
     /// A connection for packages.
     async fn packages(&mut self) -> Result<(), Over> {
         loop {
-            match self.reader.read_frame().await? {
+            let frame = timeout(self.patience(), self.reader.read_frame()).await;
+            let silent = |_| Over::Farewell(Farewell::Silent, "it asks for nothing".into());
+            match frame.map_err(silent)?? {
                 Some(Frame::Fetch(digest)) => self.send_package(digest).await?,
-                Some(Frame::Ping(token)) => self.writer.write_frame(&Frame::Pong(token)).await?,
+                Some(Frame::Ping(token)) => self.say(&Frame::Pong(token)).await?,
                 Some(Frame::Goodbye(_)) | None => return Err(Over::Closed),
                 Some(_) => {
                     let what = "this connection is for packages only".to_owned();
@@ -294,7 +364,7 @@ impl Connection {
     async fn send_package(&mut self, digest: wire::Digest) -> Result<(), Over> {
         let path = self.shared.packages.path(&Digest(digest.0));
         let Ok(bytes) = tokio::fs::read(&path).await else {
-            return Ok(self.writer.write_frame(&Frame::NoPackage(digest)).await?);
+            return self.say(&Frame::NoPackage(digest)).await;
         };
         let (total, bytes) = (bytes.len() as u64, bytes::Bytes::from(bytes));
         let mut offset = 0;
@@ -302,7 +372,7 @@ impl Connection {
             let end = (offset + CHUNK_BYTES).min(bytes.len());
             let piece =
                 Package { digest, total, offset: offset as u64, bytes: bytes.slice(offset..end) };
-            self.writer.write_frame(&Frame::Package(piece)).await?;
+            self.say(&Frame::Package(piece)).await?;
             offset = end;
         }
         Ok(())

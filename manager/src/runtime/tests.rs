@@ -1,11 +1,10 @@
 //! Machines driven by hand: whatever brings the messages, the state is the same.
 
 use super::*;
-use crate::config::Config;
 use crate::executor::Job;
 use crate::journal::{Entry, Journal, recover};
 use crate::package::{Digest, Package};
-use crate::packages::{Linked, Packages};
+use crate::packages::Linked;
 use crate::replica::{Call, Deploy, Message};
 use crate::testing::{add, crash};
 use crate::transfer::stream;
@@ -13,10 +12,6 @@ use crossbeam_channel::unbounded;
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
-
-static TOKIO: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-});
 
 static PACKAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut package = Package::linked("counter").unwrap();
@@ -29,20 +24,11 @@ fn digest() -> Digest {
     Digest::of(&PACKAGE)
 }
 
+/// A daemon that holds the package.
 fn shared(dir: &Path) -> Arc<Shared> {
-    let text = format!(
-        r#"node = 1
-        cluster = "test"
-        data_dir = "{dir}"
-        bind = "127.0.0.1:1"
-        nodes = [{{ id = 1, transport = "127.0.0.1:1", client = "127.0.0.1:1" }}]
-        client = {{ listen = "127.0.0.1:1" }}
-        admin = {{ socket = "{dir}/admin.sock" }}"#,
-        dir = dir.display()
-    );
-    let packages = Packages::open(dir.join("packages"), Linked::shipped()).unwrap();
-    packages.store(&digest(), &PACKAGE).unwrap();
-    Shared::new(Config::parse(&text).unwrap(), packages, TOKIO.handle().clone())
+    let shared = crate::testing::shared(dir, "");
+    shared.packages.store(&digest(), &PACKAGE).unwrap();
+    shared
 }
 
 /// Stands in for the group: the ordered entries of a run, the deployment first.
