@@ -16,19 +16,26 @@
 //! | `GET /v1/events/stream?since=SEQ` | the same, then live, as server-sent events |
 //! | `POST /v1/call` ([`types::CallRequest`]) | [`types::CallReply`] |
 //!
+//! What is sent says what it is: `application/x-tar` for a package, `application/json` for the rest. Over TCP a request
+//! must be for a loopback address and come from no web page, and what is not `GET` brings the daemon's token ([`Token`]).
+//!
 //! Every refusal is a [`types::Problem`]: what happened, what it means, what to do.
 
 mod audit;
 mod call;
 mod component;
+mod door;
 mod events;
 mod problem;
 mod show;
 pub mod types;
 
+pub use door::{TOKEN_FILE, Token};
+
 use crate::runtime::Shared;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::{delete, get, post};
 use problem::Refusal;
 use std::sync::Arc;
@@ -46,9 +53,10 @@ pub async fn serve_unix(listener: UnixListener, shared: Arc<Shared>) {
     let _ = axum::serve(listener, routes(shared)).await;
 }
 
-/// Serves the API on loopback TCP.
-pub async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
-    let _ = axum::serve(listener, routes(shared)).await;
+/// Serves the API on loopback TCP; what changes something needs the token.
+pub async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>, token: Token) {
+    let watched = routes(shared).layer(middleware::from_fn_with_state(token, door::watch));
+    let _ = axum::serve(listener, watched).await;
 }
 
 fn routes(shared: Arc<Shared>) -> Router {
@@ -66,5 +74,6 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/events/stream", get(events::stream))
         .route("/v1/call", post(call::call))
         .fallback(|| async { Refusal::no_route() })
+        .layer(middleware::from_fn(door::typed))
         .with_state(Api { caller: Arc::new(call::Caller::new()), shared })
 }

@@ -1,6 +1,7 @@
-//! HTTP over a Unix socket: one request to a daemon's admin API, its answer or its refusal.
+//! One HTTP request to a daemon's admin API, over its Unix socket or loopback TCP; its answer or its refusal.
 
 use super::Error;
+use super::door::Door;
 use crate::admin::types::Problem;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -8,9 +9,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use std::path::Path;
 use std::time::Duration;
-use tokio::net::UnixStream;
 
 /// Connecting to a daemon that is stopped takes for ever otherwise.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -40,64 +39,58 @@ impl From<Failure> for Error {
 }
 
 /// `GET path`, parsed; for what the daemon knows by itself.
-pub(super) async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Failure> {
-    parse(socket, exchange(socket, Method::GET, path, Bytes::new(), OWN_ANSWER).await?).await
+pub(super) async fn get<T: DeserializeOwned>(door: &Door, path: &str) -> Result<T, Failure> {
+    parse(door, exchange(door, Method::GET, path, nothing(), OWN_ANSWER).await?).await
 }
 
-/// `POST path` with a body, parsed; for what the group must agree on.
+/// `POST path` with a body of that content-type, parsed; for what the group must agree on.
 pub(super) async fn post<T: DeserializeOwned>(
-    socket: &Path,
+    door: &Door,
     path: &str,
-    body: Bytes,
+    body: (&str, Bytes),
 ) -> Result<T, Failure> {
-    parse(socket, exchange(socket, Method::POST, path, body, ANSWER).await?).await
+    parse(door, exchange(door, Method::POST, path, body, ANSWER).await?).await
 }
 
 /// `DELETE path`.
-pub(super) async fn delete(socket: &Path, path: &str) -> Result<(), Failure> {
-    exchange(socket, Method::DELETE, path, Bytes::new(), ANSWER).await.map(drop)
+pub(super) async fn delete(door: &Door, path: &str) -> Result<(), Failure> {
+    exchange(door, Method::DELETE, path, nothing(), ANSWER).await.map(drop)
 }
 
 /// `GET path`, the body as it comes; for event streams.
-pub(super) async fn stream(socket: &Path, path: &str) -> Result<Incoming, Failure> {
-    Ok(exchange(socket, Method::GET, path, Bytes::new(), OWN_ANSWER).await?.into_body())
+pub(super) async fn stream(door: &Door, path: &str) -> Result<Incoming, Failure> {
+    Ok(exchange(door, Method::GET, path, nothing(), OWN_ANSWER).await?.into_body())
 }
 
-async fn parse<T: DeserializeOwned>(
-    socket: &Path,
-    answer: Response<Incoming>,
-) -> Result<T, Failure> {
+fn nothing() -> (&'static str, Bytes) {
+    ("application/json", Bytes::new())
+}
+
+async fn parse<T: DeserializeOwned>(door: &Door, answer: Response<Incoming>) -> Result<T, Failure> {
     let body =
-        answer.into_body().collect().await.map_err(|error| broke_off(socket, &error))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|error| broke_off(socket, &error))
+        answer.into_body().collect().await.map_err(|error| broke_off(door, &error))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|error| broke_off(door, &error))
 }
 
 async fn exchange(
-    socket: &Path,
+    door: &Door,
     method: Method,
     path: &str,
-    body: Bytes,
+    (kind, body): (&str, Bytes),
     patience: Duration,
 ) -> Result<Response<Incoming>, Failure> {
-    let stream = match tokio::time::timeout(CONNECT, UnixStream::connect(socket)).await {
+    let stream = match tokio::time::timeout(CONNECT, door.connect()).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return Err(Failure::Unreachable(format!(
-                "no daemon answers at {}: {error}",
-                socket.display()
-            )));
+            return Err(Failure::Unreachable(format!("no daemon answers at {door}: {error}")));
         }
-        Err(_) => {
-            return Err(Failure::Unreachable(format!("the daemon at {} hangs", socket.display())));
-        }
+        Err(_) => return Err(Failure::Unreachable(format!("the daemon at {door} hangs"))),
     };
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "quintet")
-        .header("content-type", "application/json")
+    let request = door.head(Request::builder().method(method).uri(path));
+    let request = request
+        .header("content-type", kind)
         .body(Full::new(body))
-        .map_err(|error| broke_off(socket, &error))?;
+        .map_err(|error| broke_off(door, &error))?;
     let answer = async {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -105,13 +98,10 @@ async fn exchange(
         sender.send_request(request).await
     };
     let answer = match tokio::time::timeout(patience, answer).await {
-        Ok(answer) => answer.map_err(|error| broke_off(socket, &error))?,
+        Ok(answer) => answer.map_err(|error| broke_off(door, &error))?,
         Err(_) => {
-            let why = format!(
-                "the daemon at {} gave no answer within {} s",
-                socket.display(),
-                patience.as_secs()
-            );
+            let why =
+                format!("the daemon at {door} gave no answer within {} s", patience.as_secs());
             return Err(Failure::Unreachable(why));
         }
     };
@@ -120,7 +110,7 @@ async fn exchange(
     }
     let status = answer.status();
     let body =
-        answer.into_body().collect().await.map_err(|error| broke_off(socket, &error))?.to_bytes();
+        answer.into_body().collect().await.map_err(|error| broke_off(door, &error))?.to_bytes();
     Err(Failure::Refused(serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
         what: format!("{status}: {}", String::from_utf8_lossy(&body)),
         means: String::new(),
@@ -128,6 +118,6 @@ async fn exchange(
     })))
 }
 
-fn broke_off(socket: &Path, error: &dyn std::error::Error) -> Failure {
-    Failure::Unreachable(format!("the daemon at {} broke off: {error}", socket.display()))
+fn broke_off(door: &Door, error: &dyn std::error::Error) -> Failure {
+    Failure::Unreachable(format!("the daemon at {door} broke off: {error}"))
 }

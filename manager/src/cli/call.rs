@@ -21,7 +21,8 @@ pub(super) async fn call(
     })?;
     let request = CallRequest { class, method, body, deadline_ms };
     let bytes = serde_json::to_vec(&request).map_err(|error| Error::new(error.to_string()))?;
-    let reply: CallReply = cluster.post("/v1/call", Bytes::from(bytes)).await?;
+    let reply: CallReply =
+        cluster.post("/v1/call", ("application/json", Bytes::from(bytes))).await?;
     if json {
         print_json(&reply)?;
     } else if reply.status == "OK" {

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// Packs what is named, uploads it, and waits until the component serves on every node.
 pub(super) async fn deploy(cluster: &Cluster, what: &Path, json: bool) -> Result<(), Error> {
     let package = package(what).map_err(|error| Error::new(error.to_string()))?;
-    let deployed: Deployed =
-        cluster.post("/v1/components", Bytes::from(package.to_bytes())).await?;
+    let body = ("application/x-tar", Bytes::from(package.to_bytes()));
+    let deployed: Deployed = cluster.post("/v1/components", body).await?;
     if deployed.component.state == ComponentState::Rejected {
         let why = deployed.component.reason.unwrap_or_else(|| "no reason given".into());
         return Err(Error::new(format!("{} was rejected: {why}", deployed.component.name)));

@@ -1,11 +1,11 @@
 //! `quintet events [-f]`: what every node saw, merged by time.
 
 use super::cluster::Cluster;
+use super::door::Door;
 use super::{Error, api, print_json};
 use crate::admin::types::{Event, EventKind, ViewChange};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -16,8 +16,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) async fn events(cluster: &Cluster, follow: bool, json: bool) -> Result<(), Error> {
     let mut all = Vec::new();
     let mut seen = Vec::new();
-    for socket in &cluster.sockets {
-        let events: Vec<Event> = api::get(&socket.path, "/v1/events").await.unwrap_or_default();
+    for daemon in &cluster.daemons {
+        let events: Vec<Event> = api::get(&daemon.door, "/v1/events").await.unwrap_or_default();
         seen.push(events.iter().map(|event| event.seq).max().unwrap_or(0));
         all.extend(events);
     }
@@ -30,8 +30,8 @@ pub(super) async fn events(cluster: &Cluster, follow: bool, json: bool) -> Resul
         return Ok(());
     }
     let (sender, mut receiver) = mpsc::channel(256);
-    for (socket, since) in cluster.sockets.iter().zip(seen) {
-        tokio::spawn(follow_one(socket.path.clone(), since, sender.clone()));
+    for (daemon, since) in cluster.daemons.iter().zip(seen) {
+        tokio::spawn(follow_one(daemon.door.clone(), since, sender.clone()));
     }
     drop(sender);
     while let Some(event) = receiver.recv().await {
@@ -41,10 +41,9 @@ pub(super) async fn events(cluster: &Cluster, follow: bool, json: bool) -> Resul
 }
 
 /// Follows one daemon's stream, through its restarts.
-async fn follow_one(socket: PathBuf, mut since: u64, sink: mpsc::Sender<Event>) {
+async fn follow_one(door: Door, mut since: u64, sink: mpsc::Sender<Event>) {
     loop {
-        if let Ok(mut body) =
-            api::stream(&socket, &format!("/v1/events/stream?since={since}")).await
+        if let Ok(mut body) = api::stream(&door, &format!("/v1/events/stream?since={since}")).await
         {
             let mut text = String::new();
             while let Some(Ok(frame)) = body.frame().await {
@@ -67,7 +66,7 @@ async fn follow_one(socket: PathBuf, mut since: u64, sink: mpsc::Sender<Event>) 
         }
         tokio::time::sleep(RETRY).await;
         // A restarted daemon counts from 1 again.
-        if let Ok(events) = api::get::<Vec<Event>>(&socket, "/v1/events").await
+        if let Ok(events) = api::get::<Vec<Event>>(&door, "/v1/events").await
             && events.last().is_none_or(|last| last.seq < since)
         {
             since = 0;

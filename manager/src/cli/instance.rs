@@ -19,13 +19,13 @@ struct Row {
 /// Lists the replicas on every node that answers; `audit` adds their state hashes at one position.
 pub(super) async fn list(cluster: &Cluster, audit: bool, json: bool) -> Result<(), Error> {
     let audit: Option<Audit> = if audit {
-        Some(cluster.post("/v1/audit", Bytes::from_static(b"{}")).await?)
+        Some(cluster.post("/v1/audit", ("application/json", Bytes::from_static(b"{}"))).await?)
     } else {
         None
     };
     let mut rows = Vec::new();
-    for socket in &cluster.sockets {
-        let Ok(instances) = api::get::<Vec<Instance>>(&socket.path, "/v1/instances").await else {
+    for daemon in &cluster.daemons {
+        let Ok(instances) = api::get::<Vec<Instance>>(&daemon.door, "/v1/instances").await else {
             continue;
         };
         for mut instance in instances {

@@ -1,13 +1,14 @@
 //! `quintet`, the command line: a noun, a verb, and a table (or `-o json`).
 //!
 //! Everything it shows comes from the admin API of the daemons and the status page of the proxy; it holds no
-//! state of its own. Which daemons: `--admin SOCKET`, or the development cluster that `quintet dev` keeps in
+//! state of its own. Which daemons: `--admin SOCKET|URL`, or the development cluster that `quintet dev` keeps in
 //! `--cluster-dir`. A command that any node can answer asks the next node when one does not answer.
 
 mod api;
 mod call;
 mod cluster;
 mod component;
+mod door;
 mod events;
 mod instance;
 mod status;
@@ -42,15 +43,25 @@ pub(crate) struct Scope {
     /// Directory of a development cluster (where `quintet dev --dir` put it).
     #[arg(long, global = true, env = "QUINTET_CLUSTER_DIR", value_name = "DIR")]
     pub(crate) cluster_dir: Option<PathBuf>,
-    /// Admin socket of a daemon; may be given several times. Wins over --cluster-dir.
+    /// A daemon's admin socket, or http://127.0.0.1:PORT; may be given several times. Wins over --cluster-dir.
     #[arg(
         long,
         global = true,
         env = "QUINTET_ADMIN",
         value_delimiter = ',',
-        value_name = "SOCKET"
+        value_name = "SOCKET|URL"
     )]
-    pub(crate) admin: Vec<PathBuf>,
+    pub(crate) admin: Vec<String>,
+    /// File with the token for changes over http:// (admin.token in the daemon's data directory); one for all
+    /// addresses, or one for each.
+    #[arg(
+        long,
+        global = true,
+        env = "QUINTET_TOKEN_FILE",
+        value_delimiter = ',',
+        value_name = "FILE"
+    )]
+    pub(crate) token_file: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

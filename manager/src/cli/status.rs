@@ -1,6 +1,6 @@
 //! `quintet status`, `node list`, `links`: what every daemon says, side by side.
 
-use super::cluster::{Cluster, Socket};
+use super::cluster::{Cluster, Daemon};
 use super::table::{Table, micros};
 use super::{Error, api, print_json};
 use crate::admin::types::{Link, NodeState, Status};
@@ -125,8 +125,8 @@ pub(super) async fn links(cluster: &Cluster, json: bool) -> Result<(), Error> {
 
 async fn gather(cluster: &Cluster) -> Whole {
     let mut whole = Whole { cluster: None, view: None, nodes: Vec::new(), proxy: None };
-    for socket in &cluster.sockets {
-        let (row, answer) = ask(socket).await;
+    for daemon in &cluster.daemons {
+        let (row, answer) = ask(daemon).await;
         whole.nodes.push(row);
         let Some(status) = answer else { continue };
         if status.state == NodeState::Member
@@ -149,8 +149,8 @@ async fn gather(cluster: &Cluster) -> Whole {
     whole
 }
 
-async fn ask(socket: &Socket) -> (NodeRow, Option<Status>) {
-    match api::get::<Status>(&socket.path, "/v1/status").await {
+async fn ask(daemon: &Daemon) -> (NodeRow, Option<Status>) {
+    match api::get::<Status>(&daemon.door, "/v1/status").await {
         Ok(status) => {
             let row = NodeRow {
                 node: Some(status.node),
@@ -162,13 +162,13 @@ async fn ask(socket: &Socket) -> (NodeRow, Option<Status>) {
                 incarnations: Some(status.incarnations),
                 position: Some(status.position),
                 client: Some(status.addresses.client.to_string()),
-                links: api::get(&socket.path, "/v1/links").await.unwrap_or_default(),
+                links: api::get(&daemon.door, "/v1/links").await.unwrap_or_default(),
             };
             (row, Some(status))
         }
         Err(failure) => {
             let row = NodeRow {
-                node: socket.node,
+                node: daemon.node,
                 pid: None,
                 state: "unreachable".into(),
                 reason: Some(Error::from(failure).to_string()),

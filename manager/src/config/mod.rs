@@ -93,7 +93,7 @@ pub struct ClientConfig {
 pub struct AdminConfig {
     /// Path of the Unix socket; who may open it may do everything.
     pub socket: PathBuf,
-    /// Optional TCP address for browsers; loopback only, for there is no login yet.
+    /// Optional TCP address; loopback only. What changes something needs the token in `data_dir/admin.token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<SocketAddr>,
 }
@@ -261,7 +261,8 @@ impl Config {
             return bad(
                 "admin.http",
                 format!("{http} is not a loopback address"),
-                "the admin interface has no login yet: use 127.0.0.1 or the Unix socket",
+                "it is served on this machine only, for it is not encrypted: use 127.0.0.1 (and from elsewhere \
+                 a tunnel, as of ssh -L)",
             );
         }
         if self.admin.socket.as_os_str().len() > 100 {

@@ -9,8 +9,8 @@ mod stop;
 
 pub use lock::Lock;
 
-use crate::admin;
 use crate::admin::types::EventKind;
+use crate::admin::{self, Token};
 use crate::client_server;
 use crate::config::{self, Config};
 use crate::packages::{Linked, Packages};
@@ -120,15 +120,22 @@ async fn open_doors(shared: &Arc<Shared>) -> Result<Doors, Error> {
     let config = &shared.config;
     let clients = listen("clients", config.client.listen).await?;
     let http = match config.admin.http {
-        Some(at) => Some(listen("the admin API", at).await?),
+        Some(at) => Some((at, listen("the admin API", at).await?)),
         None => None,
     };
     let socket = listen_unix(&config.admin.socket)?;
     let doors = Doors { socket: config.admin.socket.clone() };
     tokio::spawn(client_server::serve(clients, shared.clone()));
     tokio::spawn(admin::serve_unix(socket, shared.clone()));
-    if let Some(http) = http {
-        tokio::spawn(admin::serve_tcp(http, shared.clone()));
+    if let Some((at, http)) = http {
+        let token = Token::create(&config.data_dir)
+            .map_err(|(path, error)| Error::DataDir { path, why: error.to_string() })?;
+        let file = config.data_dir.join(admin::TOKEN_FILE);
+        tracing::info!(
+            "the admin API is at http://{at} too; changes need the token in {}",
+            file.display()
+        );
+        tokio::spawn(admin::serve_tcp(http, shared.clone(), token));
     }
     Ok(doors)
 }

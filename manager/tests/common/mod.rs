@@ -164,22 +164,11 @@ impl Daemon {
 
     /// One request to its admin API: status code and body.
     pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Option<(u16, Value)> {
-        let mut stream = UnixStream::connect(&self.socket).ok()?;
+        let stream = UnixStream::connect(&self.socket).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: quintet\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        )
-        .ok()?;
-        stream.write_all(body).ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok()?;
-        let text = String::from_utf8_lossy(&answer);
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+        let kind = if path == "/v1/components" { "x-tar" } else { "json" };
+        let head = format!("host: quintet\r\ncontent-type: application/{kind}\r\n");
+        exchange(stream, method, path, &head, body)
     }
 
     pub fn get(&self, path: &str) -> Option<Value> {
@@ -248,6 +237,30 @@ impl Drop for Daemon {
     }
 }
 
+/// One HTTP exchange over a fresh connection, with these lines in its head: status code and body.
+pub fn exchange(
+    mut stream: impl Read + Write,
+    method: &str,
+    path: &str,
+    head: &str,
+    body: &[u8],
+) -> Option<(u16, Value)> {
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\n{head}connection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .ok()?;
+    // Who is refused by its head may find the door closed before it has said everything.
+    let _ = stream.write_all(body);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+}
+
 /// Three daemons in one view, with the counter deployed.
 pub fn cluster() -> (Layout, Vec<Daemon>) {
     let layout = Layout::new(3);
@@ -259,7 +272,7 @@ pub fn cluster() -> (Layout, Vec<Daemon>) {
     (layout, daemons)
 }
 
-fn counter_package() -> Vec<u8> {
+pub fn counter_package() -> Vec<u8> {
     use quintet_manager::package::Package;
     let dir = tempfile::tempdir().unwrap();
     let manifest = "name = \"counter\"\nversion = \"1\"\nlibrary = \"counter_library\"\n";
