@@ -15,6 +15,12 @@ pub const REPLY_BYTES: usize = 1 << 20;
 /// Component packages known at once, in whatever state.
 pub const PACKAGES: usize = 256;
 
+/// The longest request that still makes one message of the group, with what a call carries beside it.
+pub fn request_bytes_max() -> usize {
+    let log = quintet_vsync::Limits::default().group_log;
+    quintet_vsync::MAX_MESSAGE.min(log / 4) - crate::replica::call_len(0)
+}
+
 /// The bounds of every queue and table.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -69,24 +75,27 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A bound of zero would stop everything; `Err` is (key, what is wrong).
-    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        let positive = [
-            ("connections", self.connections),
-            ("client_patience_s", self.client_patience_s as usize),
-            ("calls_per_connection", self.calls_per_connection),
-            ("calls", self.calls),
-            ("request_bytes", self.request_bytes),
-            ("session_idle_s", self.session_idle_s as usize),
-            ("instance_queue", self.instance_queue),
-            ("reader_threads", self.reader_threads),
-            ("reads_queued", self.reads_queued),
-            ("package_bytes", self.package_bytes),
-            ("transfer_tail_bytes", self.transfer_tail_bytes),
-            ("events", self.events),
-        ];
-        match positive.iter().find(|(_, value)| *value == 0) {
-            Some((key, _)) => Err((key, "a limit of 0 would stop everything".into())),
+    /// A bound of zero would stop everything; `Err` is (key, its default).
+    pub(crate) fn check(&self) -> Result<(), (&'static str, usize)> {
+        let bounds = |limits: &Limits| {
+            [
+                ("connections", limits.connections),
+                ("client_patience_s", limits.client_patience_s as usize),
+                ("calls_per_connection", limits.calls_per_connection),
+                ("calls", limits.calls),
+                ("request_bytes", limits.request_bytes),
+                ("session_idle_s", limits.session_idle_s as usize),
+                ("instance_queue", limits.instance_queue),
+                ("reader_threads", limits.reader_threads),
+                ("reads_queued", limits.reads_queued),
+                ("package_bytes", limits.package_bytes),
+                ("transfer_tail_bytes", limits.transfer_tail_bytes),
+                ("events", limits.events),
+            ]
+        };
+        let mut own = bounds(self).into_iter().zip(bounds(&Limits::default()));
+        match own.find(|((_, value), _)| *value == 0) {
+            Some(((key, _), (_, usual))) => Err((key, usual)),
             None => Ok(()),
         }
     }

@@ -3,18 +3,162 @@
 mod common;
 
 use common::{Daemon, Layout, config_text};
+use quintet_manager::config::Config;
+use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Command;
+
+/// What `command` says of the file of node 1; it must be refused.
+fn said(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn daemon(layout: &Layout) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quintetd"));
+    command.arg("--config").arg(layout.file(1));
+    command
+}
+
+fn check(layout: &Layout) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quintetd"));
+    command.args(["config", "check"]).arg(layout.file(1));
+    command
+}
 
 fn refused(config: &str) -> String {
     let layout = Layout::new(1);
-    std::fs::write(layout.file(1), config.replace("{dir}", &layout.dir())).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_quintetd"))
-        .args(["--config", layout.file(1).to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    std::fs::write(layout.file(1), config).unwrap();
+    said(daemon(&layout))
+}
+
+/// What both `config check` and the daemon say of node 1's configuration after `edit`; it must be the same.
+fn refused_by_both(layout: &Layout, edit: impl FnOnce(&mut Config)) -> String {
+    let mut config = layout.config(1);
+    edit(&mut config);
+    std::fs::write(layout.file(1), toml::to_string_pretty(&config).unwrap()).unwrap();
+    let checked = said(check(layout));
+    assert_eq!(checked, said(daemon(layout)), "config check and the daemon agree");
+    assert!(checked.contains("n1.toml"), "it names the file: {checked}");
+    checked
+}
+
+#[test]
+fn config_check_and_the_daemon_refuse_the_same_in_the_same_words() {
+    let at = |text: &str| text.parse().unwrap();
+    type Edit<'a> = &'a dyn Fn(&mut Config);
+    let edits: [(Edit<'_>, &[&str]); 13] = [
+        (
+            &|c| c.bind = at("127.0.0.1:9"),
+            &["`bind`: 127.0.0.1:9", "nodes.transport", "the same address"],
+        ),
+        (
+            &|c| c.client.listen = at("127.0.0.1:9"),
+            &["`client.listen`: 127.0.0.1:9", "nodes.client"],
+        ),
+        (&|c| c.admin.http = Some(at("0.0.0.0:9")), &["`admin.http`: 0.0.0.0:9", "use 127.0.0.1"]),
+        (
+            &|c| c.limits.request_bytes = 4 << 20,
+            &["`limits.request_bytes`: 4194304", "use at most"],
+        ),
+        (&|c| c.limits.calls = 0, &["`limits.calls`: 0 would stop", "use 1 or more"]),
+        (&|c| c.timing.suspect_ms = 1, &["`timing`", "suspect_ms 1", "at least twice"]),
+        (&|c| c.node = 7, &["`node`: node 7", "add a [[nodes]] entry"]),
+        (&|c| c.nodes[1].id = 1, &["`nodes.id`: node 1 is listed twice", "an id of its own"]),
+        (&|c| c.nodes[1].client = c.nodes[0].client, &["`nodes.client`", "share the address"]),
+        (&|c| c.cluster = "a b".into(), &["`cluster`: `a b`", "letters, digits"]),
+        // Documentation's addresses: no machine has them.
+        (
+            &|c| {
+                for (node, at) in c.nodes.iter_mut().zip(["192.0.2.1:7100", "192.0.2.2:7100"]) {
+                    node.transport = at.parse().unwrap();
+                }
+                c.bind = c.nodes[0].transport;
+            },
+            &["`bind`: UDP on 192.0.2.1:7100", "not encrypted", "use a loopback address"],
+        ),
+        (
+            &|c| {
+                c.client.listen = at("192.0.2.1:7200");
+                c.nodes[0].client = c.client.listen;
+            },
+            &["`client.listen`: this machine does not have the address 192.0.2.1", "ip address"],
+        ),
+        (
+            &|c| c.admin.socket = "/dev/null".into(),
+            &["`admin.socket`: /dev/null is there already, and is no socket"],
+        ),
+    ];
+    let layout = Layout::new(2);
+    for (edit, expected) in edits {
+        let said = refused_by_both(&layout, edit);
+        for part in expected {
+            assert!(said.contains(part), "{part} is missing: {said}");
+        }
+    }
+    assert!(std::fs::metadata("/dev/null").is_ok(), "what lay in the way was left alone");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_one_is_refused_by_both() {
+    let layout = Layout::new(1);
+    let file = layout.data(9);
+    std::fs::write(&file, "").unwrap();
+    for (path, expected) in [
+        // /proc cannot be written to, not even by root.
+        (PathBuf::from("/proc/quintet"), "/proc/quintet cannot be created"),
+        (file.clone(), "something that is no directory lies there"),
+        (file.join("below"), "something that is no directory lies there"),
+    ] {
+        let said = refused_by_both(&layout, |c| c.data_dir = path.clone());
+        assert!(said.contains("`data_dir`") && said.contains(expected), "{said}");
+        let said = refused_by_both(&layout, |c| c.admin.socket = path.join("admin.sock"));
+        assert!(said.contains("`admin.socket`") && said.contains("its directory"), "{said}");
+    }
+}
+
+#[test]
+fn a_data_directory_without_permission_is_refused_by_both() {
+    let layout = Layout::new(1);
+    let dir = layout.data(1);
+    std::fs::create_dir(&dir).unwrap();
+    // Root may write everywhere, unless it gives that up and the directory is somebody else's.
+    let root = std::os::unix::fs::chown(&dir, Some(65534), Some(65534)).is_ok();
+    let mode = std::fs::Permissions::from_mode(if root { 0o700 } else { 0o500 });
+    std::fs::set_permissions(&dir, mode).unwrap();
+    for mut command in [check(&layout), daemon(&layout)] {
+        if root {
+            let mut bare = Command::new("setpriv");
+            bare.args(["--bounding-set=-dac_override,-dac_read_search", "--"]);
+            bare.arg(command.get_program()).args(command.get_args());
+            command = bare;
+        }
+        let said = said(command);
+        assert!(
+            said.contains(&format!("`data_dir`: {} cannot be written", dir.display())),
+            "{said}"
+        );
+        assert!(said.contains("Permission denied") && said.contains("chown"), "{said}");
+    }
+}
+
+#[test]
+fn a_check_leaves_nothing_behind_and_works_beside_a_running_daemon() {
+    let layout = Layout::new(1);
+    let names = || {
+        let files = std::fs::read_dir(layout.dir()).unwrap().map(|file| file.unwrap().file_name());
+        files.collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    assert!(check(&layout).status().unwrap().success());
+    assert_eq!(names(), before);
+    let running = Daemon::start(&layout, 1);
+    running.wait_member();
+    let good = check(&layout).output().unwrap();
+    assert!(good.status.success(), "{good:?}");
 }
 
 #[test]
@@ -28,21 +172,12 @@ fn an_unknown_key_is_named_with_line_and_nearest_key() {
 #[test]
 fn config_check_says_good_or_what_is_wrong() {
     let layout = Layout::new(1);
-    let check = || {
-        let file = layout.file(1);
-        Command::new(env!("CARGO_BIN_EXE_quintetd"))
-            .args(["config", "check"])
-            .arg(file)
-            .output()
-            .unwrap()
-    };
-    let good = check();
+    let good = check(&layout).output().unwrap();
     assert!(good.status.success(), "{good:?}");
     assert!(String::from_utf8_lossy(&good.stdout).contains("good"));
     std::fs::write(layout.file(1), "node = 1\nnode = 2\n").unwrap();
-    let bad = check();
-    assert_eq!(bad.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&bad.stderr).contains("duplicate key"), "{bad:?}");
+    let bad = said(check(&layout));
+    assert!(bad.contains("duplicate key"), "{bad}");
 }
 
 #[test]
@@ -63,26 +198,11 @@ fn an_occupied_transport_port_is_said() {
 }
 
 #[test]
-fn a_data_directory_that_cannot_be_one_is_said() {
-    let layout = Layout::new(1);
-    let text = config_text(&layout, 1);
-    let line = text.lines().find(|l| l.starts_with("data_dir")).unwrap();
-    // /proc cannot be written to, not even by root.
-    let said = refused(&text.replace(line, "data_dir = \"/proc/quintet\""));
-    assert!(said.contains("data_dir /proc/quintet"), "{said}");
-}
-
-#[test]
 fn a_second_daemon_on_the_same_data_directory_is_refused() {
     let layout = Layout::new(1);
     let first = Daemon::start(&layout, 1);
     first.wait_member();
-    let output = Command::new(env!("CARGO_BIN_EXE_quintetd"))
-        .args(["--config", layout.file(1).to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said(daemon(&layout));
     assert!(said.contains("in use by another quintetd"), "{said}");
     assert!(said.contains(&first.pid().to_string()), "{said}");
 }

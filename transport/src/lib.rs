@@ -45,4 +45,6 @@ pub use poller::Poller;
 pub use time::Time;
 #[cfg(all(feature = "faults", not(loom)))]
 pub use udp::FaultPolicy;
+#[cfg(not(loom))]
+pub use udp::check_plaintext;
 pub use wait::Waker;

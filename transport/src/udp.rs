@@ -45,6 +45,7 @@ use crate::time::Time;
 use dial::Peer;
 #[cfg(feature = "faults")]
 pub use faults::FaultPolicy;
+pub use guard::check_plaintext;
 use link::{Change, Link, Phase};
 use socket::{Batch, Port, SEGMENTS_MAX, Socket};
 

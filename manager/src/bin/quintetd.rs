@@ -1,7 +1,6 @@
 //! The daemon.
 
 use clap::{Parser, Subcommand};
-use quintet_manager::config::Config;
 use quintet_manager::daemon;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn check(file: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
-    let config = Config::load(file)?;
+    let config = daemon::load(file)?;
     println!(
         "{}: good. Node {} of {} in cluster {}, data in {}",
         file.display(),
@@ -71,7 +70,7 @@ fn check(file: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn run(file: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
-    let config = Config::load(file)?;
+    let config = daemon::load(file)?;
     let filter = EnvFilter::try_from_env("QUINTET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -41,8 +41,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// A value that cannot be right. The remedy is empty where `what` says it.
+    pub(crate) fn value(key: &str, what: impl Into<String>, fix: &str) -> Error {
+        Error::Value { key: key.to_owned(), what: what.into(), fix: fix.to_owned() }
+    }
+
     /// The same error, with the file's name in it.
-    pub(super) fn in_file(self, file: &Path) -> Error {
+    pub(crate) fn in_file(self, file: &Path) -> Error {
         match self {
             Error::Syntax { line, column, excerpt, what, nearest, .. } => {
                 Error::Syntax { path: Some(file.to_owned()), line, column, excerpt, what, nearest }
@@ -70,7 +75,10 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Error::Value { key, what, fix } => write!(f, "`{key}`: {what}; {fix}"),
+            Error::Value { key, what, fix } => {
+                write!(f, "`{key}`: {what}")?;
+                if fix.is_empty() { Ok(()) } else { write!(f, "; {fix}") }
+            }
         }
     }
 }

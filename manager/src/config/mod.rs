@@ -23,6 +23,7 @@
 //! socket = "/run/quintet/admin.sock"
 //! ```
 
+mod check;
 mod error;
 mod suggest;
 #[cfg(test)]
@@ -199,99 +200,5 @@ impl Config {
     /// This node's own entry in `nodes`.
     pub fn own(&self) -> &NodeConfig {
         self.nodes.iter().find(|n| n.id == self.node).expect("checked by Config::check")
-    }
-
-    /// What types cannot say: relations between the fields.
-    fn check(&self) -> Result<(), Error> {
-        let bad = |key: &str, what: String, fix: &str| {
-            Err(Error::Value { key: key.to_owned(), what, fix: fix.to_owned() })
-        };
-        if self.node == 0 {
-            return bad("node", "node ids start at 1".into(), "give each node an id from 1 up");
-        }
-        if self.cluster.is_empty()
-            || self.cluster.len() > 64
-            || !self.cluster.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        {
-            return bad(
-                "cluster",
-                format!("`{}` is not a cluster name", self.cluster),
-                "use 1 to 64 letters, digits, '-', '_' or '.'",
-            );
-        }
-        if self.nodes.is_empty() || self.nodes.len() > 64 {
-            return bad(
-                "nodes",
-                format!("{} nodes are listed", self.nodes.len()),
-                "list 1 to 64 nodes",
-            );
-        }
-        for (i, node) in self.nodes.iter().enumerate() {
-            if node.id == 0 {
-                return bad("nodes.id", "node ids start at 1".into(), "give it an id from 1 up");
-            }
-            for other in &self.nodes[..i] {
-                if other.id == node.id {
-                    return bad(
-                        "nodes.id",
-                        format!("node {} is listed twice", node.id),
-                        "give every node an id of its own",
-                    );
-                }
-                if other.transport == node.transport || other.client == node.client {
-                    return bad(
-                        "nodes",
-                        format!("nodes {} and {} share an address", other.id, node.id),
-                        "give every node addresses of its own",
-                    );
-                }
-            }
-        }
-        if !self.nodes.iter().any(|n| n.id == self.node) {
-            let ids: Vec<String> = self.nodes.iter().map(|n| n.id.to_string()).collect();
-            return bad(
-                "node",
-                format!("node {} is not in the list of nodes ({})", self.node, ids.join(", ")),
-                "add a [[nodes]] entry for it, or correct `node`",
-            );
-        }
-        if let Some(http) = self.admin.http
-            && !http.ip().is_loopback()
-        {
-            return bad(
-                "admin.http",
-                format!("{http} is not a loopback address"),
-                "it is served on this machine only, for it is not encrypted: use 127.0.0.1 (and from elsewhere \
-                 a tunnel, as of ssh -L)",
-            );
-        }
-        if self.admin.socket.as_os_str().len() > 100 {
-            return bad(
-                "admin.socket",
-                format!("{} is longer than a Unix socket path may be", self.admin.socket.display()),
-                "use a path of at most 100 bytes",
-            );
-        }
-        let t = &self.timing;
-        if t.heartbeat_ms == 0 || t.heartbeat_ms * 2 > t.suspect_ms || t.suspect_ms >= t.dead_ms {
-            return bad(
-                "timing",
-                format!(
-                    "heartbeat_ms {}, suspect_ms {}, dead_ms {} do not fit together",
-                    t.heartbeat_ms, t.suspect_ms, t.dead_ms
-                ),
-                "suspect_ms must be at least twice heartbeat_ms, and dead_ms greater than suspect_ms",
-            );
-        }
-        if self.journal.snapshot_every_bytes < 64 << 10 {
-            return bad(
-                "journal.snapshot_every_bytes",
-                format!("{} is too small", self.journal.snapshot_every_bytes),
-                "use at least 65536",
-            );
-        }
-        self.limits.check().or_else(|(key, what)| {
-            bad(&format!("limits.{key}"), what, "see limits.rs for what each bound is for")
-        })
     }
 }

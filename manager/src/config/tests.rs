@@ -71,7 +71,22 @@ fn values_that_cannot_be_right_say_what_to_write() {
     let cases = [
         ("node = 1\n", "node = 9\n", "`node`: node 9 is not in the list of nodes (1, 2)"),
         ("id = 2", "id = 1", "listed twice"),
-        ("127.0.0.1:7102", "127.0.0.1:7101", "share an address"),
+        ("127.0.0.1:7102", "127.0.0.1:7101", "`nodes.transport`: nodes 1 and 2 share the address"),
+        ("127.0.0.1:7202", "127.0.0.1:7201", "`nodes.client`: nodes 1 and 2 share the address"),
+        ("127.0.0.1:7102", "0.0.0.0:7102", "`nodes.transport`: nobody can reach node 2"),
+        ("127.0.0.1:7102", "10.0.0.2:7102", "`nodes.transport`: node 2 at 10.0.0.2:7102 cannot be"),
+        ("id = 2", "id = 5000", "use a number from 1 to 4096"),
+        (
+            "bind = \"127.0.0.1:7101",
+            "bind = \"127.0.0.1:7100",
+            "`bind`: 127.0.0.1:7100 is not where",
+        ),
+        (
+            "listen = \"127.0.0.1:7201",
+            "listen = \"127.0.0.1:7209",
+            "`client.listen`: 127.0.0.1:7209",
+        ),
+        ("data_dir = \"/tmp/quintet\"", "data_dir = \"\"", "`data_dir`: it is empty"),
         ("\"demo\"", "\"de mo\"", "is not a cluster name"),
     ];
     for (from, to, expected) in cases {
@@ -82,8 +97,14 @@ fn values_that_cannot_be_right_say_what_to_write() {
     assert!(text.contains("admin.http") && text.contains("loopback"), "{text}");
     let text = message(&format!("{GOOD}\n[timing]\nsuspect_ms = 200\n"));
     assert!(text.contains("timing") && text.contains("dead_ms greater"), "{text}");
+    let text = message(&format!("{GOOD}http = \"127.0.0.1:7201\"\n"));
+    assert!(text.contains("admin.http") && text.contains("taken by client.listen"), "{text}");
     let text = message(&format!("{GOOD}\n[limits]\ncalls = 0\n"));
-    assert!(text.contains("limits.calls"), "{text}");
+    assert!(text.contains("limits.calls") && text.contains("the usual 32768"), "{text}");
+    let text = message(&format!("{GOOD}\n[limits]\nrequest_bytes = 2000000\n"));
+    assert!(text.contains("limits.request_bytes") && text.contains("use at most 1048"), "{text}");
+    // Listening at all addresses of the machine, known by one of them.
+    Config::parse(&GOOD.replace("listen = \"127.0.0.1", "listen = \"0.0.0.0")).unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Exactly one daemon per data directory.
 
+use super::check::advice;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
@@ -45,20 +46,6 @@ impl Lock {
         write(&mut file).map_err(|e| advice("cannot be written", &e))?;
         Ok(Lock { _file: file })
     }
-}
-
-fn advice(what: &str, error: &io::Error) -> String {
-    let todo = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            ": it must be writable for the user quintetd runs as (chown it, or choose another)"
-        }
-        io::ErrorKind::StorageFull => ": the disk is full; make room",
-        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-            ": something that is no directory lies there"
-        }
-        _ => "",
-    };
-    format!("{what} ({error}){todo}")
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! then runs one incarnation after the other until it is told to stop. SIGTERM and SIGINT are a
 //! clean hand-over: no new calls, the ones in flight finish, the node leaves the group, exit code 0.
 
+mod check;
 mod lock;
 mod stop;
 
+pub use check::load;
 pub use lock::Lock;
 
 use crate::admin::types::EventKind;
@@ -16,6 +18,7 @@ use crate::config::{self, Config};
 use crate::packages::{Linked, Packages};
 use crate::runtime::{self, End, Shared};
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,8 +162,8 @@ async fn listen(what: &'static str, at: SocketAddr) -> Result<TcpListener, Error
 fn listen_unix(path: &Path) -> Result<UnixListener, Error> {
     let failed =
         |why: String| Error::Listen { what: "the admin API", at: path.display().to_string(), why };
-    // What lies there is left over from a daemon that was killed, unless somebody answers.
-    if path.exists() {
+    // A socket there is left over from a daemon that was killed, unless somebody answers.
+    if std::fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket()) {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(failed("another daemon answers there: choose another path".into()));
         }

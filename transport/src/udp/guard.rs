@@ -15,6 +15,16 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 
+/// Whether unencrypted UDP may be received at this address, in the network namespace of the calling thread: on loopback
+/// always, elsewhere where `allowed` and the namespace is private. For who checks a configuration before a start; a
+/// [`Poller`](crate::Poller) asks this itself.
+///
+/// # Errors
+/// [`Error::Plaintext`], which says why not and what would be allowed.
+pub fn check_plaintext(addr: SocketAddr, allowed: bool) -> Result<(), Error> {
+    check([addr], allowed)
+}
+
 /// Whether the addresses may be used without encryption; `allowed` is the configuration's word.
 pub(crate) fn check(
     addrs: impl IntoIterator<Item = SocketAddr>,

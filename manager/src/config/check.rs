@@ -1,0 +1,204 @@
+//! What types cannot say: each value by itself, and whether they fit together.
+
+use super::{Config, Error};
+use crate::limits;
+use quintet_transport::limits::{CLUSTER_NAME_MAX, NODE_ID_MAX, NODES_MAX};
+use std::net::SocketAddr;
+
+impl Config {
+    /// Says what is wrong with it, if anything is.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.check_names()?;
+        self.check_nodes()?;
+        self.check_doors()?;
+        self.check_times_and_sizes()
+    }
+
+    fn check_names(&self) -> Result<(), Error> {
+        let name = &self.cluster;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name.is_empty() || name.len() > CLUSTER_NAME_MAX || !name.bytes().all(plain) {
+            return bad(
+                "cluster",
+                format!("`{name}` is not a cluster name"),
+                &format!("use 1 to {CLUSTER_NAME_MAX} letters, digits, '-', '_' or '.'"),
+            );
+        }
+        is_node_id("node", self.node)
+    }
+
+    fn check_nodes(&self) -> Result<(), Error> {
+        let count = self.nodes.len();
+        if !(1..=NODES_MAX).contains(&count) {
+            return bad(
+                "nodes",
+                format!("{count} nodes are listed"),
+                &format!("list 1 to {NODES_MAX} nodes"),
+            );
+        }
+        for (i, node) in self.nodes.iter().enumerate() {
+            is_node_id("nodes.id", node.id)?;
+            for other in &self.nodes[..i] {
+                if other.id == node.id {
+                    return bad(
+                        "nodes.id",
+                        format!("node {} is listed twice", node.id),
+                        "give every node an id of its own",
+                    );
+                }
+                for (key, one, two) in [
+                    ("nodes.transport", other.transport, node.transport),
+                    ("nodes.client", other.client, node.client),
+                ] {
+                    if one == two {
+                        return bad(
+                            key,
+                            format!("nodes {} and {} share the address {one}", other.id, node.id),
+                            "give every node addresses of its own",
+                        );
+                    }
+                }
+            }
+            for (key, at) in [("nodes.transport", node.transport), ("nodes.client", node.client)] {
+                if at.port() == 0 || at.ip().is_unspecified() {
+                    return bad(
+                        key,
+                        format!("nobody can reach node {} at {at}", node.id),
+                        "write the address and port at which the other machines reach it",
+                    );
+                }
+            }
+        }
+        if !self.nodes.iter().any(|n| n.id == self.node) {
+            let ids: Vec<String> = self.nodes.iter().map(|n| n.id.to_string()).collect();
+            return bad(
+                "node",
+                format!("node {} is not in the list of nodes ({})", self.node, ids.join(", ")),
+                "add a [[nodes]] entry for it, or correct `node`",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_doors(&self) -> Result<(), Error> {
+        let own = self.own();
+        if self.bind != own.transport {
+            return bad(
+                "bind",
+                format!(
+                    "{} is not where the others look for node {} (nodes.transport is {})",
+                    self.bind, own.id, own.transport
+                ),
+                "write the same address in both places",
+            );
+        }
+        for other in self.nodes.iter().filter(|other| other.id != own.id) {
+            let local = |at: SocketAddr| (at.is_ipv4(), at.ip().is_loopback());
+            if local(other.transport) != local(self.bind) {
+                return bad(
+                    "nodes.transport",
+                    format!(
+                        "node {} at {} cannot be reached from {}",
+                        other.id, other.transport, self.bind
+                    ),
+                    "give all nodes loopback addresses, or none, and all of IPv4 or all of IPv6",
+                );
+            }
+        }
+        // A server may listen at all addresses of its machine and be known by one.
+        let listen = self.client.listen;
+        let everywhere = listen.ip().is_unspecified() && listen.port() == own.client.port();
+        if listen != own.client && !everywhere {
+            return bad(
+                "client.listen",
+                format!(
+                    "{listen} is not where clients and the others look for node {} (nodes.client is {})",
+                    own.id, own.client
+                ),
+                "write the same address in both places",
+            );
+        }
+        if let Some(http) = self.admin.http {
+            if !http.ip().is_loopback() {
+                return bad(
+                    "admin.http",
+                    format!("{http} is not a loopback address"),
+                    "it is served on this machine only, for it is not encrypted: use 127.0.0.1 (and from elsewhere a \
+                     tunnel, as of ssh -L)",
+                );
+            }
+            if http.port() == listen.port() && (http == listen || listen.ip().is_unspecified()) {
+                return bad(
+                    "admin.http",
+                    format!("{http} is taken by client.listen"),
+                    "give it a port of its own",
+                );
+            }
+            if http.port() == 0 {
+                return bad("admin.http", "0 is no port".into(), "choose one");
+            }
+        }
+        let socket = &self.admin.socket;
+        if socket.as_os_str().is_empty() || socket.as_os_str().len() > 100 {
+            return bad(
+                "admin.socket",
+                format!("`{}` cannot be the path of a Unix socket", socket.display()),
+                "use a path of 1 to 100 bytes",
+            );
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            return bad("data_dir", "it is empty".into(), "name a directory, /var/lib/quintet say");
+        }
+        Ok(())
+    }
+
+    fn check_times_and_sizes(&self) -> Result<(), Error> {
+        let t = &self.timing;
+        let (beat, suspect, dead) = (t.heartbeat_ms, t.suspect_ms, t.dead_ms);
+        if beat == 0 || beat.saturating_mul(2) > suspect || suspect >= dead {
+            return bad(
+                "timing",
+                format!(
+                    "heartbeat_ms {beat}, suspect_ms {suspect}, dead_ms {dead} do not fit together"
+                ),
+                "suspect_ms must be at least twice heartbeat_ms, and dead_ms greater than suspect_ms",
+            );
+        }
+        if self.journal.snapshot_every_bytes < 64 << 10 {
+            return bad(
+                "journal.snapshot_every_bytes",
+                format!("{} is too small", self.journal.snapshot_every_bytes),
+                "use at least 65536",
+            );
+        }
+        let most = limits::request_bytes_max();
+        if self.limits.request_bytes > most {
+            return bad(
+                "limits.request_bytes",
+                format!(
+                    "{} is more than the group takes in one message",
+                    self.limits.request_bytes
+                ),
+                &format!("use at most {most}"),
+            );
+        }
+        self.limits.check().or_else(|(key, default)| {
+            bad(
+                &format!("limits.{key}"),
+                "0 would stop everything".into(),
+                &format!("use 1 or more, or leave it out for the usual {default}"),
+            )
+        })
+    }
+}
+
+fn is_node_id(key: &str, id: u16) -> Result<(), Error> {
+    if (1..=NODE_ID_MAX).contains(&id) {
+        return Ok(());
+    }
+    bad(key, format!("{id} is not a node id"), &format!("use a number from 1 to {NODE_ID_MAX}"))
+}
+
+fn bad(key: &str, what: String, fix: &str) -> Result<(), Error> {
+    Err(Error::value(key, what, fix))
+}
