@@ -4,14 +4,14 @@
 //! exactly-once as one through a proxy.
 
 use crate::executor::ReadOutcome;
-use crate::replica::{Call, Message, Reply, call_len, write_call};
+use crate::replica::{Call, Reply, call_len, write_call};
 use crate::runtime::{Answer, Live, Route, SendFailed, Shared, Waiter};
 use bytes::Bytes;
 use quintet_client::wire::Reason;
 use quintet_transport::{Time, clock};
 use quintet_vsync::SendError;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long a call waits here for what passes by itself (a full log, a replica that is behind, a
@@ -37,14 +37,8 @@ pub struct Incoming {
     pub body: Bytes,
 }
 
-/// Remembers in which incarnation a client's session was opened through this manager.
-#[derive(Debug, Default)]
-pub struct Session {
-    opened: AtomicU64,
-}
-
 /// Takes a call; its one answer goes to the waiter.
-pub fn submit(shared: &Arc<Shared>, session: &Session, call: Incoming, waiter: Waiter) {
+pub fn submit(shared: &Arc<Shared>, call: Incoming, waiter: Waiter) {
     shared.counters.calls.fetch_add(1, Ordering::Relaxed);
     let refuse = |waiter: Waiter, reason, why: &str| {
         shared.counters.refused.fetch_add(1, Ordering::Relaxed);
@@ -79,13 +73,6 @@ pub fn submit(shared: &Arc<Shared>, session: &Session, call: Incoming, waiter: W
         let until = clock::now() + PATIENCE;
         let (shared, route) = (shared.clone(), route.clone());
         return Read { shared, live, route, call, waiter, until }.attempt();
-    }
-    let incarnation = live.node.me().incarnation.0;
-    if session.opened.load(Ordering::Relaxed) != incarnation {
-        if let Err(why) = shared.try_send(&Message::OpenClient { client: call.client }) {
-            return refuse(waiter, reason(&why), &why.to_string());
-        }
-        session.opened.store(incarnation, Ordering::Relaxed);
     }
     shared.counters.updates.fetch_add(1, Ordering::Relaxed);
     let (client, seq) = (call.client, call.seq);

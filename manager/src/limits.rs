@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Open client sessions in the replicated state.
 pub const SESSIONS: usize = 65_536;
+/// Ended sessions of which is remembered how far their calls had come; beyond it the oldest give way.
+pub const SESSIONS_ENDED: usize = 2 * SESSIONS;
 /// Replies kept per client and instance until the client has acknowledged them.
 pub const REPLIES_PER_CLIENT: usize = quintet_client::wire::limits::CALL_SPAN_MAX;
 /// Bytes of one reply body; a longer one becomes an error status.
@@ -36,7 +38,8 @@ pub struct Limits {
     pub calls: usize,
     /// Bytes of one request body (the group's inline message limit bounds it too).
     pub request_bytes: usize,
-    /// A session whose client was not seen for this long is closed, in seconds.
+    /// A session whose client was not heard of for this long ends, in seconds. Counted in quarters that the coordinator
+    /// measures, see `replica::sessions`.
     pub session_idle_s: u64,
     /// Updates waiting for one instance before delivery is held back.
     pub instance_queue: usize,

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Daemon, Layout, Native, PATIENCE, cluster};
-use quintet_client::wire::{Body, Call, Farewell, Frame, Reason};
+use quintet_client::wire::{Body, Call, Code, Farewell, Frame, Goodbye, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -118,4 +118,55 @@ async fn a_client_that_does_not_read_leaves_the_places_for_calls_to_others() {
             reply => break assert!(position(reply) > 0),
         }
     }
+}
+
+/// Asks for call 1 again on a new connection.
+async fn repeated(layout: &Layout, client: u128) -> Code {
+    let mut again = Native::connect(layout, 1, client).await;
+    again.add(1, 1, 5).await;
+    match again.answer().await {
+        Some(Frame::Reply(reply)) => reply.status.code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_call_repeated_after_its_session_has_ended_is_not_executed_again() {
+    let layout = Layout::new(1);
+    let mut config = layout.config(1);
+    config.limits.session_idle_s = 2;
+    std::fs::write(layout.file(1), toml::to_string_pretty(&config).unwrap()).unwrap();
+    let daemon = Daemon::start(&layout, 1);
+    daemon.wait_member();
+    daemon.deploy_counter();
+    let (mut connected, mut absent, mut finished) = (
+        Native::connect(&layout, 1, 1).await,
+        Native::connect(&layout, 1, 2).await,
+        Native::connect(&layout, 1, 3).await,
+    );
+    for client in [&mut connected, &mut absent, &mut finished] {
+        client.add(1, 1, 5).await;
+        position(client.answer().await);
+    }
+    drop(absent);
+    let goodbye = Goodbye { reason: Farewell::Finished, message: "done".into() };
+    finished.writer.write_frame(&Frame::Goodbye(goodbye)).await.unwrap();
+    while repeated(&layout, 3).await != Code::Unknown {}
+    // Every question is a sign of life, so it is asked ever more rarely.
+    let mut pause = std::time::Duration::from_secs(3);
+    while {
+        tokio::time::sleep(pause).await;
+        repeated(&layout, 2).await
+    } != Code::Unknown
+    {
+        assert!(pause < PATIENCE, "its session never ends");
+        pause *= 2;
+    }
+    assert_eq!(repeated(&layout, 1).await, Code::Ok, "who is connected stays known");
+    daemon.wait_value(15);
+    // What was never asked before is executed.
+    let mut back = Native::connect(&layout, 1, 2).await;
+    back.add(2, 2, 1).await;
+    position(back.answer().await);
+    daemon.wait_value(16);
 }

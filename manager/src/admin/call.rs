@@ -2,7 +2,7 @@
 
 use super::types::{CallReply, CallRequest};
 use super::{Api, Refusal};
-use crate::calls::{self, Incoming, Session};
+use crate::calls::{self, Incoming};
 use crate::replica::Phase;
 use crate::runtime::{Answer, Shared, Slots, Waiter};
 use axum::Json;
@@ -29,7 +29,6 @@ const CALLS: usize = 256;
 /// The admin API as a client of the cluster: an id of its own, and numbered calls.
 pub(super) struct Caller {
     client: u128,
-    session: Session,
     slots: Slots,
     open: Mutex<(u64, BTreeSet<u64>)>,
 }
@@ -43,7 +42,7 @@ impl Caller {
             Err(_) => u128::from(clock::now().as_nanos()) << 32 | u128::from(std::process::id()),
         };
         let open = Mutex::new((0, BTreeSet::new()));
-        Caller { client, session: Session::default(), slots: Slots::new(CALLS), open }
+        Caller { client, slots: Slots::new(CALLS), open }
     }
 
     /// A number for a call, and the lowest that is open.
@@ -153,7 +152,7 @@ async fn answered(api: &Api, call: Incoming) -> Result<crate::replica::Reply, Re
         };
         let (to, mut from) = unbounded_channel();
         let waiter = Waiter { to, seq: call.seq, slots: [own, all] };
-        calls::submit(&api.shared, &api.caller.session, call.clone(), waiter);
+        calls::submit(&api.shared, call.clone(), waiter);
         let Some(delivered) = from.recv().await else {
             // The incarnation ended under it: the same number again, so that it happens once.
             sleep(Duration::from_millis(20)).await;

@@ -5,8 +5,9 @@
 
 use super::patience::{Patience, Sign};
 use crate::admin::types::{EventKind, NodeState};
-use crate::calls::{self, Incoming, Session};
+use crate::calls::{self, Incoming};
 use crate::package::Digest;
+use crate::replica::Message;
 use crate::runtime::{Answer, Delivered, Shared, Slots, Standing, Waiter};
 use quintet_client::wire::{
     self, Body, Call, Code, Farewell, Frame, FrameReader, FrameWriter, Goodbye, Hello, Member,
@@ -81,8 +82,9 @@ struct Connection<R, W> {
     answers: (UnboundedSender<Delivered>, UnboundedReceiver<Delivered>),
     standing: watch::Receiver<Standing>,
     slots: Slots,
-    session: Arc<Session>,
     client: u128,
+    /// It has called something through this connection: its session may need to be renewed.
+    called: bool,
     /// The incarnation the client was told of.
     incarnation: u64,
     said_draining: bool,
@@ -108,8 +110,8 @@ where
         answers: unbounded_channel(),
         standing: shared.standing.subscribe(),
         slots: Slots::new(shared.config.limits.calls_per_connection),
-        session: Arc::default(),
         client: 0,
+        called: false,
         incarnation: 0,
         said_draining: false,
         shared,
@@ -182,8 +184,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
 
     /// A connection for calls.
     async fn calls(&mut self) -> Result<(), Over> {
-        let renew = Duration::from_secs(self.shared.config.limits.session_idle_s / 4 + 1);
-        let mut renewal = tokio::time::interval(renew);
+        let renew = Duration::from_secs(self.shared.config.limits.session_idle_s) / 4;
+        let mut renewal = interval_at(Instant::now() + renew, renew);
         let mut looks = interval_at(Instant::now() + self.patience(), self.patience());
         // After a pause of this very process, one look is due, not all that were missed.
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -197,8 +199,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 }
                 flushed = self.writer.flush(), if self.writer.queued() > 0 => flushed?,
                 _ = looks.tick() => self.look()?,
-                // The first call after this renews the session, so that only absent clients expire.
-                _ = renewal.tick() => self.session = Arc::default(),
+                // Only the sessions of absent clients end. If the log is full, the next time will do.
+                _ = renewal.tick(), if self.called => {
+                    let _ = self.shared.try_send(&Message::Renew { client: self.client });
+                }
                 Some(delivered) = self.answers.1.recv(), if !enough => self.answer(delivered)?,
                 frame = self.reader.read_frame(), if !enough => {
                     let frame = frame?.ok_or(Over::Closed)?;
@@ -257,7 +261,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             Frame::Call(call) => self.call(call),
             Frame::Ping(token) => Ok(self.writer.queue(&Frame::Pong(token))?),
             Frame::Pong(_) => Ok(()),
-            Frame::Goodbye(_) => Err(Over::Closed),
+            Frame::Goodbye(goodbye) => {
+                if goodbye.reason == Farewell::Finished && self.called {
+                    // If it cannot be ordered now, the session ends by being idle.
+                    let _ = self.shared.try_send(&Message::Finish { client: self.client });
+                }
+                Err(Over::Closed)
+            }
             _ => {
                 Err(Over::Farewell(Farewell::Protocol, "a frame that only a manager sends".into()))
             }
@@ -281,7 +291,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             path: Arc::from(&*call.path),
             body: call.body.message(),
         };
-        calls::submit(&self.shared, &self.session, incoming, waiter);
+        self.called = true;
+        calls::submit(&self.shared, incoming, waiter);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::Update;
 use crate::admin::types::EventKind;
 use crate::events::Events;
 use crate::limits::REPLY_BYTES;
-use crate::replica::{Records, Reply, Verdict};
+use crate::replica::{Records, Refusal, Reply, Verdict};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use quintet_component::{Class, Code, Context, Factory, Instance as Component, Status};
@@ -219,21 +219,20 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Applies an update, or answers a repeat from its record. `None`: nobody may want an answer.
-    pub(super) fn update(&mut self, update: Update) -> Option<Reply> {
+    /// Applies an update, or answers a repeat from its record. `Err`: this copy is not executed.
+    pub(super) fn update(&mut self, update: Update) -> Result<Reply, Refusal> {
         let instance = self.instance;
         let state = &mut *self.state;
         let Update { at, time_ns, client, seq, first_incomplete, method, body } = update;
         let reply = match state.records.check(client, seq, first_incomplete) {
             Verdict::Repeat(reply) => {
                 instance.repeats.fetch_add(1, Relaxed);
-                reply.clone()
+                Ok(reply.clone())
             }
-            Verdict::Late => reply_of(Err(Status::aborted("this call was answered before")), at),
-            Verdict::Full => {
-                let full = "too many replies wait for this client's acknowledgement";
-                reply_of(Err(Status::resource_exhausted(full)), at)
+            Verdict::Late => {
+                Ok(reply_of(Err(Status::aborted("this call was answered before")), at))
             }
+            Verdict::Full => Err(Refusal::Replies),
             Verdict::New => {
                 let context = Context::new(at, time_ns, client);
                 let result = match (instance.failure(), &mut state.component) {
@@ -255,17 +254,17 @@ impl Turn<'_> {
                 {
                     instance.fail(why);
                 }
-                reply
+                Ok(reply)
             }
         };
         (state.position, state.time_ns) = (at, time_ns);
         instance.records.store(state.records.len() as u64, Relaxed);
         instance.applied.store(at + 1, Release);
-        Some(reply)
+        reply
     }
 
-    pub(super) fn forget(&mut self, client: u128) {
-        self.state.records.forget(client);
+    pub(super) fn forget(&mut self, clients: &[u128]) {
+        clients.iter().for_each(|client| self.state.records.forget(*client));
         self.instance.records.store(self.state.records.len() as u64, Relaxed);
     }
 

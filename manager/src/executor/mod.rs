@@ -48,8 +48,8 @@ pub struct Update {
 pub enum Job {
     /// Apply an update.
     Update(Update),
-    /// A client's session is over.
-    Forget(u128),
+    /// The sessions of these clients are over.
+    Forget(Arc<[u128]>),
     /// Save the state as it is at this place of the order.
     Save(Sender<Result<Saved, String>>),
     /// Hash the state as it is at this place of the order: (instance, hash or why there is none).
@@ -114,11 +114,12 @@ fn run(instance: &Instance, queue: &Receiver<Job>, outbox: &Outbox) {
             match job {
                 Job::Update(update) => {
                     let (client, seq) = (update.client, update.seq);
-                    if let Some(reply) = turn.update(update) {
-                        outbox.executed(client, seq, &reply);
+                    match turn.update(update) {
+                        Ok(reply) => outbox.executed(client, seq, &reply),
+                        Err(refusal) => outbox.refused(client, seq, refusal),
                     }
                 }
-                Job::Forget(client) => turn.forget(client),
+                Job::Forget(clients) => turn.forget(&clients),
                 Job::Save(to) => drop(to.send(turn.save())),
                 Job::Hash(to) => drop(to.send((instance.id(), turn.hash()))),
             }

@@ -21,17 +21,20 @@ const HEAD: usize = 10;
 pub enum Message<'a> {
     /// An update of an instance.
     Call(Call<'a>),
-    /// A client begins (or goes on with) its session.
-    OpenClient {
+    /// A client is there, though it calls nothing: its session goes on.
+    Renew {
         /// Who.
         client: u128,
     },
-    /// A client was not seen for long: its session ends, unless it was active after `last_ns`.
-    CloseClient {
+    /// A client has said that it is finished: its session ends.
+    Finish {
         /// Who.
         client: u128,
-        /// The activity the proposer knew of.
-        last_ns: u64,
+    },
+    /// A round of the sessions is over: those of clients not heard of for some end.
+    Round {
+        /// The number of the round that ends; if another ran already, nothing happens.
+        round: u64,
     },
     /// A package is offered to everybody.
     Deploy(Deploy<'a>),
@@ -98,13 +101,14 @@ pub struct Deploy<'a> {
 }
 
 const CALL: u8 = 1;
-const OPEN_CLIENT: u8 = 2;
-const CLOSE_CLIENT: u8 = 3;
+const RENEW: u8 = 2;
+const FINISH: u8 = 3;
 const DEPLOY: u8 = 4;
 const LOADED: u8 = 5;
 const UNDEPLOY: u8 = 6;
 const AUDIT: u8 = 7;
 const AUDITED: u8 = 8;
+const ROUND: u8 = 9;
 
 /// Bytes of an encoded call, so that it can be written in place.
 pub fn call_len(body: usize) -> usize {
@@ -139,8 +143,9 @@ impl<'a> Message<'a> {
                 write_call(&mut out, time_ns, call);
                 return out;
             }
-            Message::OpenClient { .. } => OPEN_CLIENT,
-            Message::CloseClient { .. } => CLOSE_CLIENT,
+            Message::Renew { .. } => RENEW,
+            Message::Finish { .. } => FINISH,
+            Message::Round { .. } => ROUND,
             Message::Deploy(_) => DEPLOY,
             Message::Loaded { .. } => LOADED,
             Message::Undeploy { .. } => UNDEPLOY,
@@ -150,8 +155,8 @@ impl<'a> Message<'a> {
         w.u8(VERSION).u8(kind).u64(time_ns);
         match self {
             Message::Call(_) => unreachable!("returned above"),
-            Message::OpenClient { client } => w.u128(*client),
-            Message::CloseClient { client, last_ns } => w.u128(*client).u64(*last_ns),
+            Message::Renew { client } | Message::Finish { client } => w.u128(*client),
+            Message::Round { round } => w.u64(*round),
             Message::Deploy(deploy) => {
                 w.raw(&deploy.digest.0).u16(deploy.source).text(deploy.name).text(deploy.version);
                 w.u32(deploy.classes.len() as u32);
@@ -192,8 +197,9 @@ impl<'a> Message<'a> {
                 method: r.u32()?,
                 body: r.rest(),
             }),
-            OPEN_CLIENT => Message::OpenClient { client: r.u128()? },
-            CLOSE_CLIENT => Message::CloseClient { client: r.u128()?, last_ns: r.u64()? },
+            RENEW => Message::Renew { client: r.u128()? },
+            FINISH => Message::Finish { client: r.u128()? },
+            ROUND => Message::Round { round: r.u64()? },
             DEPLOY => {
                 let (digest, source) = (Digest(r.digest()?), r.u16()?);
                 let (name, version) = (r.text()?, r.text()?);

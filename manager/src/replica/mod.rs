@@ -12,20 +12,22 @@
 mod catalogue;
 mod message;
 mod records;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
 pub use catalogue::{Catalogue, Entry, Instance, Phase};
 pub use message::{Call, Deploy, Message, call_len, write_call};
 pub use records::{Records, Reply, Verdict};
+pub use sessions::{IDLE_ROUNDS, Sessions};
 
 use crate::codec::{Malformed, Reader, Writer};
 use crate::limits::{PACKAGES, SESSIONS};
 use crate::package::Digest;
-use std::collections::BTreeMap;
+use sessions::Standing;
 
 /// Version of the encoded state.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The state. See the module's header.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -37,8 +39,7 @@ pub struct Replica {
     /// The view installed last, and its nodes in rank order.
     view: u64,
     members: Vec<u16>,
-    /// Clients with a session, and when each was last active by the ordered time.
-    sessions: BTreeMap<u128, u64>,
+    sessions: Sessions,
     catalogue: Catalogue,
 }
 
@@ -52,19 +53,29 @@ pub enum Effect<'a> {
         /// Ordered time of the update.
         time_ns: u64,
     },
-    /// The call cannot reach an instance; if its client waits here, this is the answer.
+    /// The call's session has ended: if its client waits here, this is the answer, the same for
+    /// every copy.
     Answer {
         /// Whose call.
         client: u128,
         /// Its number.
         seq: u64,
-        /// The answer; nothing was executed.
+        /// The answer; nothing was executed now.
         reply: Reply,
     },
-    /// A session is over: instances forget its replies.
+    /// This copy of the call is not executed. Nothing remembers that: another copy may be.
+    Refuse {
+        /// Whose call.
+        client: u128,
+        /// Its number.
+        seq: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Sessions are over: instances forget their replies.
     Forget {
         /// Whose.
-        client: u128,
+        clients: Vec<u128>,
     },
     /// Fetch and load this package, then order a `Loaded`.
     Load {
@@ -116,6 +127,31 @@ pub enum Effect<'a> {
     Nothing,
 }
 
+/// Why a copy of a call is not executed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// There are as many sessions as there may be.
+    Sessions,
+    /// The client keeps more replies unacknowledged than it may.
+    Replies,
+    /// The instance was removed.
+    Removed,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Sessions => {
+                write!(f, "{SESSIONS} clients have a session, the most there may be")
+            }
+            Refusal::Replies => {
+                f.write_str("too many replies wait for this client's acknowledgement")
+            }
+            Refusal::Removed => f.write_str("the instance was removed"),
+        }
+    }
+}
+
 impl Replica {
     /// Applies the message at position `at`.
     ///
@@ -131,8 +167,18 @@ impl Replica {
         self.time_ns = self.time_ns.max(stamp_ns);
         match message {
             Message::Call(call) => self.call(at, call),
-            Message::OpenClient { client } => self.open(client),
-            Message::CloseClient { client, last_ns } => self.close(client, last_ns),
+            Message::Renew { client } => {
+                self.sessions.renew(client);
+                Effect::Nothing
+            }
+            Message::Finish { client } => match self.sessions.end(client) {
+                true => Effect::Forget { clients: vec![client] },
+                false => Effect::Nothing,
+            },
+            Message::Round { round } => match self.sessions.turn(round) {
+                clients if clients.is_empty() => Effect::Nothing,
+                clients => Effect::Forget { clients },
+            },
             Message::Deploy(deploy) => self.deploy(deploy),
             Message::Loaded { digest, node, problem } => self.loaded(digest, node, problem),
             Message::Undeploy { digest } => self.undeploy(digest),
@@ -156,39 +202,24 @@ impl Replica {
     }
 
     fn call<'a>(&mut self, at: u64, call: Call<'a>) -> Effect<'a> {
-        let answer = |code: u8, message: &str| Effect::Answer {
-            client: call.client,
-            seq: call.seq,
-            reply: Reply {
-                code,
-                message: message.to_owned(),
-                position: at,
-                body: bytes::Bytes::new(),
-            },
-        };
-        let Some(last_ns) = self.sessions.get_mut(&call.client) else {
-            return answer(10, "the client's session is over: connect again");
-        };
-        *last_ns = self.time_ns;
-        if !self.catalogue.instances.contains_key(&call.instance) {
-            return answer(5, "the instance was removed");
+        let Call { client, seq, instance, .. } = call;
+        match self.sessions.call(client, seq) {
+            Standing::Open if self.catalogue.instances.contains_key(&instance) => {
+                Effect::Update { call, time_ns: self.time_ns }
+            }
+            Standing::Open => Effect::Refuse { client, seq, refusal: Refusal::Removed },
+            Standing::Full => Effect::Refuse { client, seq, refusal: Refusal::Sessions },
+            Standing::Ended => {
+                let message = "the outcome is unknown: its client was not heard of for so long that the replies kept for \
+                               it are gone; the call was not executed now, and may have been before";
+                let (message, body) = (message.to_owned(), bytes::Bytes::new());
+                Effect::Answer {
+                    client,
+                    seq,
+                    reply: Reply { code: 2, message, position: at, body },
+                }
+            }
         }
-        Effect::Update { call, time_ns: self.time_ns }
-    }
-
-    fn open(&mut self, client: u128) -> Effect<'static> {
-        if self.sessions.contains_key(&client) || self.sessions.len() < SESSIONS {
-            self.sessions.insert(client, self.time_ns);
-        }
-        Effect::Nothing
-    }
-
-    fn close(&mut self, client: u128, last_ns: u64) -> Effect<'static> {
-        if self.sessions.get(&client) != Some(&last_ns) {
-            return Effect::Nothing;
-        }
-        self.sessions.remove(&client);
-        Effect::Forget { client }
     }
 
     fn deploy(&mut self, deploy: Deploy<'_>) -> Effect<'static> {
@@ -287,14 +318,9 @@ impl Replica {
         self.catalogue.packages.iter().filter(|(_, e)| e.phase == Phase::Offered)
     }
 
-    /// Number of open sessions.
-    pub fn sessions(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Sessions last active before `before_ns`: (client, when).
-    pub fn idle(&self, before_ns: u64) -> impl Iterator<Item = (u128, u64)> {
-        self.sessions.iter().filter(move |(_, last)| **last < before_ns).map(|(c, l)| (*c, *l))
+    /// Who has a session.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// The whole state as bytes; equal states give equal bytes.
@@ -305,10 +331,7 @@ impl Replica {
         for node in &self.members {
             w.u16(*node);
         }
-        w.u32(self.sessions.len() as u32);
-        for (client, last) in &self.sessions {
-            w.u128(*client).u64(*last);
-        }
+        self.sessions.encode(&mut w);
         self.catalogue.encode(&mut w);
         w.0
     }
@@ -321,9 +344,7 @@ impl Replica {
         }
         let (time_ns, upto, view) = (r.u64()?, r.u64()?, r.u64()?);
         let members = (0..r.count(2)?).map(|_| r.u16()).collect::<Result<_, _>>()?;
-        let sessions = (0..r.count(24)?)
-            .map(|_| Ok((r.u128()?, r.u64()?)))
-            .collect::<Result<_, Malformed>>()?;
+        let sessions = Sessions::decode(&mut r)?;
         let catalogue = Catalogue::decode(&mut r)?;
         r.end()?;
         Ok(Replica { time_ns, upto, view, members, sessions, catalogue })

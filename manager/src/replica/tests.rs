@@ -90,36 +90,95 @@ fn another_package_of_a_deployed_component_is_rejected_until_it_is_undeployed() 
     assert!(matches!(d.order(other), Effect::Load { .. }));
 }
 
-#[test]
-fn calls_need_a_session_and_an_instance() {
-    let mut d = Driven::active();
-    let call = |instance| {
-        Message::Call(Call {
-            client: 9,
-            seq: 1,
-            first_incomplete: 1,
-            instance,
-            method: 0,
-            body: b"x",
-        })
-    };
-    assert!(matches!(d.order(call(1)), Effect::Answer { reply: Reply { code: 10, .. }, .. }));
-    d.order(Message::OpenClient { client: 9 });
-    assert!(matches!(d.order(call(1)), Effect::Update { .. }));
-    assert!(matches!(d.order(call(2)), Effect::Answer { reply: Reply { code: 5, .. }, .. }));
+fn call(client: u128, seq: u64) -> Message<'static> {
+    let (first_incomplete, instance, method, body) = (1, 1, 0, &b"x"[..]);
+    Message::Call(Call { client, seq, first_incomplete, instance, method, body })
 }
 
 #[test]
-fn a_session_that_was_active_since_is_not_closed() {
+fn a_call_begins_a_session_and_needs_an_instance() {
     let mut d = Driven::of(&[1]);
-    d.order(Message::OpenClient { client: 9 });
-    let (_, before) = d.0.idle(u64::MAX).next().unwrap();
-    d.order(Message::OpenClient { client: 9 });
-    assert_eq!(d.order(Message::CloseClient { client: 9, last_ns: before }), Effect::Nothing);
-    assert_eq!(d.0.sessions(), 1);
-    let (client, last_ns) = d.0.idle(u64::MAX).next().unwrap();
-    assert_eq!(d.order(Message::CloseClient { client, last_ns }), Effect::Forget { client });
-    assert_eq!(d.0.sessions(), 0);
+    let refused = |seq| Effect::Refuse { client: 9, seq, refusal: Refusal::Removed };
+    assert_eq!(d.order(call(9, 1)), refused(1));
+    d.order(deploy());
+    d.order(loaded(1, ""));
+    assert!(matches!(d.order(call(9, 2)), Effect::Update { .. }));
+    d.order(Message::Undeploy { digest: DIGEST });
+    assert_eq!(d.order(call(9, 3)), refused(3));
+    assert_eq!(d.0.sessions().len(), 1);
+}
+
+#[test]
+fn a_clock_that_was_set_ends_no_session() {
+    let mut d = Driven::active();
+    d.order(call(9, 1));
+    let a_year_ahead = d.0.time_ns + 365 * 24 * 3600 * 1_000_000_000;
+    let bytes = call(8, 1).encode(a_year_ahead).leak();
+    d.0.apply(d.0.upto(), bytes);
+    assert_eq!(d.0.time_ns(), a_year_ahead);
+    for round in 0..IDLE_ROUNDS {
+        assert_eq!(d.order(Message::Round { round }), Effect::Nothing, "round {round}");
+        assert_eq!(
+            d.order(Message::Round { round }),
+            Effect::Nothing,
+            "the same round counts once"
+        );
+    }
+    assert_eq!(d.0.sessions().len(), 2);
+    d.order(Message::Renew { client: 9 });
+    let ended = d.order(Message::Round { round: IDLE_ROUNDS });
+    assert_eq!(ended, Effect::Forget { clients: vec![8] });
+}
+
+#[test]
+fn what_may_have_run_in_a_session_that_ended_is_not_run_again_and_what_is_new_begins_another() {
+    let mut d = Driven::active();
+    d.order(call(9, 1));
+    d.order(call(9, 3));
+    assert_eq!(d.order(Message::Finish { client: 9 }), Effect::Forget { clients: vec![9] });
+    assert_eq!(d.order(Message::Finish { client: 9 }), Effect::Nothing);
+    for again in 0..2 {
+        for seq in 1..=3 {
+            let effect = d.order(call(9, seq));
+            let Effect::Answer { reply, .. } = effect else { panic!("{again} {seq}: {effect:?}") };
+            assert!(reply.code == 2 && reply.message.contains("outcome is unknown"), "{reply:?}");
+        }
+        assert!(matches!(d.order(call(9, 4 + again)), Effect::Update { .. }));
+        assert_eq!(d.0.sessions().len(), 1);
+    }
+}
+
+#[test]
+fn a_client_within_the_span_of_the_protocol_is_never_refused_for_its_replies() {
+    let span = quintet_client::wire::limits::CALL_SPAN_MAX as u64;
+    let mut records = Records::default();
+    let reply = Reply { code: 0, message: String::new(), position: 1, body: Default::default() };
+    for seq in 1..=3 * span {
+        // It has acknowledged as little as allows it to make this call.
+        let first_incomplete = (seq + 1).saturating_sub(span).max(1);
+        assert_eq!(records.check(1, seq, first_incomplete), Verdict::New, "{seq}");
+        records.insert(1, seq, reply.clone());
+    }
+    assert_eq!(records.check(1, 3 * span + 1, 2 * span + 1), Verdict::Full, "one beyond the span");
+}
+
+#[test]
+fn there_is_a_most_of_sessions_and_the_marks_of_the_oldest_give_way() {
+    let mut sessions = Sessions::default();
+    let most = crate::limits::SESSIONS as u128;
+    for client in 0..most {
+        assert_eq!(sessions.call(client, 1), Standing::Open);
+    }
+    assert_eq!(sessions.call(most, 1), Standing::Full);
+    assert_eq!(sessions.call(0, 2), Standing::Open);
+    assert!(sessions.end(0));
+    assert_eq!(sessions.call(most, 1), Standing::Open);
+    for client in 0..2 * most {
+        sessions.end(most + client);
+        sessions.call(most + client + 1, 1);
+    }
+    assert_eq!(sessions.call(0, 1), Standing::Full, "its mark gave way");
+    assert_eq!(sessions.call(most, 1), Standing::Ended, "this one is remembered");
 }
 
 #[test]
@@ -133,12 +192,9 @@ fn a_position_is_never_applied_twice() {
 fn any_message() -> impl Strategy<Value = Vec<u8>> {
     let client = 0u128..5;
     prop_oneof![
-        client.clone().prop_map(|client| Message::OpenClient { client }.encode(1)),
-        (client.clone(), 0u64..50).prop_map(|(client, last_ns)| Message::CloseClient {
-            client,
-            last_ns
-        }
-        .encode(2)),
+        client.clone().prop_map(|client| Message::Renew { client }.encode(1)),
+        client.clone().prop_map(|client| Message::Finish { client }.encode(2)),
+        (0u64..20).prop_map(|round| Message::Round { round }.encode(2)),
         (client, any::<u64>(), any::<u64>(), 0u32..4, any::<u32>(), vec(any::<u8>(), 0..50))
             .prop_map(|(client, seq, first_incomplete, instance, method, body)| {
                 let body = &body[..];
@@ -212,6 +268,49 @@ proptest! {
         bytes[at] = with;
         let _ = Replica::decode(&bytes);
         prop_assert!(Replica::decode(&bytes[..at]).is_err());
+    }
+
+    /// Sessions end, by themselves and by being told, in the middle of calls, repeats and late copies: no call is
+    /// executed twice, and one above all that came before is executed.
+    #[test]
+    fn a_call_is_executed_once_across_the_ends_of_sessions(
+        steps in vec((0u8..12, 0u128..3, 1u64..30, 0u64..30), 1..300),
+    ) {
+        let mut d = Driven::active();
+        let mut records = Records::default();
+        let mut executed = std::collections::HashSet::new();
+        let mut greatest: HashMap<u128, u64> = HashMap::new();
+        for (kind, client, seq, first_incomplete) in steps {
+            let effect = match kind {
+                0 => d.order(Message::Round { round: d.0.sessions().round() }),
+                1 => d.order(Message::Finish { client }),
+                2 => {
+                    d.0 = Replica::decode(&d.0.encode()).unwrap();
+                    continue;
+                }
+                _ => {
+                    let first_incomplete = first_incomplete.min(seq);
+                    let (instance, method, body) = (1, 0, &b""[..]);
+                    d.order(Message::Call(Call { client, seq, first_incomplete, instance, method, body }))
+                }
+            };
+            match effect {
+                Effect::Forget { clients } => clients.iter().for_each(|client| records.forget(*client)),
+                Effect::Update { call, .. }
+                    if records.check(client, seq, call.first_incomplete) == Verdict::New =>
+                {
+                    prop_assert!(executed.insert((client, seq)), "{client} {seq} executed twice");
+                    let (message, body) = (String::new(), Default::default());
+                    records.insert(client, seq, Reply { code: 0, message, position: 1, body });
+                }
+                _ => {}
+            }
+            if kind > 2 {
+                let greatest = greatest.entry(client).or_default();
+                prop_assert!(seq <= *greatest || executed.contains(&(client, seq)), "{client} {seq} was new");
+                *greatest = seq.max(*greatest);
+            }
+        }
     }
 
     /// Any mixture of calls, repeats and late copies executes each (client, seq) at most once, and

@@ -9,8 +9,9 @@ use super::snapshots::Snapshots;
 use super::{End, Machine, Shared};
 use crate::admin::types::{self, EventKind, NodeState};
 use crate::journal::{Entry, Journal};
-use crate::replica::Message;
+use crate::replica::{IDLE_ROUNDS, Message};
 use crate::transfer::{Donor, LearnError, Learned, Learner};
+use quintet_transport::{Time, clock};
 use quintet_vsync::{Deliveries, Event, Group, Position, ViewChange, ViewId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 /// The journal is written at the latest when so much waits.
 const BATCH_BYTES: usize = 256 << 10;
-/// How long to wait for an event before looking after sessions.
+/// How long to wait for an event before looking after the sessions.
 const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) struct Delivery {
@@ -33,7 +34,8 @@ pub(super) struct Delivery {
     unusable: Option<String>,
     member: bool,
     reported: u64,
-    idle_turns: u64,
+    /// The round of the sessions that runs, and since when it has been ours to end.
+    round: (u64, Time),
     scratch: Vec<u8>,
 }
 
@@ -56,7 +58,7 @@ impl Delivery {
             unusable,
             member: false,
             reported: 0,
-            idle_turns: 0,
+            round: (0, clock::now()),
             scratch: Vec::new(),
         }
     }
@@ -74,7 +76,7 @@ impl Delivery {
             let outcome = match handled {
                 Some(outcome) => outcome,
                 None if deliveries.is_finished() => Err(End::Stopped),
-                None => self.look_after_sessions(),
+                None => Ok(()),
             };
             if let Err(end) = outcome {
                 return end;
@@ -137,6 +139,7 @@ impl Delivery {
     /// Nothing more is there at the moment.
     fn idle(&mut self) -> Result<(), End> {
         self.flush()?;
+        self.look_after_sessions();
         let turned = self.snapshots.turn(&self.shared, &self.machine, &mut self.journal);
         turned.map_err(|e| End::Failed(e.to_string()))
     }
@@ -264,22 +267,23 @@ impl Delivery {
         }
     }
 
-    /// Now and then the coordinator proposes to close the sessions of clients not seen for long.
-    fn look_after_sessions(&mut self) -> Result<(), End> {
-        self.idle_turns += 1;
-        let shared = &self.shared;
-        let coordinator = self.machine.replica().view().1.first() == Some(&shared.config.node);
-        if !self.member || !coordinator || !self.idle_turns.is_multiple_of(30) {
-            return Ok(());
+    /// The coordinator ends the round of the sessions that has run for long enough under its eyes.
+    fn look_after_sessions(&mut self) {
+        let (shared, replica, now) = (&self.shared, self.machine.replica(), clock::now());
+        let round = replica.sessions().round();
+        let coordinator = replica.view().1.first() == Some(&shared.config.node);
+        if !self.member || !coordinator || self.round.0 != round {
+            self.round = (round, now);
+            return;
         }
-        let idle_ns = shared.config.limits.session_idle_s.saturating_mul(1_000_000_000);
-        let before = super::shared::wall_ns().saturating_sub(idle_ns);
-        for (client, last_ns) in self.machine.replica().idle(before).take(256) {
-            if shared.try_send(&Message::CloseClient { client, last_ns }).is_err() {
-                break;
-            }
+        let idle = Duration::from_secs(shared.config.limits.session_idle_s);
+        if now.since(self.round.1) < idle / IDLE_ROUNDS as u32 {
+            return;
         }
-        Ok(())
+        // Ordered when it comes back; if that takes long, it is proposed again, and counts once.
+        if shared.try_send(&Message::Round { round }).is_ok() {
+            self.round.1 = now;
+        }
     }
 }
 

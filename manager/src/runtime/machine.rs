@@ -91,8 +91,12 @@ impl Machine {
             Effect::Answer { client, seq, reply } => {
                 self.shared.outbox.executed(client, seq, &reply)
             }
-            Effect::Forget { client } => {
-                self.executors.values().for_each(|e| e.send(Job::Forget(client)));
+            Effect::Refuse { client, seq, refusal } => {
+                self.shared.outbox.refused(client, seq, refusal);
+            }
+            Effect::Forget { clients } => {
+                let clients: Arc<[u128]> = clients.into();
+                self.executors.values().for_each(|e| e.send(Job::Forget(clients.clone())));
             }
             Effect::Load { digest, source } => {
                 if self.live {

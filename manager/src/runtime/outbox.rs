@@ -7,7 +7,7 @@
 //! Waiters are named by (client, seq), not by connection: a client that lost its connection and
 //! comes back asks for the same call again, and it must neither run twice nor be forgotten.
 
-use crate::replica::Reply;
+use crate::replica::{Refusal, Reply};
 use quintet_client::wire::Reason;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -142,6 +142,14 @@ impl Outbox {
     pub fn executed(&self, client: u128, seq: u64, reply: &Reply) {
         if let Some(waiter) = self.take(client, seq) {
             self.hold(waiter, Answer::Reply(reply.clone()), reply.position + 1);
+        }
+    }
+
+    /// A copy of an update was ordered and not executed: whoever waits for it here may ask again. No reply was made
+    /// that a crash could take back, so nothing has to be kept first.
+    pub fn refused(&self, client: u128, seq: u64, refusal: Refusal) {
+        if let Some(waiter) = self.take(client, seq) {
+            waiter.answer(Answer::Refuse(Reason::Overloaded, refusal.to_string()));
         }
     }
 

@@ -38,7 +38,7 @@ fn ordered(steps: &[Vec<u8>]) -> Vec<(u64, Vec<u8>)> {
     let begin = [
         Message::Deploy(deploy).encode(1),
         Message::Loaded { digest: digest(), node: 1, problem: "" }.encode(1),
-        Message::OpenClient { client: 9 }.encode(1),
+        Message::Renew { client: 9 }.encode(1),
     ];
     (1 << 40..).step_by(2).zip(begin.into_iter().chain(steps.iter().cloned())).collect()
 }
