@@ -93,7 +93,7 @@ fn a_damaged_journal_is_repaired_from_the_others_and_said() {
         add(&daemons[0], 1);
     }
     daemons.remove(1).kill();
-    let journal = std::fs::read_dir(layout.data(2))
+    let journal = std::fs::read_dir(layout.data(2).join("state"))
         .unwrap()
         .map(|file| file.unwrap().path())
         .find(|path| path.extension().is_some_and(|e| e == "log"))

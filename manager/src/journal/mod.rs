@@ -6,9 +6,9 @@
 //! position. So whatever was acknowledged is in the journals of a quorum.
 //!
 //! ```text
-//! snapshot-00000001099511627776.state    the state at that position
-//! journal-00000001099511627776.log       what was delivered from there on
-//! journal-00000001099511629042.log       … the next segment, begun with the next snapshot
+//! state/snapshot-00000001099511627776.state    the state at that position
+//! state/journal-00000001099511627776.log       what was delivered from there on
+//! state/journal-00000001099511629042.log       … the next segment, begun with the next snapshot
 //! ```
 //!
 //! A snapshot is begun by a new segment, written beside the running delivery, renamed into place
@@ -20,12 +20,14 @@
 //! cut is said aloud.
 
 mod entry;
+mod place;
 mod recover;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use entry::Entry;
+pub use place::{receive, settle};
 pub use recover::{Recovered, recover};
 pub use snapshot::SnapshotFile;
 
@@ -153,15 +155,27 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets all segments and goes on at `position`: the state came from elsewhere, as a snapshot.
-    pub fn restart(&mut self, position: u64) -> Result<(), Error> {
+    /// Goes on at `position` in `dir`, which holds a snapshot of it that was received. What was kept before stays where
+    /// it is, until [`Journal::adopt`].
+    pub fn move_to(&mut self, dir: &Path, position: u64) -> Result<(), Error> {
         self.batch.clear();
-        for (_, path) in recover::files(&self.dir)?.segments {
-            std::fs::remove_file(&path).map_err(failed(&path, "delete"))?;
-        }
-        self.upto = position;
-        (self.path, self.file, self.written) = begin(&self.dir, position)?;
+        (self.path, self.file, self.written) = begin(dir, position)?;
+        (self.dir, self.upto) = (dir.to_owned(), position);
         Ok(())
+    }
+
+    /// Everything received and all that was appended since takes the place of what the node had in `data_dir`.
+    pub fn adopt(&mut self, data_dir: &Path) -> Result<(), Error> {
+        self.flush()?;
+        self.file.sync_all().map_err(failed(&self.path, "sync"))?;
+        self.dir = place::adopt(data_dir)?;
+        self.path = self.dir.join(self.path.file_name().expect("a segment has a name"));
+        Ok(())
+    }
+
+    /// Where it lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 }
 

@@ -176,12 +176,87 @@ fn with_its_only_snapshot_gone_a_node_starts_empty_rather_than_with_a_gap() {
     let dir = tempfile::tempdir().unwrap();
     let (_, recovered) = recover_into(dir.path(), &[]);
     let mut journal = Journal::open(dir.path(), Sync::Os, &recovered).unwrap();
-    journal.restart(5 << 40).unwrap();
+    journal.move_to(dir.path(), 5 << 40).unwrap();
+    fs::remove_file(dir.path().join(format!("journal-{:020}.log", 0))).unwrap();
     journal.append(&Entry::Message { at: 5 << 40, bytes: b"x" });
     journal.flush().unwrap();
     let (state, recovered) = recover_into(dir.path(), &[]);
     assert_eq!((state, recovered.upto), (State::default(), 0));
     assert!(recovered.repairs[0].contains("missing"), "{:?}", recovered.repairs);
+}
+
+/// A data directory whose node has `sample()[..2]`, and has received a snapshot of `sample()[..3]` and the rest.
+fn learned(data: &Path) -> (Journal, [State; 1]) {
+    let entries = sample();
+    let state = settle(data).unwrap();
+    written(&state, &entries[..2]);
+    let (_, recovered) = recover_into(&state, &[]);
+    let mut journal = Journal::open(&state, Sync::Os, &recovered).unwrap();
+    let received = receive(data).unwrap();
+    let snapshot = [expected(&entries[..3])];
+    let mut file = SnapshotFile::create(&received, "received").unwrap();
+    file.write_all(&snapshot[0].save()).unwrap();
+    let position = entries[2].upto();
+    file.finish(position).unwrap();
+    journal.move_to(&received, position).unwrap();
+    entries[3..].iter().for_each(|entry| journal.append(entry));
+    journal.flush().unwrap();
+    (journal, snapshot)
+}
+
+#[test]
+fn a_learner_killed_between_any_two_steps_has_what_it_had_or_all_of_the_group() {
+    let (old, new) = (expected(&sample()[..2]), expected(&sample()));
+    for steps in 0..=place::STEPS.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, snapshot) = learned(dir.path());
+        place::STEPS[..steps].iter().for_each(|step| step(dir.path()).unwrap());
+        // It may be killed while it puts things in order, too.
+        for _ in 0..2 {
+            let state = settle(dir.path()).unwrap();
+            let (recovered, figures) = recover_into(&state, &snapshot);
+            let whole = if steps == 0 { &old } else { &new };
+            assert_eq!(&recovered, whole, "killed after {steps} steps");
+            // What it says it has is what it has.
+            let last = sample()[whole.0.len() - 1].upto();
+            assert_eq!((figures.upto, figures.repairs.len()), (last, 0));
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+        }
+    }
+}
+
+#[test]
+fn a_learner_killed_before_all_was_received_has_what_it_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = learned(dir.path());
+    let whole = fs::read(&journal.path).unwrap();
+    let snapshot = journal.dir().join(format!("snapshot-{:020}.state", sample()[2].upto()));
+    for (path, length) in [(&journal.path, whole.len() - 3), (&journal.path, 0), (&snapshot, 4)] {
+        fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length as u64).unwrap();
+    }
+    let state = settle(dir.path()).unwrap();
+    assert_eq!(recover_into(&state, &[]).0, expected(&sample()[..2]));
+}
+
+#[test]
+fn a_journal_that_was_adopted_goes_on_in_its_new_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, snapshot) = learned(dir.path());
+    journal.adopt(dir.path()).unwrap();
+    journal.append(&Entry::Message { at: 9 << 40, bytes: b"more" });
+    journal.flush().unwrap();
+    let state = settle(dir.path()).unwrap();
+    assert_eq!(journal.dir(), state);
+    let (recovered, figures) = recover_into(&state, &snapshot);
+    assert_eq!((recovered.0.len(), figures.upto), (sample().len() + 1, (9 << 40) + 1));
+    // And its own snapshots make what was received superfluous.
+    let position = journal.rotate().unwrap();
+    let mut file = SnapshotFile::create(journal.dir(), "own").unwrap();
+    file.write_all(&recovered.save()).unwrap();
+    file.finish(position).unwrap();
+    journal.prune(position).unwrap();
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 2, "one snapshot, one segment");
+    assert_eq!(recover_into(&state, std::slice::from_ref(&recovered)).0, recovered);
 }
 
 #[test]

@@ -8,11 +8,12 @@
 use super::snapshots::Snapshots;
 use super::{End, Machine, Shared};
 use crate::admin::types::{self, EventKind, NodeState};
-use crate::journal::{Entry, Journal};
+use crate::journal::{self, Entry, Journal};
 use crate::replica::{IDLE_ROUNDS, Message};
 use crate::transfer::{Donor, LearnError, Learned, Learner};
 use quintet_transport::{Time, clock};
 use quintet_vsync::{Deliveries, Event, Group, Position, ViewChange, ViewId};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) struct Delivery {
     snapshots: Snapshots,
     donors: Vec<Donor>,
     learner: Option<Learner>,
+    /// Where the state of the group is received. What the node had stays beside it until it is a member.
+    received: Option<PathBuf>,
     /// Why the state on disk could not be used, until the group's has been received.
     unusable: Option<String>,
     member: bool,
@@ -55,6 +58,7 @@ impl Delivery {
             snapshots: Snapshots::default(),
             donors: Vec::new(),
             learner: None,
+            received: None,
             unusable,
             member: false,
             reported: 0,
@@ -140,6 +144,9 @@ impl Delivery {
     fn idle(&mut self) -> Result<(), End> {
         self.flush()?;
         self.look_after_sessions();
+        if self.received.is_some() {
+            return Ok(());
+        }
         let turned = self.snapshots.turn(&self.shared, &self.machine, &mut self.journal);
         turned.map_err(|e| End::Failed(e.to_string()))
     }
@@ -147,7 +154,8 @@ impl Delivery {
     /// Writes the journal and reports how far everything is kept.
     fn flush(&mut self) -> Result<(), End> {
         let upto = self.journal.flush().map_err(|e| End::Failed(e.to_string()))?;
-        if upto > self.reported {
+        // What is received is kept only when the node is a member with it.
+        if upto > self.reported && self.received.is_none() {
             self.reported = upto;
             self.shared.delivered.store(self.machine.upto(), Ordering::Release);
             self.group.report_persisted(Position(upto));
@@ -169,9 +177,9 @@ impl Delivery {
         if let Some(why) = &self.unusable {
             return Err(End::Failed(format!(
                 "the group would start without its state, for this node cannot rebuild what it keeps ({why}). Nothing \
-                 was changed in {}: put right what is missing and start it again, or remove its journal and snapshots \
+                 was changed in {}: put right what is missing and start it again, or remove that directory \
                  to give that state up",
-                self.shared.config.data_dir.display()
+                self.journal.dir().display()
             )));
         }
         let at = Position::new(view.id, 0).0;
@@ -184,8 +192,14 @@ impl Delivery {
         self.journal.append(&entry);
         self.machine.install(at, view.id.0, nodes);
         self.check_machine()?;
-        self.flush()?;
         self.learner = None;
+        if self.received.take().is_some() {
+            // The donor is done: the engine held this view back until then.
+            let adopted = self.journal.adopt(&self.shared.config.data_dir);
+            adopted.map_err(|e| End::Failed(e.to_string()))?;
+            self.snapshots = Snapshots::default();
+        }
+        self.flush()?;
         // Before anybody is told that this node serves.
         self.machine.publish();
         let shown = shown(change);
@@ -210,13 +224,18 @@ impl Delivery {
     /// The next bytes from the donor.
     fn learn(&mut self, bytes: &[u8]) -> Result<(), End> {
         let failed = |why: String| End::Failed(why);
-        if self.learner.is_none() {
-            self.shared.events.note(EventKind::Transfer, "receiving state");
-            self.shared.stand(NodeState::Learner, Some("receiving state".into()));
-        }
+        let dir = match &self.received {
+            Some(dir) => dir.clone(),
+            None => {
+                self.shared.events.note(EventKind::Transfer, "receiving state");
+                self.shared.stand(NodeState::Learner, Some("receiving state".into()));
+                let dir = journal::receive(&self.shared.config.data_dir);
+                dir.map_err(|e| failed(e.to_string()))?
+            }
+        };
+        self.received = Some(dir.clone());
         let mut learner = self.learner.take().unwrap_or_default();
         learner.push(bytes);
-        let dir = self.shared.config.data_dir.clone();
         loop {
             match learner.next(&dir) {
                 Ok(None) => break,
@@ -227,8 +246,7 @@ impl Delivery {
                     self.unusable = None;
                     let upto = self.machine.upto();
                     file.finish(upto).map_err(|e| failed(e.to_string()))?;
-                    self.journal.restart(upto).map_err(|e| failed(e.to_string()))?;
-                    self.journal.prune(upto).map_err(|e| failed(e.to_string()))?;
+                    self.journal.move_to(&dir, upto).map_err(|e| failed(e.to_string()))?;
                     self.shared.counters.transfers_received.fetch_add(1, Ordering::Relaxed);
                     let what = format!("state received, at position {upto}");
                     self.shared.events.note(EventKind::Transfer, what);

@@ -91,7 +91,7 @@ impl std::fmt::Display for End {
 /// receive the state of the group. Its own stays on disk until it has, for it may be the only one left.
 fn recover(shared: &Arc<Shared>) -> Result<(Machine, Journal, Option<String>), journal::Error> {
     let config = &shared.config;
-    let dir = &config.data_dir;
+    let dir = &journal::settle(&config.data_dir)?;
     let mut machine = Machine::new(shared.clone());
     let load = |machine: &mut Machine, bytes: &[u8], position: u64| {
         let snapshot = stream::read_snapshot(bytes).map_err(|e| e.to_string())?;

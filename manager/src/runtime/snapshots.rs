@@ -45,7 +45,7 @@ impl Snapshots {
         journal.rotate()?;
         let cut = machine.cut();
         let (tx, rx) = bounded(1);
-        let dir = shared.config.data_dir.clone();
+        let dir = journal.dir().to_owned();
         let spawned = std::thread::Builder::new()
             .name("snapshot".into())
             .spawn(move || drop(tx.send(write(&dir, cut))));
@@ -58,7 +58,7 @@ impl Snapshots {
 
 fn write(dir: &Path, cut: Cut) -> Result<u64, String> {
     let upto = cut.upto();
-    let mut file = SnapshotFile::create(dir, "own").map_err(|e| e.to_string())?;
+    let mut file = SnapshotFile::create(dir, &format!("own-{upto}")).map_err(|e| e.to_string())?;
     cut.write(&mut file).map_err(|e| e.to_string())?;
     file.finish(upto).map_err(|e| e.to_string())?;
     Ok(upto)
