@@ -3,6 +3,7 @@
 //! - `doorbell`: the protocol between who sleeps and who has news.
 //! - `adaptive`: whether to spin, yield or park, decided from how that went lately.
 //! - `sleep`: one system call that waits for everything at once: io_uring, or ppoll where that is refused.
+//! - `source`: what can end a sleep.
 
 #[cfg(not(loom))]
 mod adaptive;
@@ -13,6 +14,8 @@ mod patience;
 mod ring;
 #[cfg(not(loom))]
 mod sleep;
+#[cfg(not(loom))]
+mod source;
 
 pub use doorbell::Waker;
 
@@ -22,4 +25,6 @@ pub(crate) use doorbell::{Bell, arm, disarm, must_ring};
 #[cfg(not(loom))]
 pub(crate) use patience::patiently;
 #[cfg(not(loom))]
-pub(crate) use sleep::{Class, Sleep, Token};
+pub(crate) use sleep::Sleep;
+#[cfg(not(loom))]
+pub(crate) use source::{Class, Token};

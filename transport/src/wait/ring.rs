@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 
-use super::sleep::{Class, Source, Woken};
+use super::source::{Class, Source, Woken};
 
 /// Submissions per call; more sources are submitted in several.
 const ENTRIES: u32 = 128;
