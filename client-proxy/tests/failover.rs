@@ -303,3 +303,18 @@ async fn random_breaks_lose_nothing_and_repeat_nothing() {
     ledger.assert_executed_once(made);
     assert!(ledger.repeated > 0, "no call was ever in doubt: the storm was too weak");
 }
+
+#[tokio::test]
+async fn a_call_that_takes_longer_than_its_method_allows_ends_unless_it_was_named() {
+    const LATE: &str = "/test.Echo/Late";
+    let cluster = Cluster::start(1).await;
+    let client = connected(&cluster).await;
+    let status = client.call(LATE, &b"x"[..], LONG).await.unwrap_err();
+    assert_eq!((status.code, &*status.message), (Code::DeadlineExceeded, "longer than allowed"));
+    let status = client.call_named("order-8", LATE, &b"y"[..], LONG).await.unwrap_err();
+    assert_eq!(status.code, Code::DeadlineExceeded);
+    // The named one goes on, and asking again fetches its one outcome.
+    let reply = client.call_named("order-8", LATE, &b"y"[..], LONG).await.unwrap();
+    assert_eq!(&reply.body[..], b"y");
+    cluster.ledger().assert_executed_once([b"x".to_vec(), b"y".to_vec()]);
+}

@@ -17,6 +17,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How long a call waits here for what passes by itself (a full log, a replica that is behind, a
 /// lease that is being renewed) before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// What is said of a call that waited here until nobody waited for it any more.
+const TOO_LATE: &str = "its deadline passed before it was begun here; it was not executed";
 /// How often it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
@@ -31,18 +33,29 @@ pub struct Incoming {
     pub first_incomplete: u64,
     /// The answer must reflect every position up to this one.
     pub min_position: u64,
+    /// When its caller stops waiting. Decides only whether a copy of the call is begun here, never what a replica does.
+    pub deadline: Option<Time>,
     /// gRPC path.
     pub path: Arc<str>,
     /// The request message.
     pub body: Bytes,
 }
 
-/// Takes a call; its one answer goes to the waiter.
-pub fn submit(shared: &Arc<Shared>, call: Incoming, waiter: Waiter) {
+impl Incoming {
+    /// Nobody waits for it any more.
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= clock::now())
+    }
+}
+
+/// Takes a call; its one answer goes to the waiter. `Some`: the method has a deadline that comes before the call's own,
+/// which the caller does not know of, and has to be told when it passes.
+pub fn submit(shared: &Arc<Shared>, mut call: Incoming, waiter: Waiter) -> Option<Time> {
     shared.counters.calls.fetch_add(1, Ordering::Relaxed);
     let refuse = |waiter: Waiter, reason, why: &str| {
         shared.counters.refused.fetch_add(1, Ordering::Relaxed);
         waiter.answer(Answer::Refuse(reason, why.to_owned()));
+        None
     };
     if shared.is_stopping() {
         return refuse(waiter, Reason::Draining, "this manager is stopping");
@@ -67,17 +80,22 @@ pub fn submit(shared: &Arc<Shared>, call: Incoming, waiter: Waiter) {
     if call.body.len() > most {
         let message = format!("a request of {} bytes; at most {most} are allowed", call.body.len());
         let reply = Reply { code: 8, message, position: 0, body: Bytes::new() };
-        return waiter.answer(Answer::Reply(reply));
+        waiter.answer(Answer::Reply(reply));
+        return None;
     }
+    let allowed = route.deadline.map(|allowed| clock::now() + allowed);
+    let told = allowed.filter(|allowed| call.deadline.is_none_or(|own| *allowed < own));
+    call.deadline = told.or(call.deadline);
     if !route.update {
         let until = clock::now() + PATIENCE;
         let (shared, route) = (shared.clone(), route.clone());
-        return Read { shared, live, route, call, waiter, until }.attempt();
+        Read { shared, live, route, call, waiter, until }.attempt();
+        return told;
     }
     shared.counters.updates.fetch_add(1, Ordering::Relaxed);
     let (client, seq) = (call.client, call.seq);
     if !shared.outbox.wait(client, seq, waiter) {
-        return;
+        return told;
     }
     let (instance, method) = (route.instance.id(), route.method);
     match order(&live, &call, instance, method) {
@@ -92,6 +110,7 @@ pub fn submit(shared: &Arc<Shared>, call: Incoming, waiter: Waiter) {
             }
         }
     }
+    told
 }
 
 fn reason(why: &SendFailed) -> Reason {
@@ -123,18 +142,30 @@ async fn order_later(
     instance: u32,
     method: u32,
 ) {
-    let until = clock::now() + PATIENCE;
-    let why = loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        match order(&live, &call, instance, method) {
-            Ok(()) => return,
-            Err(SendFailed::Full) if clock::now() < until => {}
-            Err(why) => break why,
-        }
-    };
+    let ordered = patiently(&call, || order(&live, &call, instance, method)).await;
+    let Err((reason, why)) = ordered else { return };
     if let Some(waiter) = shared.outbox.take(call.client, call.seq) {
         shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-        waiter.answer(Answer::Refuse(reason(&why), why.to_string()));
+        waiter.answer(Answer::Refuse(reason, why));
+    }
+}
+
+/// Tries until there is room, while the call has time and patience lasts; never after its deadline.
+async fn patiently(
+    call: &Incoming,
+    mut order: impl FnMut() -> Result<(), SendFailed>,
+) -> Result<(), (Reason, String)> {
+    let until = clock::now() + PATIENCE;
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        if call.is_late() {
+            return Err((Reason::Expired, TOO_LATE.to_owned()));
+        }
+        match order() {
+            Ok(()) => return Ok(()),
+            Err(SendFailed::Full) if clock::now() < until => {}
+            Err(why) => return Err((reason(&why), why.to_string())),
+        }
     }
 }
 
@@ -178,6 +209,9 @@ impl Read {
 
     /// On a reader's thread.
     fn execute(self) {
+        if self.call.is_late() {
+            return self.refuse(Reason::Expired, TOO_LATE);
+        }
         let ReadOutcome { reply, upto } =
             self.route.instance.read(self.route.method, self.call.client, &self.call.body);
         // After the read: a node that slept between a check and the read would answer from the past.
@@ -189,6 +223,9 @@ impl Read {
 
     /// Tries again soon, if there is hope and time.
     fn again(self, reason: Reason, why: &'static str) {
+        if self.call.is_late() {
+            return self.refuse(Reason::Expired, TOO_LATE);
+        }
         let serves = self.shared.standing.borrow().serves();
         if !serves || clock::now() >= self.until {
             return self.refuse(if serves { reason } else { Reason::NotPrimary }, why);
@@ -202,5 +239,39 @@ impl Read {
     fn refuse(self, reason: Reason, why: &str) {
         self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
         self.waiter.answer(Answer::Refuse(reason, why.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(deadline: Option<Time>) -> Incoming {
+        let (path, body) = ("/a.A/B".into(), Bytes::new());
+        Incoming { client: 1, seq: 1, first_incomplete: 1, min_position: 0, deadline, path, body }
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_deadline_passed_before_it_was_ordered_is_not_ordered() {
+        let past = call(Some(clock::now()));
+        let outcome = patiently(&past, || panic!("it must not be ordered")).await;
+        assert_eq!(outcome, Err((Reason::Expired, TOO_LATE.to_owned())));
+        // It passes while the log is full, too: long before patience ends.
+        let soon = call(Some(clock::now() + Duration::from_millis(20)));
+        let outcome = patiently(&soon, || Err(SendFailed::Full)).await;
+        assert!(matches!(outcome, Err((Reason::Expired, _))));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_has_time_waits_for_room() {
+        for deadline in [None, Some(clock::now() + Duration::from_secs(3600))] {
+            let mut tries = 0;
+            let room = || {
+                tries += 1;
+                if tries < 3 { Err(SendFailed::Full) } else { Ok(()) }
+            };
+            assert_eq!(patiently(&call(deadline), room).await, Ok(()));
+            assert_eq!(tries, 3);
+        }
     }
 }

@@ -47,6 +47,10 @@ async fn a_call_under_way_when_its_manager_is_killed_happens_once() {
                 assert!(reply.status.is_ok(), "{reply:?}");
                 answered += 1;
             }
+            // This copy was not taken: the view change takes long, or the deployment has not reached this node.
+            Some(Frame::Refuse(refuse)) if refuse.reason == Reason::Overloaded => {
+                other.add(refuse.seq, 1, 1).await;
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -169,4 +173,31 @@ async fn a_call_repeated_after_its_session_has_ended_is_not_executed_again() {
     back.add(2, 2, 1).await;
     position(back.answer().await);
     daemon.wait_value(16);
+}
+
+#[tokio::test]
+async fn a_call_past_the_deadline_of_its_method_is_told_so_and_goes_on_to_its_one_outcome() {
+    let layout = Layout::new(1);
+    let daemon = Daemon::start(&layout, 1);
+    daemon.wait_member();
+    daemon.deploy_counter();
+    let mut client = Native::connect(&layout, 1, 5).await;
+    // protobuf: field 1, varint 1000; ten times as long as the method allows
+    let body = Body::from(&[8, 0xe8, 7][..]);
+    let (seq, first_incomplete, deadline_ms, min_position) = (1, 1, 0, 0);
+    let path = "/counter.Counter/Dawdle".into();
+    let call = Call { seq, first_incomplete, deadline_ms, min_position, path, body };
+    client.writer.write_frame(&Frame::Call(call)).await.unwrap();
+    let told = loop {
+        match client.next().await {
+            Some(Frame::Late(late)) => break late,
+            Some(Frame::View(_) | Frame::Welcome(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(told.seq == 1 && told.message.contains("unknown"), "{told:?}");
+    let (status, problem) = daemon.call("Dawdle", r#"{"ms":1000}"#);
+    assert_eq!(status, 504, "{problem}");
+    position(client.answer().await);
+    daemon.wait_value(2);
 }

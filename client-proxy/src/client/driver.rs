@@ -297,6 +297,13 @@ impl Driver {
                     }
                 }
                 Action::Answer { waiter, outcome } => self.answer(now, waiter, outcome),
+                Action::Late { seq, status } => {
+                    if let Some(Waiter::Named(id)) = self.session.waiter(seq) {
+                        for reply in self.requests.waiting(id) {
+                            let _ = reply.send(Err(status.clone()));
+                        }
+                    }
+                }
                 Action::Dial { link, address } => {
                     let dial = async move { stream::dial(&address).await };
                     self.connections.push((link, Connection::Dialing(Box::pin(dial))));

@@ -117,6 +117,14 @@ impl<W> Requests<W> {
         }
     }
 
+    /// Takes those who wait for an unanswered id, which goes on without them.
+    pub(super) fn waiting(&mut self, id: &Text) -> Vec<W> {
+        match self.entries.get_mut(id) {
+            Some(Entry { state: State::Waiting(waiters), .. }) => std::mem::take(waiters),
+            _ => Vec::new(),
+        }
+    }
+
     /// The answer to a named call is there; returns who waits for it. A reply is remembered; a status of the session's
     /// own means that nothing was executed or that the session is over, and is not.
     pub(super) fn finish(&mut self, now: Time, id: &Text, outcome: &Outcome) -> Vec<W> {

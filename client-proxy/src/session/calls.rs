@@ -65,6 +65,11 @@ impl<T> Calls<T> {
         seq
     }
 
+    pub(super) fn get(&self, seq: u64) -> Option<&Pending<T>> {
+        let at = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        self.table.get(at)?.as_ref()
+    }
+
     pub(super) fn get_mut(&mut self, seq: u64) -> Option<&mut Pending<T>> {
         let at = usize::try_from(seq.checked_sub(self.first)?).ok()?;
         self.table.get_mut(at)?.as_mut()

@@ -47,8 +47,8 @@ pub use status::{Counters, Gap, ManagerStatus, Report, SessionStatus};
 pub use time::Time;
 
 use crate::wire::{
-    Body, Call, ClientId, Code, Farewell, Frame, Goodbye, Hello, Member, Purpose, Reason, Refuse,
-    Reply, Status, Text, VERSION, View, limits::MEMBERS_MAX,
+    Body, Call, ClientId, Code, Farewell, Frame, Goodbye, Hello, Late, Member, Purpose, Reason,
+    Refuse, Reply, Status, Text, VERSION, View, limits::MEMBERS_MAX,
 };
 
 /// A connection, or an attempt at one. Never used twice.
@@ -134,6 +134,14 @@ pub enum Action<T> {
         waiter: T,
         /// A reply (whatever its status code) or the session's own status.
         outcome: Result<Reply, Status>,
+    },
+    /// A call without a deadline of its own takes longer than its method allows; whoever waits for it may be told. It
+    /// goes on until it has its answer.
+    Late {
+        /// Which call; [`Session::waiter`] says what is attached to it.
+        seq: u64,
+        /// `DEADLINE_EXCEEDED`.
+        status: Status,
     },
     /// Something worth a line in the log.
     Report(Report),
@@ -228,6 +236,12 @@ impl<T> Session<T> {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
         (self.wake != Time::NEVER).then_some(self.wake)
+    }
+
+    /// What was attached to an unanswered call.
+    #[must_use]
+    pub fn waiter(&self, seq: u64) -> Option<&T> {
+        self.calls.get(seq).map(|pending| &pending.waiter)
     }
 
     // ---- commands
@@ -386,6 +400,7 @@ impl<T> Session<T> {
             Frame::View(view) if greeted => self.hear_view(now, at, view)?,
             Frame::Reply(reply) if greeted => self.reply(now, reply)?,
             Frame::Refuse(refuse) if greeted => self.refuse(now, at, link, &refuse),
+            Frame::Late(late) if greeted => self.late(now, late),
             Frame::Ping(token) if greeted => {
                 self.actions.push_back(Action::Send { link, frame: Frame::Pong(token) })
             }
@@ -430,12 +445,14 @@ impl<T> Session<T> {
         pending.on = None;
         match refuse.reason {
             Reason::UnknownMethod => {
-                let pending = self.calls.remove(refuse.seq).expect("looked up above");
-                self.gap.answered(now, self.calls.live() > 0);
-                let outcome = Err(Status::new(Code::Unimplemented, refuse.message.clone()));
-                self.actions.push_back(Action::Answer { waiter: pending.waiter, outcome });
+                self.end(now, refuse.seq, Status::new(Code::Unimplemented, refuse.message.clone()));
             }
-            Reason::Overloaded => {
+            // No other copy is under way, so it is over; else one of them brings the outcome.
+            Reason::Expired if pending.copies == 0 => {
+                let status = Status::new(Code::DeadlineExceeded, refuse.message.clone());
+                self.end(now, refuse.seq, status);
+            }
+            Reason::Overloaded | Reason::Expired => {
                 pending.overloads += 1;
                 let pause = doubled(first, pending.overloads - 1, longest).mul_f64(jitter);
                 let resend_at = now + pause;
@@ -450,6 +467,25 @@ impl<T> Session<T> {
                 self.shun(now, at, refuse.reason)
             }
         }
+    }
+
+    /// A call that has a deadline of its own ends here; one that has none was to go on until it is answered.
+    fn late(&mut self, now: Time, late: Late) {
+        let Some(pending) = self.calls.get_mut(late.seq) else { return };
+        let status = Status::new(Code::DeadlineExceeded, late.message);
+        if pending.deadline.is_some() {
+            self.counters.expired += 1;
+            self.end(now, late.seq, status);
+        } else {
+            self.actions.push_back(Action::Late { seq: late.seq, status });
+        }
+    }
+
+    /// A manager said how a call ended.
+    fn end(&mut self, now: Time, seq: u64, status: Status) {
+        let Some(pending) = self.calls.remove(seq) else { return };
+        self.gap.answered(now, self.calls.live() > 0);
+        self.actions.push_back(Action::Answer { waiter: pending.waiter, outcome: Err(status) });
     }
 
     /// Time has passed.
@@ -568,6 +604,7 @@ fn name(frame: &Frame) -> &'static str {
         Frame::Call(_) => "Call",
         Frame::Reply(_) => "Reply",
         Frame::Refuse(_) => "Refuse",
+        Frame::Late(_) => "Late",
         Frame::Goodbye(_) => "Goodbye",
         Frame::Ping(_) => "Ping",
         Frame::Pong(_) => "Pong",

@@ -15,6 +15,7 @@ struct World {
     sent: Vec<(LinkId, Frame)>,
     closed: BTreeSet<LinkId>,
     answers: Vec<(u32, Result<Reply, Status>)>,
+    late: Vec<(u32, Code)>,
     reports: Vec<Report>,
 }
 
@@ -43,6 +44,7 @@ impl World {
             sent: vec![],
             closed: BTreeSet::new(),
             answers: vec![],
+            late: vec![],
             reports: vec![],
         };
         world.pass(0);
@@ -66,6 +68,10 @@ impl World {
                     assert!(self.closed.insert(link), "closed once");
                 }
                 Action::Answer { waiter, outcome } => self.answers.push((waiter, outcome)),
+                Action::Late { seq, status } => {
+                    let waiter = *self.session.waiter(seq).expect("it goes on");
+                    self.late.push((waiter, status.code));
+                }
                 Action::Report(report) => self.reports.push(report),
             }
         }
@@ -643,4 +649,53 @@ proptest! {
         prop_assert!(play.unanswered.is_empty(), "unanswered: {:?}", play.unanswered);
         prop_assert_eq!(play.world.answers.len(), play.made as usize);
     }
+}
+
+#[test]
+fn a_call_that_expired_before_it_was_ordered_ends_unless_another_copy_is_under_way() {
+    let (mut world, links) = World::of_three();
+    let refuse =
+        |seq| Frame::Refuse(Refuse { seq, reason: Reason::Expired, message: "late".into() });
+    let first = world.session.route.expect("there is one");
+    world.session.call(world.now, "/a.B/C".into(), Body::from(&b"1"[..]), None, 1).unwrap();
+    world.drain();
+    world.hear(first, refuse(1));
+    assert!(
+        matches!(&world.answers[..], [(1, Err(status))] if status.code == Code::DeadlineExceeded)
+    );
+    // Of the second call, the first manager may have ordered a copy before it was lost.
+    world.session.call(world.now, "/a.B/C".into(), Body::from(&b"2"[..]), None, 2).unwrap();
+    world.drain();
+    world.session.handle_lost(world.now, first, "gone");
+    world.drain();
+    let second = world.session.route.expect("another takes over");
+    assert!(second != first && links.values().any(|link| *link == second));
+    world.hear(second, refuse(2));
+    assert_eq!(world.answers.len(), 1, "its outcome is not known");
+    world.pass(1000);
+    let again =
+        world.sent.iter().filter(|(_, frame)| matches!(frame, Frame::Call(call) if call.seq == 2));
+    assert_eq!(again.count(), 3);
+}
+
+#[test]
+fn a_late_call_ends_if_it_has_a_deadline_and_else_goes_on() {
+    let (mut world, _) = World::of_three();
+    let route = world.session.route.expect("there is one");
+    let deadline = world.now + Duration::from_secs(9);
+    for (waiter, deadline) in [(1, Some(deadline)), (2, None)] {
+        let body = Body::from(&b"x"[..]);
+        world.session.call(world.now, "/a.B/C".into(), body, deadline, waiter).unwrap();
+    }
+    world.drain();
+    for seq in [1, 2, 3] {
+        world.hear(route, Frame::Late(Late { seq, message: "longer than allowed".into() }));
+    }
+    assert!(
+        matches!(&world.answers[..], [(1, Err(status))] if status.code == Code::DeadlineExceeded)
+    );
+    assert_eq!(world.late, [(2, Code::DeadlineExceeded)]);
+    let reply = Reply { seq: 2, status: Status::OK, position: 5, body: Body::from(&b"y"[..]) };
+    world.hear(route, Frame::Reply(reply));
+    assert!(matches!(&world.answers[1..], [(2, Ok(_))]));
 }

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, TryGetError};
 
 use super::{
-    Body, BodyError, Call, ClientId, Code, Digest, Farewell, Frame, Goodbye, Hello, Member,
+    Body, BodyError, Call, ClientId, Code, Digest, Farewell, Frame, Goodbye, Hello, Late, Member,
     Package, Purpose, Reason, Refuse, Reply, Status, Text, View, ViewMember, Welcome, encode,
     limits::{
         ADDRESS_BYTES_MAX, CLUSTER_BYTES_MAX, FRAME_BYTES_MAX, MEMBERS_MAX, PATH_BYTES_MAX,
@@ -135,8 +135,13 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, Malformed> {
                 3 => Reason::Overloaded,
                 4 => Reason::Draining,
                 5 => Reason::UnknownMethod,
+                6 => Reason::Expired,
                 value => return Err(Malformed::Value { what: "reason to refuse", value }),
             },
+            message: text(input, "a reason", TEXT_BYTES_MAX)?,
+        }),
+        encode::LATE => Frame::Late(Late {
+            seq: input.try_get_u64_le()?,
             message: text(input, "a reason", TEXT_BYTES_MAX)?,
         }),
         encode::GOODBYE => Frame::Goodbye(Goodbye {

@@ -22,6 +22,7 @@ pub(super) const PONG: u8 = 9;
 pub(super) const FETCH: u8 = 10;
 pub(super) const PACKAGE: u8 = 11;
 pub(super) const NO_PACKAGE: u8 = 12;
+pub(super) const LATE: u8 = 13;
 
 /// Why a frame cannot be sent. Nothing of it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,8 +111,14 @@ fn fields(frame: &Frame, out: &mut BytesMut) -> Result<Option<Bytes>, Unencodabl
                 Reason::Overloaded => 3,
                 Reason::Draining => 4,
                 Reason::UnknownMethod => 5,
+                Reason::Expired => 6,
             });
             cut(out, &refuse.message);
+        }
+        Frame::Late(late) => {
+            out.put_u8(LATE);
+            out.put_u64_le(late.seq);
+            cut(out, &late.message);
         }
         Frame::Goodbye(goodbye) => {
             out.put_u8(GOODBYE);

@@ -15,6 +15,7 @@
 //!          ◀────── Welcome{node, incarnation, view}
 //!   Call{seq 1, first_incomplete 1} ──────▶
 //!          ◀────── Reply{seq 1}            in any order, exactly one Reply or Refuse for a Call
+//!          ◀────── Late{seq 1}             at most once before it, if the method has a deadline and it has passed
 //!          ◀────── View{…}                 at every change of view or primacy, unasked
 //!   Ping{token} ──────▶  ◀────── Pong{token}      either way
 //!   Goodbye{Finished} ──────▶
@@ -216,6 +217,8 @@ pub enum Reason {
     Draining,
     /// No deployed class has the method: final.
     UnknownMethod,
+    /// Its deadline, or its method's, passed before it was ordered or read.
+    Expired,
 }
 
 /// A call that was not taken. This copy of it was not executed and will not be.
@@ -225,6 +228,15 @@ pub struct Refuse {
     pub seq: u64,
     /// Why.
     pub reason: Reason,
+    /// The same for people.
+    pub message: Text,
+}
+
+/// The deadline of a call's method has passed, and the call goes on: its [`Reply`] or [`Refuse`] still follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// Which call.
+    pub seq: u64,
     /// The same for people.
     pub message: Text,
 }
@@ -305,6 +317,8 @@ pub enum Frame {
     Reply(Reply),
     /// Manager: a call it did not take.
     Refuse(Refuse),
+    /// Manager: a call that takes longer than its method allows.
+    Late(Late),
     /// Either: the end.
     Goodbye(Goodbye),
     /// Either: are you there? Answered at once by a Pong with the same token.

@@ -38,7 +38,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         Just(Reason::Starting),
         Just(Reason::Overloaded),
         Just(Reason::Draining),
-        Just(Reason::UnknownMethod)
+        Just(Reason::UnknownMethod),
+        Just(Reason::Expired)
     ];
     let farewell = prop_oneof![
         Just(Farewell::Finished),
@@ -91,6 +92,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         })),
         (farewell, text(60))
             .prop_map(|(reason, message)| Frame::Goodbye(Goodbye { reason, message })),
+        (any::<u64>(), text(60)).prop_map(|(seq, message)| Frame::Late(Late { seq, message })),
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
         any::<[u8; 32]>().prop_map(|digest| Frame::Fetch(Digest(digest))),

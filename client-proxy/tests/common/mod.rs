@@ -13,8 +13,8 @@ use std::{
 };
 
 use quintet_client::wire::{
-    Body, Call, ClientId, Code, Digest, Farewell, Frame, FrameReader, FrameWriter, Goodbye, Member,
-    Package, Reason, Refuse, Reply, Status, View, ViewMember, Welcome, limits,
+    Body, Call, ClientId, Code, Digest, Farewell, Frame, FrameReader, FrameWriter, Goodbye, Late,
+    Member, Package, Reason, Refuse, Reply, Status, View, ViewMember, Welcome, limits,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -290,6 +290,11 @@ impl Cluster {
                     return true;
                 }
                 if call.path.ends_with("/Slow") {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                if call.path.ends_with("/Late") {
+                    let late = Late { seq: call.seq, message: "longer than allowed".into() };
+                    writer.write_frame(&Frame::Late(late)).await.unwrap();
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 let reply = self.ledger().execute(client, &call);

@@ -5,6 +5,7 @@
 //! The library with its two classes is `examples/counter_library.rs`: one line.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use quintet_component::{Context, State, Status};
 
@@ -18,7 +19,7 @@ pub mod gauge {
     quintet_component::include_proto!("gauge");
 }
 
-use proto::{Dice, Nothing, Rolled, Step, Value};
+use proto::{Dice, Nothing, Pause, Rolled, Step, Value};
 
 /// The factory of [`Counter`].
 pub type CounterFactory = proto::CounterFactory<Counter>;
@@ -63,6 +64,11 @@ impl proto::Counter for Counter {
 
     fn crash_in_read(&self, _: &Context, _: Nothing) -> Result<Nothing, Status> {
         panic!("the counter was asked to crash in a read");
+    }
+
+    fn dawdle(&mut self, context: &mut Context, pause: Pause) -> Result<Value, Status> {
+        std::thread::sleep(Duration::from_millis(pause.ms.into()));
+        self.add(context, Step { amount: 1 })
     }
 }
 

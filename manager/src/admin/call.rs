@@ -75,12 +75,14 @@ pub(super) async fn call(
         .json_to_request(&json)
         .map_err(|e| wrong(e.to_string(), "correct the JSON of the request"))?;
     let deadline = request.deadline_ms.map_or(DEADLINE, |ms| Duration::from_millis(u64::from(ms)));
+    let deadline = method.options().deadline.map_or(deadline, |allowed| allowed.min(deadline));
     let (seq, first_incomplete) = api.caller.begin();
     let incoming = Incoming {
         client: api.caller.client,
         seq,
         first_incomplete,
         min_position: 0,
+        deadline: Some(began + deadline),
         path: Arc::from(method.path()),
         body: Bytes::from(body),
     };
@@ -164,7 +166,10 @@ async fn answered(api: &Api, call: Incoming) -> Result<crate::replica::Reply, Re
                 delivered.free();
                 return Ok(reply);
             }
-            Answer::Refuse(Reason::Overloaded, _) => sleep(Duration::from_millis(10)).await,
+            // Its own deadline is about to say so too.
+            Answer::Refuse(Reason::Overloaded | Reason::Expired, _) => {
+                sleep(Duration::from_millis(10)).await
+            }
             Answer::Refuse(..) => return Err(refused(&api.shared, &delivered.answer)),
         }
     }

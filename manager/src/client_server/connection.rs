@@ -3,6 +3,7 @@
 //! Nothing here waits for the client's pleasure: what it does not read stays queued up to a bound,
 //! beyond which nothing more is taken from it or for it, and [`Patience`] ends what does not move.
 
+use super::deadlines::Deadlines;
 use super::patience::{Patience, Sign};
 use crate::admin::types::{EventKind, NodeState};
 use crate::calls::{self, Incoming};
@@ -10,10 +11,11 @@ use crate::package::Digest;
 use crate::replica::Message;
 use crate::runtime::{Answer, Delivered, Shared, Slots, Standing, Waiter};
 use quintet_client::wire::{
-    self, Body, Call, Code, Farewell, Frame, FrameReader, FrameWriter, Goodbye, Hello, Member,
-    Package, Purpose, QueueFull, ReadError, Reason, Refuse, Reply, Status, Text, View, ViewMember,
-    Welcome, limits::CHUNK_BYTES,
+    self, Body, Call, Code, Farewell, Frame, FrameReader, FrameWriter, Goodbye, Hello, Late,
+    Member, Package, Purpose, QueueFull, ReadError, Reason, Refuse, Reply, Status, Text, View,
+    ViewMember, Welcome, limits::CHUNK_BYTES,
 };
+use quintet_transport::{Time, clock};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,6 +81,7 @@ struct Connection<R, W> {
     reader: FrameReader<R>,
     writer: FrameWriter<W>,
     patience: Patience,
+    deadlines: Deadlines,
     answers: (UnboundedSender<Delivered>, UnboundedReceiver<Delivered>),
     standing: watch::Receiver<Standing>,
     slots: Slots,
@@ -88,6 +91,14 @@ struct Connection<R, W> {
     /// The incarnation the client was told of.
     incarnation: u64,
     said_draining: bool,
+}
+
+/// Resolves when that time has come, if there is one.
+async fn passed(time: Option<Time>) {
+    match time {
+        Some(time) => tokio::time::sleep(time.since(clock::now())).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Serves one connection to its end.
@@ -107,6 +118,7 @@ where
         reader: FrameReader::new(read, most),
         writer: FrameWriter::new(write, QUEUE_BYTES),
         patience: Patience::default(),
+        deadlines: Deadlines::default(),
         answers: unbounded_channel(),
         standing: shared.standing.subscribe(),
         slots: Slots::new(shared.config.limits.calls_per_connection),
@@ -199,6 +211,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 }
                 flushed = self.writer.flush(), if self.writer.queued() > 0 => flushed?,
                 _ = looks.tick() => self.look()?,
+                () = passed(self.deadlines.next()) => self.tell_late()?,
                 // Only the sessions of absent clients end. If the log is full, the next time will do.
                 _ = renewal.tick(), if self.called => {
                     let _ = self.shared.try_send(&Message::Renew { client: self.client });
@@ -288,16 +301,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             seq,
             first_incomplete: call.first_incomplete,
             min_position: call.min_position,
+            deadline: (call.deadline_ms > 0)
+                .then(|| clock::now() + Duration::from_millis(call.deadline_ms.into())),
             path: Arc::from(&*call.path),
             body: call.body.message(),
         };
         self.called = true;
-        calls::submit(&self.shared, incoming, waiter);
+        if let Some(deadline) = calls::submit(&self.shared, incoming, waiter) {
+            self.deadlines.insert(seq, deadline);
+        }
         Ok(())
     }
 
     fn answer(&mut self, delivered: Delivered) -> Result<(), Over> {
         let seq = delivered.seq;
+        self.deadlines.remove(seq);
         let frame = match &delivered.answer {
             Answer::Reply(reply) => Frame::Reply(Reply {
                 seq,
@@ -314,6 +332,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         };
         self.writer.queue(&frame)?;
         delivered.free();
+        Ok(())
+    }
+
+    /// Calls have taken longer than their methods allow. They go on, and keep their places; who waits is told.
+    fn tell_late(&mut self) -> Result<(), Over> {
+        while let Some(seq) = self.deadlines.pop(clock::now()) {
+            let message = "no answer before the deadline of the method; the outcome is unknown";
+            let late = Late { seq, message: Text::from_static(message) };
+            self.writer.queue(&Frame::Late(late))?;
+        }
         Ok(())
     }
 

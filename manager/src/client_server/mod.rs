@@ -4,6 +4,7 @@
 //! connection, with the reason said and logged; nobody else notices.
 
 mod connection;
+mod deadlines;
 mod patience;
 
 use crate::runtime::Shared;

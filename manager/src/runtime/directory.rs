@@ -5,6 +5,7 @@ use crate::replica::Catalogue;
 use quintet_component::{Kind, Method};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The table.
 #[derive(Default)]
@@ -26,6 +27,8 @@ pub struct Route {
     pub method: u32,
     /// Whether it changes state.
     pub update: bool,
+    /// The longest a caller waits.
+    pub deadline: Option<Duration>,
 }
 
 impl Directory {
@@ -34,7 +37,8 @@ impl Directory {
         for instance in &instances {
             for method in instance.class().methods() {
                 let update = method.kind() == Kind::Update;
-                let route = Route { instance: instance.clone(), method: method.id(), update };
+                let (instance, deadline) = (instance.clone(), method.options().deadline);
+                let route = Route { instance, method: method.id(), update, deadline };
                 routes.insert(method.path().to_owned(), route);
             }
         }
