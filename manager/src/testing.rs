@@ -16,6 +16,11 @@ static TOKIO: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
 
 /// What the parts of a daemon share, with this `[limits]` table; no incarnation runs.
 pub(crate) fn shared(dir: &Path, limits: &str) -> Arc<Shared> {
+    shared_with(dir, limits, Linked::shipped())
+}
+
+/// As [`shared`], of a daemon with these linked components.
+pub(crate) fn shared_with(dir: &Path, limits: &str, linked: Linked) -> Arc<Shared> {
     let text = format!(
         r#"node = 1
         cluster = "test"
@@ -27,7 +32,7 @@ pub(crate) fn shared(dir: &Path, limits: &str) -> Arc<Shared> {
         limits = {{ {limits} }}"#,
         dir = dir.display()
     );
-    let packages = Packages::open(dir.join("packages"), Linked::shipped()).unwrap();
+    let packages = Packages::open(dir.join("packages"), linked).unwrap();
     Shared::new(Config::parse(&text).unwrap(), packages, TOKIO.handle().clone())
 }
 

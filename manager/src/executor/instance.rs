@@ -83,14 +83,6 @@ impl Instance {
         Ok(Instance::with(id, class, state, events))
     }
 
-    /// An instance that cannot run, and why.
-    pub fn broken(id: u32, class: Arc<Class>, why: String, events: Arc<Events>) -> Instance {
-        let state = State { component: None, records: Records::default(), position: 0, time_ns: 0 };
-        let instance = Instance::with(id, class, state, events);
-        instance.fail(why);
-        instance
-    }
-
     /// An instance as it was saved.
     pub fn restore(
         saved: &Saved,

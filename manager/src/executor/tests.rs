@@ -118,3 +118,68 @@ fn a_read_knows_what_it_must_wait_for() {
     assert!(instance.has_applied(9, 10));
     assert_eq!(instance.read(get().0, 0, &[]).upto, 10);
 }
+
+/// A component whose reads wait for each other.
+struct Meeting(Arc<std::sync::Barrier>);
+
+impl quintet_component::Instance for Meeting {
+    fn update(
+        &mut self,
+        _: u32,
+        _: &quintet_component::Context,
+        _: &[u8],
+    ) -> Result<Vec<u8>, quintet_component::Status> {
+        Ok(Vec::new())
+    }
+
+    fn read(
+        &self,
+        _: u32,
+        _: &quintet_component::Context,
+        _: &[u8],
+    ) -> Result<Vec<u8>, quintet_component::Status> {
+        self.0.wait();
+        Ok(Vec::new())
+    }
+
+    fn save(&self, _: &mut dyn std::io::Write) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl quintet_component::Factory for Meeting {
+    fn class(&self) -> &str {
+        "counter.Counter"
+    }
+
+    fn descriptor(&self) -> &[u8] {
+        &[]
+    }
+
+    fn create(&self) -> Result<Box<dyn quintet_component::Instance>, quintet_component::Error> {
+        Ok(Box::new(Meeting(self.0.clone())))
+    }
+}
+
+#[test]
+fn reads_of_one_instance_run_at_the_same_time() {
+    let meeting = Meeting(Arc::new(std::sync::Barrier::new(2)));
+    let events = Arc::new(Events::new(1, 100));
+    let instance = Arc::new(Instance::create(1, counter_class(), &meeting, events).unwrap());
+    let readers = Readers::start(2, 2);
+    let (tx, rx) = bounded(2);
+    for _ in 0..2 {
+        let (instance, tx) = (instance.clone(), tx.clone());
+        let read = move || tx.send(instance.read(0, 1, &[]).reply.code).expect("it is awaited");
+        let queued = readers.submit(read);
+        assert!(queued.is_ok());
+    }
+    // Each comes back only when the other is inside; one after the other, none ever would.
+    for _ in 0..2 {
+        assert_eq!(rx.recv_timeout(std::time::Duration::from_secs(60)), Ok(0));
+    }
+}

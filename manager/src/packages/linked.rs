@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// The linked components by name.
 #[derive(Default)]
-pub struct Linked(pub(super) BTreeMap<&'static str, Arc<dyn Factory>>);
+pub struct Linked(pub(crate) BTreeMap<&'static str, Arc<dyn Factory>>);
 
 impl Linked {
     /// What `quintetd` is built with. One more is a dependency of this crate and a line here; its

@@ -81,6 +81,16 @@ pub struct Loaded {
     pub factory: Arc<dyn Factory>,
 }
 
+impl Loaded {
+    /// Can an instance of it be had at all? Asked of a package that is offered, before anything depends on it.
+    pub fn try_out(&self) -> Result<(), String> {
+        let created = self.factory.create();
+        created
+            .map(drop)
+            .map_err(|why| format!("no instance of {} can be created: {why}", self.class.name()))
+    }
+}
+
 /// Packages on disk and libraries in memory.
 pub struct Packages {
     dir: PathBuf,

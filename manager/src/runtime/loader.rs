@@ -3,6 +3,7 @@
 
 use super::Shared;
 use crate::package::Digest;
+use crate::packages::Loaded;
 use crate::replica::Message;
 use crossbeam_channel::Receiver;
 use quintet_client::{client::fetch, wire};
@@ -13,13 +14,14 @@ use std::time::Duration;
 /// Rounds through all nodes before a package is given up.
 const ROUNDS: u32 = 3;
 
-/// Fetches and loads a package, and orders a `Loaded` that says how it went.
+/// Fetches and loads a package, tries it out, and orders a `Loaded` that says how it went.
 pub(super) fn load(shared: &Arc<Shared>, digest: Digest, source: u16) {
     background(shared, "load", move |shared| {
         let loaded = obtain(&shared, &digest, &[source])
-            .and_then(|()| shared.packages.load(&digest).map_err(|e| e.to_string()));
+            .and_then(|()| shared.packages.load(&digest).map_err(|e| e.to_string()))
+            .and_then(|classes| classes.iter().try_for_each(Loaded::try_out));
         let problem: String = match loaded {
-            Ok(_) => String::new(),
+            Ok(()) => String::new(),
             Err(why) => why.chars().take(2000).collect(),
         };
         let node = shared.config.node;

@@ -49,17 +49,21 @@ impl Machine {
     pub fn apply(&mut self, at: u64, bytes: &[u8]) {
         match self.replica.apply(at, bytes) {
             Effect::Update { call, time_ns } => {
-                if let Some(executor) = self.executors.get(&call.instance) {
-                    executor.update(Update {
-                        at,
-                        time_ns,
-                        client: call.client,
-                        seq: call.seq,
-                        first_incomplete: call.first_incomplete,
-                        method: call.method,
-                        body: Bytes::copy_from_slice(call.body),
-                    });
-                }
+                let Some(executor) = self.executors.get(&call.instance) else {
+                    // It could not be had here. A state that lacks its updates must not go on.
+                    let why = || format!("instance {} does not run here", call.instance);
+                    self.problem.get_or_insert_with(why);
+                    return;
+                };
+                executor.update(Update {
+                    at,
+                    time_ns,
+                    client: call.client,
+                    seq: call.seq,
+                    first_incomplete: call.first_incomplete,
+                    method: call.method,
+                    body: Bytes::copy_from_slice(call.body),
+                });
             }
             effect => self.carry_out(effect),
         }
@@ -152,8 +156,16 @@ impl Machine {
             }
         };
         let events = self.shared.events.clone();
-        let instance = Instance::create(id, loaded.class.clone(), &*loaded.factory, events.clone())
-            .unwrap_or_else(|why| Instance::broken(id, loaded.class, why, events.clone()));
+        let created = Instance::create(id, loaded.class, &*loaded.factory, events.clone());
+        let instance = match created {
+            Ok(instance) => instance,
+            Err(why) => {
+                // The package was tried out, here and everywhere: it is this node, and the others go on. An instance
+                // that had failed here alone would make other replies than theirs.
+                self.problem = Some(format!("cannot create an instance of {class}: {why}"));
+                return;
+            }
+        };
         if self.live {
             events.note(EventKind::Instance, format!("instance {id} of {class} is running"));
         }

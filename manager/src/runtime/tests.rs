@@ -11,6 +11,7 @@ use crate::transfer::stream;
 use crossbeam_channel::unbounded;
 use proptest::prelude::*;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 static PACKAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -165,4 +166,46 @@ fn a_method_is_found_as_a_person_writes_it() {
     let error = directory.find("counter", "Sub").err().unwrap();
     assert!(error.contains("Add") && error.contains("Get"), "{error}");
     assert!(directory.find("bank", "Add").err().unwrap().contains("counter.Counter"));
+}
+
+/// A counter that can be created so many times.
+struct Scarce(std::sync::atomic::AtomicUsize, counter::CounterFactory);
+
+impl quintet_component::Factory for Scarce {
+    fn class(&self) -> &str {
+        self.1.class()
+    }
+
+    fn descriptor(&self) -> &[u8] {
+        self.1.descriptor()
+    }
+
+    fn create(&self) -> Result<Box<dyn quintet_component::Instance>, quintet_component::Error> {
+        let left =
+            self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        left.map_err(|_| quintet_component::Error::new("nothing is left to make it of"))?;
+        self.1.create()
+    }
+}
+
+#[test]
+fn an_instance_that_cannot_be_created_here_alone_ends_the_incarnation_not_the_agreement() {
+    let dir = tempfile::tempdir().unwrap();
+    let scarce: Arc<dyn quintet_component::Factory> =
+        Arc::new(Scarce(1.into(), counter::CounterFactory::new()));
+    let linked = Linked([("counter", scarce)].into());
+    let shared = crate::testing::shared_with(dir.path(), "", linked);
+    shared.packages.store(&digest(), &PACKAGE).unwrap();
+    let offered = &shared.packages.load(&digest()).unwrap()[0];
+    assert_eq!(offered.try_out(), Ok(()));
+    let why = offered.try_out().unwrap_err();
+    assert!(why.contains("counter.Counter") && why.contains("nothing is left"), "{why}");
+    let mut machine = begun(&shared);
+    for (at, bytes) in ordered(&[]) {
+        machine.apply(at, &bytes);
+    }
+    assert!(machine.problem().unwrap().contains("nothing is left"), "{:?}", machine.problem());
+    // What is ordered for it is not passed over as if it had been applied.
+    machine.apply(machine.upto(), &call(1, 1, &add(5)));
+    assert!(machine.problem().is_some());
 }
