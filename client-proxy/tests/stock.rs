@@ -1,6 +1,8 @@
 //! A stock Python client (grpcio, from a package registry) through the proxy, while managers die.
 
 mod common;
+#[path = "../../scripts/tidy/skip.rs"]
+mod skip;
 
 use std::{
     path::PathBuf,
@@ -40,10 +42,9 @@ async fn a_stock_python_client_notices_nothing() {
     const CALLERS: usize = 8;
     const CALLS: usize = 250;
     let Some(python) = tokio::task::spawn_blocking(python).await.unwrap() else {
-        eprintln!(
-            "SKIPPED: no Python with grpcio, and none could be installed; set QUINTET_TEST_PYTHON"
+        return skip::skip(
+            "no Python with grpcio, and none could be installed; set QUINTET_TEST_PYTHON",
         );
-        return;
     };
     let cluster = Cluster::start(3).await;
     let config = ProxyConfig {

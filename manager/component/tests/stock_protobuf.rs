@@ -1,8 +1,11 @@
 //! `quintet/options.proto` is stock protobuf: google's own compiler takes it.
 //!
 //! The compiler is not on every machine. The test uses `protoc`, or grpcio-tools of the Python that
-//! `QUINTET_TEST_PYTHON` names (the demo's virtual environment); without either it says so and
-//! passes, and the other tests still read the same file with protox.
+//! `QUINTET_TEST_PYTHON` names (the demo's virtual environment); without either it is skipped,
+//! and the other tests still read the same file with protox.
+
+#[path = "../../../scripts/tidy/skip.rs"]
+mod skip;
 
 use std::path::Path;
 use std::process::Command;
@@ -26,8 +29,9 @@ fn protoc() -> Option<Command> {
 #[test]
 fn googles_compiler_understands_the_options() {
     let Some(mut command) = protoc() else {
-        eprintln!("skipped: no protoc, and QUINTET_TEST_PYTHON is not set");
-        return;
+        return skip::skip(
+            "no protoc; install it, or set QUINTET_TEST_PYTHON to a Python with grpcio-tools",
+        );
     };
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = tempfile::tempdir().unwrap();
