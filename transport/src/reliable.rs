@@ -24,6 +24,7 @@ mod connection;
 mod handshake;
 mod pack;
 mod ranges;
+mod receive;
 mod recv_lane;
 mod rtt;
 mod send_lane;

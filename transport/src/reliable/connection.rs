@@ -1,35 +1,27 @@
-//! One connection: its lanes, what it knows of the peer, and what happens when a packet or a time-out comes.
+//! One connection: its lanes, what it knows of the peer, and what happens when a time-out comes. What arrives is taken
+//! in by `receive`, what leaves is packed by `pack`.
 //!
 //! Rules that the rest depends on:
-//! - A packet is judged as a whole before any of it is applied; a malformed one changes nothing.
-//! - A packet is acked only if all of it was taken in. What does not fit now is not acked, and comes again.
-//! - Any valid, new packet is a sign of life ([`Connection::heard`]); a duplicate is not.
 //! - [`Connection::confirmed`] is the moment at which a packet was *packed* that the peer acked: an instant at
 //!   or before the peer heard us. Read leases rest on it, so it errs towards the past only.
 //! - After [`Connection::close`] nothing becomes visible any more and no data is sent, only the news of the close.
 
 use std::time::Duration;
 
-use super::Sink;
 use super::congestion::Congestion;
 use super::handshake::LaneTable;
 use super::ranges::RangeSet;
-use super::recv_lane::{RecvLane, Refusal};
+use super::recv_lane::RecvLane;
 use super::rtt::Rtt;
 use super::send_lane::SendLane;
 use super::sent::{Item, SentPackets};
 use super::timer::{Timer, Timers};
-use super::wire::{FLAG_QUIET, Frame, Frames, PacketView};
 use crate::time::Time;
 
 /// Longest that an ack waits for data to ride on.
 pub(crate) const ACK_DELAY: Duration = Duration::from_micros(500);
-/// Packets that may go unacked before an ack is sent at once.
-const ACK_EVERY: u32 = 8;
 /// Ranges of received packet numbers that are remembered.
 const RECEIVED_MAX: usize = 64;
-/// Close packets are repeated at most this often.
-const CLOSE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What a connection is made of.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +50,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    fn from_wire(raw: u8) -> Self {
+    pub(super) fn from_wire(raw: u8) -> Self {
         match raw {
             0 => CloseReason::Shutdown,
             1 => CloseReason::Fenced,
@@ -142,29 +134,29 @@ pub struct Connection {
     pub(super) counters: Counters,
     /// Latest time handed in.
     pub(super) now: Time,
-    heard: Time,
-    confirmed: Time,
+    pub(super) heard: Time,
+    pub(super) confirmed: Time,
     /// Packet numbers received, as half-open ranges; all below `received_floor` count as seen.
     pub(super) received: RangeSet,
-    received_floor: u64,
+    pub(super) received_floor: u64,
     pub(super) largest_received_at: Time,
     /// Something was received since the last ack went out.
     pub(super) ack_pending: bool,
-    unacked: u32,
+    pub(super) unacked: u32,
     pub(super) ack_now: bool,
     pub(super) ping: bool,
     pub(super) heartbeat_due: bool,
     /// Data packets that may exceed the window to probe the path.
     pub(super) probe_packets: u32,
-    probe_attempt: u32,
+    pub(super) probe_attempt: u32,
     pub(super) last_sent: Time,
     pub(super) last_eliciting: Time,
     /// Counts data packets, to take turns between lanes.
     pub(super) turn: u32,
-    closed: bool,
+    pub(super) closed: bool,
     pub(super) close_due: Option<CloseReason>,
-    close_reason: CloseReason,
-    close_sent: Time,
+    pub(super) close_reason: CloseReason,
+    pub(super) close_sent: Time,
 }
 
 impl Connection {
@@ -343,7 +335,7 @@ impl Connection {
         }
     }
 
-    fn shut(&mut self) {
+    pub(super) fn shut(&mut self) {
         self.closed = true;
         self.timers.clear();
         self.ping = false;
@@ -354,196 +346,6 @@ impl Connection {
     pub(super) fn close_packed(&mut self, now: Time) {
         self.close_due = None;
         self.close_sent = now;
-    }
-
-    // ---- input ----
-
-    /// A packet arrived for this connection.
-    pub fn handle_packet(
-        &mut self,
-        now: Time,
-        packet: &PacketView<'_>,
-        sink: &mut impl Sink,
-    ) -> Result<Received, Rejected> {
-        self.now = self.now.max(now);
-        if self.closed {
-            if now.since(self.close_sent) >= CLOSE_INTERVAL && self.close_sent != Time::ZERO {
-                self.close_due = Some(self.close_reason);
-            }
-            return Err(Rejected::Closed);
-        }
-        let number = packet.header.number;
-        if number < self.received_floor || self.received.contains(number) {
-            self.counters.duplicates += 1;
-            return Err(Rejected::Duplicate);
-        }
-        if number == u64::MAX || self.check(packet).is_err() {
-            self.counters.malformed += 1;
-            return Err(Rejected::Malformed);
-        }
-        self.heard = self.heard.max(now);
-        self.counters.received += 1;
-        self.counters.received_bytes += (packet.payload.len() + super::HEADER_LEN) as u64;
-        let mut received = Received::default();
-        let taken_in = self.apply(now, packet, sink, &mut received);
-        if let Some(reason) = received.closed {
-            self.close_reason = reason;
-            self.shut();
-            return Ok(received);
-        }
-        if taken_in {
-            self.note_received(now, packet);
-        }
-        Ok(received)
-    }
-
-    /// Walks all frames without changing anything.
-    fn check(&self, packet: &PacketView<'_>) -> Result<(), Rejected> {
-        let wrong = Rejected::Malformed;
-        for frame in Frames::new(packet.payload) {
-            match frame.map_err(|_| wrong)? {
-                Frame::Log { lane, position, bytes } => {
-                    let lane = self.recv.get(usize::from(lane)).ok_or(wrong)?;
-                    if lane.check_log(position, bytes.len()) == Err(Refusal::Violation) {
-                        return Err(wrong);
-                    }
-                }
-                Frame::Words { lane, mut entries } => {
-                    let lane = self.recv.get(usize::from(lane)).ok_or(wrong)?;
-                    if entries.any(|entry| lane.check_word(&entry) == Err(Refusal::Violation)) {
-                        return Err(wrong);
-                    }
-                }
-                Frame::Ack(ack) => {
-                    if ack.largest >= self.sent.next_number() {
-                        return Err(wrong);
-                    }
-                }
-                Frame::Credit { lane, .. } => {
-                    self.send.get(usize::from(lane)).ok_or(wrong)?;
-                }
-                Frame::Start { lane, .. } => {
-                    self.recv.get(usize::from(lane)).ok_or(wrong)?;
-                }
-                Frame::Ping | Frame::Close { .. } => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies a checked packet; `false` if some of it could not be taken in now.
-    fn apply(
-        &mut self,
-        now: Time,
-        packet: &PacketView<'_>,
-        sink: &mut impl Sink,
-        received: &mut Received,
-    ) -> bool {
-        let mut taken_in = true;
-        let mut touched = 0u16;
-        for frame in Frames::new(packet.payload).flatten() {
-            match frame {
-                Frame::Log { lane, position, bytes } => {
-                    taken_in &=
-                        self.recv[usize::from(lane)].place(lane, position, bytes, sink).is_ok();
-                    touched |= 1 << lane;
-                }
-                Frame::Words { lane, entries } => {
-                    for entry in entries {
-                        taken_in &= self.recv[usize::from(lane)].offer_word(&entry).is_ok();
-                    }
-                    received.news = true;
-                }
-                Frame::Ack(ack) => self.on_ack(now, &ack),
-                Frame::Credit { lane, released } => {
-                    let lane = &mut self.send[usize::from(lane)];
-                    let before = lane.released();
-                    if !lane.on_credit(released) {
-                        self.counters.malformed += 1;
-                    }
-                    received.news |= lane.released() != before;
-                }
-                Frame::Start { lane, from } => {
-                    self.recv[usize::from(lane)].start(from);
-                    received.news = true;
-                }
-                Frame::Ping => self.ack_now = true,
-                Frame::Close { reason } => received.closed = Some(CloseReason::from_wire(reason)),
-            }
-        }
-        for (index, lane) in self.recv.iter_mut().enumerate() {
-            if touched & (1 << index) != 0 {
-                received.news |= lane.advance();
-            }
-        }
-        taken_in
-    }
-
-    /// Remembers the packet's number, and decides when to ack it.
-    fn note_received(&mut self, now: Time, packet: &PacketView<'_>) {
-        let number = packet.header.number;
-        let largest = self.received.last().map_or(0, |(_, end)| end - 1);
-        if let Some((_, end)) = self.received.insert_dropping_lowest(number, number + 1) {
-            self.received_floor = end;
-        }
-        if number > largest {
-            self.largest_received_at = now;
-        }
-        self.ack_pending = true;
-        let eliciting = packet.header.flags & FLAG_QUIET == 0
-            && Frames::new(packet.payload).flatten().any(|frame| {
-                matches!(
-                    frame,
-                    Frame::Log { .. } | Frame::Words { .. } | Frame::Start { .. } | Frame::Ping
-                )
-            });
-        if eliciting {
-            self.unacked += 1;
-            if self.unacked >= ACK_EVERY || number != largest + 1 {
-                self.ack_now = true;
-            } else {
-                self.timers.set_earliest(Timer::Ack, now + ACK_DELAY);
-            }
-        }
-    }
-
-    pub(super) fn ack_packed(&mut self) {
-        self.ack_pending = false;
-        self.ack_now = false;
-        self.unacked = 0;
-        self.timers.set(Timer::Ack, None);
-    }
-
-    fn on_ack(&mut self, now: Time, ack: &super::wire::AckFrame<'_>) {
-        let Connection { sent, rtt, congestion, counters, confirmed, probe_attempt, .. } = self;
-        for (first, last) in ack.ranges() {
-            sent.on_ack(first, last, |outcome, _| {
-                *confirmed = (*confirmed).max(outcome.sent);
-                counters.late += u64::from(outcome.late && outcome.eliciting);
-                if outcome.counted {
-                    congestion.on_acked(outcome.bytes, outcome.sent);
-                    *probe_attempt = 0;
-                }
-                if outcome.number == ack.largest && outcome.eliciting {
-                    let delay = Duration::from_micros(u64::from(ack.delay_us)).min(4 * ACK_DELAY);
-                    rtt.sample(now.since(outcome.sent), delay);
-                }
-            });
-        }
-        self.detect_losses(now);
-        self.arm_probe();
-    }
-
-    fn detect_losses(&mut self, now: Time) {
-        let Connection { sent, rtt, congestion, counters, send, recv, .. } = self;
-        let next = sent.detect_losses(now, rtt, |outcome, items| {
-            if outcome.counted {
-                counters.lost += 1;
-                congestion.on_lost(outcome.bytes, outcome.sent, now);
-            }
-            give_back(send, recv, outcome.number, items);
-        });
-        self.timers.set(Timer::Loss, next);
     }
 
     // ---- time ----
@@ -568,6 +370,18 @@ impl Connection {
             self.heartbeat_due = self.last_sent + self.settings.heartbeat / 2 <= now;
             self.arm_heartbeat(now);
         }
+    }
+
+    pub(super) fn detect_losses(&mut self, now: Time) {
+        let Connection { sent, rtt, congestion, counters, send, recv, .. } = self;
+        let next = sent.detect_losses(now, rtt, |outcome, items| {
+            if outcome.counted {
+                counters.lost += 1;
+                congestion.on_lost(outcome.bytes, outcome.sent, now);
+            }
+            give_back(send, recv, outcome.number, items);
+        });
+        self.timers.set(Timer::Loss, next);
     }
 
     /// Heartbeats of all connections fall on multiples of the interval, so that one wake-up serves all.

@@ -1,0 +1,197 @@
+//! Taking in: what happens when a packet of a connection arrives.
+//!
+//! - A packet is judged as a whole before any of it is applied; a malformed one changes nothing.
+//! - A packet is acked only if all of it was taken in. What does not fit now is not acked, and comes again.
+//! - Any valid, new packet is a sign of life ([`Connection::heard`]); a duplicate is not.
+
+use std::time::Duration;
+
+use super::Sink;
+use super::connection::{ACK_DELAY, CloseReason, Connection, Received, Rejected};
+use super::recv_lane::Refusal;
+use super::timer::Timer;
+use super::wire::{AckFrame, FLAG_QUIET, Frame, Frames, PacketView};
+use crate::time::Time;
+
+/// Packets that may go unacked before an ack is sent at once.
+const ACK_EVERY: u32 = 8;
+/// Close packets are repeated at most this often.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Connection {
+    /// A packet arrived for this connection.
+    pub fn handle_packet(
+        &mut self,
+        now: Time,
+        packet: &PacketView<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<Received, Rejected> {
+        self.now = self.now.max(now);
+        if self.closed {
+            if now.since(self.close_sent) >= CLOSE_INTERVAL && self.close_sent != Time::ZERO {
+                self.close_due = Some(self.close_reason);
+            }
+            return Err(Rejected::Closed);
+        }
+        let number = packet.header.number;
+        if number < self.received_floor || self.received.contains(number) {
+            self.counters.duplicates += 1;
+            return Err(Rejected::Duplicate);
+        }
+        if number == u64::MAX || self.check(packet).is_err() {
+            self.counters.malformed += 1;
+            return Err(Rejected::Malformed);
+        }
+        self.heard = self.heard.max(now);
+        self.counters.received += 1;
+        self.counters.received_bytes += (packet.payload.len() + super::HEADER_LEN) as u64;
+        let mut received = Received::default();
+        let taken_in = self.apply(now, packet, sink, &mut received);
+        if let Some(reason) = received.closed {
+            self.close_reason = reason;
+            self.shut();
+            return Ok(received);
+        }
+        if taken_in {
+            self.note_received(now, packet);
+        }
+        Ok(received)
+    }
+
+    /// Walks all frames without changing anything.
+    fn check(&self, packet: &PacketView<'_>) -> Result<(), Rejected> {
+        let wrong = Rejected::Malformed;
+        for frame in Frames::new(packet.payload) {
+            match frame.map_err(|_| wrong)? {
+                Frame::Log { lane, position, bytes } => {
+                    let lane = self.recv.get(usize::from(lane)).ok_or(wrong)?;
+                    if lane.check_log(position, bytes.len()) == Err(Refusal::Violation) {
+                        return Err(wrong);
+                    }
+                }
+                Frame::Words { lane, mut entries } => {
+                    let lane = self.recv.get(usize::from(lane)).ok_or(wrong)?;
+                    if entries.any(|entry| lane.check_word(&entry) == Err(Refusal::Violation)) {
+                        return Err(wrong);
+                    }
+                }
+                Frame::Ack(ack) => {
+                    if ack.largest >= self.sent.next_number() {
+                        return Err(wrong);
+                    }
+                }
+                Frame::Credit { lane, .. } => {
+                    self.send.get(usize::from(lane)).ok_or(wrong)?;
+                }
+                Frame::Start { lane, .. } => {
+                    self.recv.get(usize::from(lane)).ok_or(wrong)?;
+                }
+                Frame::Ping | Frame::Close { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a checked packet; `false` if some of it could not be taken in now.
+    fn apply(
+        &mut self,
+        now: Time,
+        packet: &PacketView<'_>,
+        sink: &mut impl Sink,
+        received: &mut Received,
+    ) -> bool {
+        let mut taken_in = true;
+        let mut touched = 0u16;
+        for frame in Frames::new(packet.payload).flatten() {
+            match frame {
+                Frame::Log { lane, position, bytes } => {
+                    taken_in &=
+                        self.recv[usize::from(lane)].place(lane, position, bytes, sink).is_ok();
+                    touched |= 1 << lane;
+                }
+                Frame::Words { lane, entries } => {
+                    for entry in entries {
+                        taken_in &= self.recv[usize::from(lane)].offer_word(&entry).is_ok();
+                    }
+                    received.news = true;
+                }
+                Frame::Ack(ack) => self.on_ack(now, &ack),
+                Frame::Credit { lane, released } => {
+                    let lane = &mut self.send[usize::from(lane)];
+                    let before = lane.released();
+                    if !lane.on_credit(released) {
+                        self.counters.malformed += 1;
+                    }
+                    received.news |= lane.released() != before;
+                }
+                Frame::Start { lane, from } => {
+                    self.recv[usize::from(lane)].start(from);
+                    received.news = true;
+                }
+                Frame::Ping => self.ack_now = true,
+                Frame::Close { reason } => received.closed = Some(CloseReason::from_wire(reason)),
+            }
+        }
+        for (index, lane) in self.recv.iter_mut().enumerate() {
+            if touched & (1 << index) != 0 {
+                received.news |= lane.advance();
+            }
+        }
+        taken_in
+    }
+
+    /// Remembers the packet's number, and decides when to ack it.
+    fn note_received(&mut self, now: Time, packet: &PacketView<'_>) {
+        let number = packet.header.number;
+        let largest = self.received.last().map_or(0, |(_, end)| end - 1);
+        if let Some((_, end)) = self.received.insert_dropping_lowest(number, number + 1) {
+            self.received_floor = end;
+        }
+        if number > largest {
+            self.largest_received_at = now;
+        }
+        self.ack_pending = true;
+        let eliciting = packet.header.flags & FLAG_QUIET == 0
+            && Frames::new(packet.payload).flatten().any(|frame| {
+                matches!(
+                    frame,
+                    Frame::Log { .. } | Frame::Words { .. } | Frame::Start { .. } | Frame::Ping
+                )
+            });
+        if eliciting {
+            self.unacked += 1;
+            if self.unacked >= ACK_EVERY || number != largest + 1 {
+                self.ack_now = true;
+            } else {
+                self.timers.set_earliest(Timer::Ack, now + ACK_DELAY);
+            }
+        }
+    }
+
+    pub(super) fn ack_packed(&mut self) {
+        self.ack_pending = false;
+        self.ack_now = false;
+        self.unacked = 0;
+        self.timers.set(Timer::Ack, None);
+    }
+
+    fn on_ack(&mut self, now: Time, ack: &AckFrame<'_>) {
+        let Connection { sent, rtt, congestion, counters, confirmed, probe_attempt, .. } = self;
+        for (first, last) in ack.ranges() {
+            sent.on_ack(first, last, |outcome, _| {
+                *confirmed = (*confirmed).max(outcome.sent);
+                counters.late += u64::from(outcome.late && outcome.eliciting);
+                if outcome.counted {
+                    congestion.on_acked(outcome.bytes, outcome.sent);
+                    *probe_attempt = 0;
+                }
+                if outcome.number == ack.largest && outcome.eliciting {
+                    let delay = Duration::from_micros(u64::from(ack.delay_us)).min(4 * ACK_DELAY);
+                    rtt.sample(now.since(outcome.sent), delay);
+                }
+            });
+        }
+        self.detect_losses(now);
+        self.arm_probe();
+    }
+}
