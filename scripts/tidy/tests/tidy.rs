@@ -18,6 +18,9 @@ fn assert_none(broken: Vec<String>) {
     assert!(broken.is_empty(), "{} broken:\n  {}", broken.len(), broken.join("\n  "));
 }
 
+/// Past this there is a second story in a file.
+const LINES: usize = 700;
+
 fn planted(path: &str, text: &str) -> Vec<Source> {
     vec![Source { path: path.into(), text: text.into() }]
 }
@@ -35,10 +38,12 @@ fn cores_touch_no_clock_socket_thread_or_unsafe() {
 
 #[test]
 fn files_tell_one_story_and_say_which() {
-    assert_eq!(long_files(&planted("a.rs", &"x\n".repeat(701)), 700).len(), 1);
+    for path in ["a.rs", "a/tests.rs", "a/tests/b.rs"] {
+        assert_eq!(long_files(&planted(path, &"x\n".repeat(LINES + 1)), LINES).len(), 1);
+    }
     assert_eq!(headless_files(&planted("a.rs", "use std::fs;\n")).len(), 1);
     assert_eq!(headless_files(&planted("tests.rs", "\n")).len(), 1);
-    assert_none(long_files(&sources(), 700));
+    assert_none(long_files(&sources(), LINES));
     assert_none(headless_files(&sources()));
 }
 
@@ -46,6 +51,42 @@ fn files_tell_one_story_and_say_which() {
 fn no_test_is_ignored_without_a_reason() {
     assert_eq!(silent_ignores(&planted("a.rs", concat!("    #[ign", "ore]"))).len(), 1);
     assert_none(silent_ignores(&sources()));
+}
+
+#[test]
+fn nothing_is_put_off() {
+    for line in [
+        concat!("    to", "do!()"),
+        concat!("// FIX", "ME: later"),
+        concat!("# X", "XX"),
+        concat!("It is enough for ", "now."),
+        concat!("a place", "holder"),
+        concat!("unimple", "mented!(\"this\")"),
+    ] {
+        assert_eq!(unfinished(&planted("a.py", line)).len(), 1, "{line}");
+    }
+    assert_none(unfinished(&texts()));
+}
+
+#[test]
+fn the_rules_see_scripts_pages_and_manifests() {
+    let texts = texts();
+    for path in ["scripts/test", "scripts/demo.d/load.py", "README.md", "Cargo.toml"] {
+        assert!(texts.iter().any(|text| text.path == path), "{path}");
+    }
+}
+
+#[test]
+fn no_test_skips_itself_as_if_it_had_passed() {
+    let silent = concat!("eprintln!(\"skip", "ped: no compiler\");");
+    assert_eq!(private_skips(&planted("a/tests/b.rs", silent)).len(), 1);
+    assert_none(private_skips(&sources()));
+}
+
+#[test]
+fn the_licences_are_there() {
+    assert_eq!(missing_licence_texts(&top().join("scripts")).len(), 2);
+    assert_none(missing_licence_texts(&top()));
 }
 
 #[test]
