@@ -3,7 +3,7 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p quintet-transport --lib --release --target-dir target/loom loom`
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU64, Ordering, fence};
+use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
 use super::*;
@@ -98,19 +98,22 @@ fn loom_an_abort_races_with_a_reservation() {
     });
 }
 
-#[test]
-fn loom_whoever_sleeps_is_woken() {
-    loom::model(|| {
+/// One who sleeps and one who has news twice, with these two halves of the doorbell's protocol.
+fn sleeper_and_ringer(
+    arm: impl Fn(&AtomicU64, u64) + Sync + Send + 'static,
+    must_ring: impl Fn(&AtomicU64, &mut u64) -> bool + Clone + Sync + Send + 'static,
+) {
+    loom::model(move || {
         let armed = Arc::new(AtomicU64::new(0));
         let news = Arc::new(AtomicU64::new(0));
         let bell = Arc::new(AtomicU64::new(0));
         let ringer = {
             let (armed, news, bell) = (armed.clone(), news.clone(), bell.clone());
+            let must_ring = must_ring.clone();
             thread::spawn(move || {
                 let mut rung = 0;
                 for turn in 1..=2 {
                     news.store(turn, Ordering::Release);
-                    fence(Ordering::SeqCst);
                     if must_ring(&armed, &mut rung) {
                         bell.store(rung, Ordering::Release);
                     }
@@ -123,5 +126,29 @@ fn loom_whoever_sleeps_is_woken() {
         ringer.join().unwrap();
         assert!(seen == 2 || bell.load(Ordering::Acquire) == 1, "a lost wake-up");
         disarm(&armed);
+    });
+}
+
+#[test]
+fn loom_whoever_sleeps_is_woken() {
+    sleeper_and_ringer(arm, must_ring);
+}
+
+// That the model finds what it is there for: each half without its fence loses a wake-up.
+
+#[test]
+#[should_panic(expected = "a lost wake-up")]
+fn loom_a_sleeper_without_a_fence_is_caught() {
+    sleeper_and_ringer(|armed, generation| armed.store(generation, Ordering::Relaxed), must_ring);
+}
+
+#[test]
+#[should_panic(expected = "a lost wake-up")]
+fn loom_a_ringer_without_a_fence_is_caught() {
+    sleeper_and_ringer(arm, |armed, rung| {
+        let generation = armed.load(Ordering::Relaxed);
+        let rings = generation != 0 && generation != *rung;
+        *rung = generation;
+        rings
     });
 }

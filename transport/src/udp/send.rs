@@ -8,6 +8,9 @@
 //! | EMSGSIZE | larger than the path allows | smaller datagrams from now on; loss detection repairs |
 //! | EHOSTUNREACH, ENETUNREACH, EPERM, … | no way at the moment | as if lost in the network; silence decides |
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::time::Duration;
 

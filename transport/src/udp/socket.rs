@@ -198,6 +198,10 @@ impl Socket {
     /// Sends to the connected peer: one datagram, or with `segment` as many of that size as `bytes` holds (the
     /// last may be shorter).
     pub(crate) fn send(&self, bytes: &[u8], segment: Option<u16>) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(errno) = refusal::ask(self, bytes, segment) {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         let Some(segment) = segment else {
             return self.0.send(bytes).map(drop);
         };
@@ -224,6 +228,32 @@ impl Socket {
         // `bytes` only.
         let sent = unsafe { libc::sendmsg(self.fd(), &raw const message, libc::MSG_NOSIGNAL) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// A kernel that refuses what a test wants refused: see the table in [`send`](super::send).
+#[cfg(test)]
+pub(crate) mod refusal {
+    use std::cell::RefCell;
+    use std::net::SocketAddr;
+
+    use super::Socket;
+
+    /// Told the peer, the bytes and the segment size of each send of this thread; answers with an errno to refuse it.
+    type Policy = Box<dyn FnMut(SocketAddr, &[u8], Option<u16>) -> Option<i32>>;
+
+    thread_local! {
+        static POLICY: RefCell<Option<Policy>> = const { RefCell::new(None) };
+    }
+
+    /// From now on, on this thread.
+    pub(crate) fn set(policy: impl FnMut(SocketAddr, &[u8], Option<u16>) -> Option<i32> + 'static) {
+        POLICY.set(Some(Box::new(policy)));
+    }
+
+    pub(super) fn ask(socket: &Socket, bytes: &[u8], segment: Option<u16>) -> Option<i32> {
+        POLICY
+            .with_borrow_mut(|policy| policy.as_mut()?(socket.0.peer_addr().ok()?, bytes, segment))
     }
 }
 

@@ -310,7 +310,9 @@ pub(super) fn stream(a: &mut Node, b: &mut Node, records: u64) {
     let from = a.own.lane(CONTROL).log.head();
     let (mut sent, mut seen, mut at) = (0u64, 0u64, from);
     let writer = a.own.lane(CONTROL).log.writer();
+    let start = clock::now();
     while seen < records {
+        assert!(clock::now().since(start) < Duration::from_secs(20), "{seen} of {records} in 20 s");
         // Records of odd sizes, as many as fit.
         while sent < records {
             let len = (sent * 7919 % 9000) as usize;

@@ -178,6 +178,20 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Waits for its end. False if it failed, or did not end.
+    pub(crate) fn ends_well(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();

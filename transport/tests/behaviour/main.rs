@@ -4,5 +4,6 @@ mod deaths;
 mod harness;
 mod logs;
 mod meeting;
+mod overrun;
 mod waiting;
 mod words;

@@ -1,0 +1,105 @@
+//! A kernel that does not take what it is given, row by row of the table in the parent.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::super::socket::refusal;
+use super::super::tests::{Node, addresses, linked, stream, until};
+use super::*;
+use crate::lane::CONTROL;
+
+/// What was handed to the kernel: the peer, the bytes, the segment size, and whether it was refused.
+type Send = (SocketAddr, Vec<u8>, Option<u16>, bool);
+
+/// Refuses with `errno` what `refuses` says, and notes all sends.
+fn kernel(
+    errno: i32,
+    refuses: impl Fn(SocketAddr, &[u8], Option<u16>) -> bool + 'static,
+) -> Rc<RefCell<Vec<Send>>> {
+    let sends = Rc::new(RefCell::new(Vec::new()));
+    let notes = sends.clone();
+    refusal::set(move |peer, bytes, segment| {
+        let refused = refuses(peer, bytes, segment);
+        notes.borrow_mut().push((peer, bytes.to_vec(), segment, refused));
+        refused.then_some(errno)
+    });
+    sends
+}
+
+fn start(count: usize) -> (Vec<Node>, Vec<SocketAddr>) {
+    let addrs = addresses(count);
+    let mut nodes: Vec<_> = (0..count).map(|me| Node::start(&addrs, me, 1)).collect();
+    until(&mut nodes.iter_mut().collect::<Vec<_>>(), "links", linked);
+    (nodes, addrs)
+}
+
+#[test]
+fn a_device_that_cannot_segment_gets_the_same_batch_in_pieces() {
+    for errno in [libc::EIO, libc::EINVAL] {
+        let (mut nodes, addrs) = start(2);
+        let [a, b] = &mut nodes[..] else { unreachable!() };
+        let sends = kernel(errno, |_, _, segment| segment.is_some());
+        stream(a, b, 300);
+        assert!(!a.udp.segmentation);
+        let sends = sends.borrow();
+        let mut to_b = sends.iter().filter(|(peer, ..)| *peer == addrs[1]);
+        let (_, batch, segment, _) =
+            to_b.by_ref().find(|(.., refused)| *refused).expect("a segmented send");
+        let mut pieces = Vec::new();
+        while pieces.len() < batch.len() {
+            let (_, bytes, none, refused) = to_b.next().expect("the rest of the batch");
+            assert_eq!((*none, *refused), (None, false));
+            assert!(bytes.len() <= usize::from(segment.unwrap()));
+            pieces.extend_from_slice(bytes);
+        }
+        assert_eq!(pieces, *batch, "at once, in order, nothing of it left to loss detection");
+        assert!(to_b.all(|(_, _, segment, _)| segment.is_none()), "never tried again");
+    }
+}
+
+#[test]
+fn a_path_that_takes_smaller_datagrams_only_gets_those_from_then_on() {
+    let (mut nodes, addrs) = start(2);
+    let [a, b] = &mut nodes[..] else { unreachable!() };
+    let size = |bytes: &[u8], segment: Option<u16>| segment.map_or(bytes.len(), usize::from);
+    let sends =
+        kernel(libc::EMSGSIZE, move |_, bytes, segment| size(bytes, segment) > DATAGRAM_MIN);
+    stream(a, b, 300);
+    let sends = sends.borrow();
+    let to_b = sends.iter().filter(|(peer, ..)| *peer == addrs[1]);
+    assert_eq!(to_b.clone().filter(|(.., refused)| *refused).count(), 1, "one lesson is enough");
+    let after = to_b.skip_while(|(.., refused)| !*refused).skip(1);
+    assert!(after.clone().count() > 0);
+    assert!(after.into_iter().all(|(_, bytes, segment, _)| size(bytes, *segment) <= DATAGRAM_MIN));
+}
+
+#[test]
+fn a_full_socket_keeps_its_batch_and_delays_no_other_peer() {
+    for errno in [libc::EAGAIN, libc::ENOBUFS] {
+        let (mut nodes, addrs) = start(3);
+        let [a, b, c] = &mut nodes[..] else { unreachable!() };
+        let (from_a_at_b, from_a_at_c) = (b.link_to(0).unwrap(), c.link_to(0).unwrap());
+        let full = Rc::new(Cell::new(true));
+        let (is_full, to_c) = (full.clone(), addrs[2]);
+        a.own.lane_mut(CONTROL).set_word(0, 1);
+        let sends = kernel(errno, move |peer, _, _| peer == to_c && is_full.get());
+        let arrived = |node: &Node, link| node.udp.peer_word(link, CONTROL, 0) == 1;
+        until(&mut [a, b, c], "the word at b", |n| arrived(n[1], from_a_at_b));
+        assert!(!arrived(c, from_a_at_c));
+        // Both `a` and `b` send to `c`: each keeps one batch, and packs no other before that is gone.
+        let mut kept: Vec<Vec<u8>> = Vec::new();
+        for (_, bytes, ..) in sends.borrow().iter().filter(|(.., refused)| *refused) {
+            if !kept.contains(bytes) {
+                kept.push(bytes.clone());
+            }
+        }
+        assert!((1..=2).contains(&kept.len()), "{} batches", kept.len());
+        full.set(false);
+        let before = sends.borrow().len();
+        until(&mut [a, b, c], "the word at c", |n| arrived(n[2], from_a_at_c));
+        let sends = sends.borrow();
+        let first = sends[before..].iter().find(|(peer, ..)| *peer == to_c).unwrap();
+        assert!(kept.contains(&first.1), "what was kept goes first");
+    }
+}
