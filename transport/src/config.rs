@@ -46,8 +46,8 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Timing {
         Timing {
-            heartbeat: Duration::from_millis(5),
-            suspect: Duration::from_millis(25),
+            heartbeat: Duration::from_millis(15),
+            suspect: Duration::from_millis(45),
             dead: Duration::from_millis(100),
         }
     }

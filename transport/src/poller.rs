@@ -55,6 +55,7 @@ pub struct Poller {
     last_beat: Time,
     next_housekeeping: Time,
     next_autopsy: Time,
+    last_autopsy: Time,
     /// A word or a release since the last flush that nobody need be woken for.
     quietly: bool,
     loudly: bool,
@@ -127,6 +128,7 @@ impl Poller {
             last_beat: Time::ZERO,
             next_housekeeping: now,
             next_autopsy: now,
+            last_autopsy: now,
             quietly: false,
             loudly: false,
             generation: 0,

@@ -51,6 +51,8 @@ use socket::{Batch, Port, SEGMENTS_MAX, Socket};
 
 /// Calls of recvmmsg in one turn: a flood cannot keep the poller from its other work.
 const RECEIVES_PER_TURN: usize = 8;
+/// Distance of the probes of a peer that is silent.
+const PROBE_EVERY: Duration = Duration::from_millis(5);
 /// Bytes packed for one send; the kernel's limit for one segmented message is 65,507.
 const SEND_BUFFER: usize = 65_000;
 
@@ -95,6 +97,8 @@ pub(crate) struct Udp {
     events: VecDeque<UdpEvent>,
     /// Next look at the quiet socket, at errors and at silent peers.
     tick: Time,
+    /// A peer is silent: it is asked at every tick, and ticks come often.
+    probing: bool,
     /// Slot that the last packet was for.
     recent: usize,
     serial: u64,
@@ -144,6 +148,7 @@ impl Udp {
             peers,
             slots,
             tick: now,
+            probing: false,
             recent: 0,
             serial: 0,
             entropy,
@@ -157,7 +162,11 @@ impl Udp {
 
     /// Receives, runs timers, dials. True if anything happened that the owner should look at.
     pub(crate) fn poll(&mut self, now: Time, own: &Own) -> bool {
-        let mut happened = self.receive(now, own, false);
+        let mut happened = false;
+        // Where everybody is met in shared memory nothing is to come: no system call in every turn.
+        if now >= self.tick || self.is_used() {
+            happened |= self.receive(now, own, false);
+        }
         if now >= self.tick {
             happened |= self.receive(now, own, true);
             self.on_tick(now);
@@ -172,6 +181,19 @@ impl Udp {
         }
         self.dial_all(now);
         happened || !self.events.is_empty()
+    }
+
+    /// Whether there are links, or peers to link with.
+    fn is_used(&self) -> bool {
+        self.peers.iter().any(|peer| peer.wanted)
+            || self.slots.iter().any(|slot| slot.link.is_some())
+    }
+
+    /// A sleep was ended by packets: the next turn takes them, wanted or not, or the sleep after it would end at once.
+    pub(crate) fn expect_packets(&mut self) {
+        if !self.is_used() {
+            self.tick = Time::ZERO;
+        }
     }
 
     /// What happened to links; ask until `None`.
@@ -197,7 +219,8 @@ impl Udp {
     /// When [`Udp::poll`] wants to be called.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         let links = self.slots.iter().filter_map(|slot| slot.link.as_ref()?.next_timeout());
-        links.chain(self.peers.iter().filter_map(Peer::next_timeout)).min()
+        let dials = self.peers.iter().filter_map(Peer::next_timeout);
+        links.chain(dials).chain(self.probing.then_some(self.tick)).min()
     }
 
     /// What to park on: the socket that data arrives on.
@@ -488,11 +511,13 @@ impl Udp {
         self.peers[peer].redial();
     }
 
-    /// Every heartbeat: links that do not come up, peers that fall silent.
+    /// Every heartbeat: links that do not come up, peers that fall silent. Heartbeats are rare, so that idling costs
+    /// little; whoever misses one asks often, so that a lossy network does not look like a death.
     fn on_tick(&mut self, now: Time) {
         // On the same instants as the heartbeats of the links, so that one wake-up serves all.
         let interval = self.heartbeat.as_nanos() as u64;
         self.tick = Time::from_nanos((now.as_nanos() / interval + 1) * interval);
+        self.probing = false;
         for index in 0..self.slots.len() {
             let Some(link) = self.slots[index].link.as_deref_mut() else { continue };
             let silence = now.since(link.connection.heard());
@@ -500,9 +525,15 @@ impl Udp {
                 Phase::Opening if silence >= self.give_up => {
                     self.kill(index, Evidence::HeartbeatMissed)
                 }
-                Phase::Up if silence >= self.heartbeat * 3 => link.connection.probe(),
+                Phase::Up if silence >= self.heartbeat * 2 => {
+                    link.connection.probe();
+                    self.probing = true;
+                }
                 _ => {}
             }
+        }
+        if self.probing {
+            self.tick = self.tick.min(now + PROBE_EVERY);
         }
     }
 

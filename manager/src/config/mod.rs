@@ -151,7 +151,7 @@ pub struct TimingConfig {
 
 impl Default for TimingConfig {
     fn default() -> Self {
-        TimingConfig { heartbeat_ms: 5, suspect_ms: 25, dead_ms: 100 }
+        TimingConfig { heartbeat_ms: 15, suspect_ms: 45, dead_ms: 100 }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::time::Time;
 
 /// Signs of life and handshakes are looked after this often while busy.
 const HOUSEKEEPING: Duration = Duration::from_micros(500);
-/// Descriptors are asked for deaths this often while busy: the robust futex tells sooner.
+/// Descriptors are asked for deaths and newcomers this often while busy: the robust futex tells sooner.
 const AUTOPSY: Duration = Duration::from_millis(5);
 
 impl Poller {
@@ -40,6 +40,7 @@ impl Poller {
         self.heartbeat(now);
         let autopsy = now >= self.next_autopsy;
         if autopsy {
+            self.last_autopsy = now;
             self.next_autopsy = now + AUTOPSY;
         }
         let mut dead = Vec::new();
@@ -79,7 +80,7 @@ impl Poller {
             self.bury(id, evidence, now);
         }
         self.settle_suspicion(now);
-        // System calls: not in every housekeeping while busy, but at once after a sleep.
+        // System calls: not in every housekeeping while busy, nor after a sleep that would have told.
         if autopsy {
             self.meet(now);
         }

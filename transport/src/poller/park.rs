@@ -8,6 +8,7 @@ use crate::config::Wait;
 use crate::event::Path;
 use crate::id::LinkId;
 use crate::roster::Wire;
+use crate::shm::Rendezvous;
 use crate::time::Time;
 use crate::wait::{Step, arm, disarm};
 
@@ -75,6 +76,15 @@ impl Poller {
             self.next_housekeeping = Time::ZERO;
             if woken.control {
                 self.next_autopsy = Time::ZERO;
+            } else if self.sleep_sees_all() {
+                // It would have told. Asked again all the same, rarely: the backstop.
+                let backstop = self.last_autopsy + self.config.backstop;
+                self.next_autopsy = self.next_autopsy.max(backstop);
+            }
+            if woken.packets
+                && let Some(udp) = &mut self.udp
+            {
+                udp.expect_packets();
             }
             if woken.errors
                 && let Some(udp) = &mut self.udp
@@ -91,6 +101,15 @@ impl Poller {
         }
         disarm(self.segment.armed());
         self.waker.disarm();
+    }
+
+    /// Whether all that housekeeping asks the kernel for would have ended the sleep: every peer is linked, so
+    /// its death is watched, and no handshake is under way.
+    fn sleep_sees_all(&self) -> bool {
+        let standings = &self.roster.standings;
+        let meeting = |r: &Rendezvous| r.next_timeout(Time::ZERO, standings) != Time::MAX;
+        !self.rendezvous.as_ref().is_some_and(meeting)
+            && (0..self.roster.peers.len()).all(|peer| self.roster.live(peer).is_some())
     }
 
     /// Whether a record was committed that the owner does not know of. Told once: an owner that must not

@@ -36,6 +36,7 @@ pub(crate) struct Token(pub(super) u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Woken {
     pub(crate) bell: bool,
+    pub(crate) packets: bool,
     pub(crate) errors: bool,
     pub(crate) control: bool,
 }
@@ -50,7 +51,7 @@ impl Woken {
     pub(super) fn mark(&mut self, class: Class) {
         match class {
             Class::Bell => self.bell = true,
-            Class::Packets => {}
+            Class::Packets => self.packets = true,
             Class::Errors => self.errors = true,
             Class::Control => self.control = true,
         }
