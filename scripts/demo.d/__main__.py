@@ -2,15 +2,17 @@
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
 
 from books import Books, total
-from cluster import Cluster, Failure
+from cluster import ENDINGS, Cluster, Failure
 from faults import Faults
+from idle import MEASURED_S, idle_per_cent
 from load import Load
-from report import report
+from report import report, summary
 
 
 def main():
@@ -21,13 +23,33 @@ def main():
     arguments.add_argument("--accounts", type=int, default=1000)
     arguments.add_argument("--callers", type=int, default=8)
     arguments.add_argument("--short", action="store_true", help="a fifth of the transfers, a shorter stop")
+    arguments.add_argument("--times", type=int, default=1, help="so many runs, one after the other, and a summary")
     arguments.add_argument("--dir", required=True, help="where the cluster keeps its data and logs")
     options = arguments.parse_args()
-    transfers = options.transfers or (20_000 if options.short else 100_000)
+    if options.times < 1:
+        arguments.error("--times: at least once")
     if options.transport == "udp" and os.getuid() != 0:
         raise Failure("--transport udp makes network namespaces, which only root may: run it as root, or without")
-    # Named after this process: two demos side by side do not meet.
-    directory = os.path.join(options.dir, f"{options.transport}-{os.getpid()}")
+    runs = []
+    for number in range(1, options.times + 1):
+        if options.times > 1:
+            say(f"run {number} of {options.times}")
+        try:
+            runs.append(run(options, number))
+        except Failure as failure:
+            if options.times == 1:
+                raise
+            # The other runs may still tell something; the summary misses this one, and so does not pass.
+            say(f"error in run {number}: {failure}")
+    kept = summary(runs, options.times) if options.times > 1 else runs[0].kept
+    return 0 if kept else 1
+
+
+def run(options, number):
+    """One demo, from the start of the cluster to its end; returns the Run."""
+    transfers = options.transfers or (20_000 if options.short else 100_000)
+    # Named after this process and run: two demos side by side do not meet.
+    directory = os.path.join(options.dir, f"{options.transport}-{os.getpid()}-{number}")
 
     say(f"starting three nodes and a proxy, data and logs in {directory}")
     with Cluster(directory, options.transport) as cluster:
@@ -37,6 +59,8 @@ def main():
             say(f"links: {link[0]} ({link[1]})")
         before = total(target)
         say(f"bank deployed, {before:,} in {options.accounts:,} accounts; callers connect to {target}")
+        say(f"measuring for {MEASURED_S} s what it costs idle")
+        idle = idle_per_cent(cluster.pid)
 
         load = Load(target, transfers, options.accounts, options.callers, 18 if options.short else 45)
         faults = Faults(cluster, say, 2 if options.short else 5)
@@ -52,9 +76,9 @@ def main():
             outcome = load.finish()
         finally:
             stop_progress()
+            load.stop()
         books = Books(target, cluster)
-        kept = report(outcome, books, before, faults.done, cluster.json("events"), cluster.json("status")["proxy"])
-    return 0 if kept else 1
+        return report(outcome, books, before, faults.done, cluster.json("events"), cluster.json("status")["proxy"], idle)
 
 
 def progress(load):
@@ -85,7 +109,13 @@ def say(text):
     print(f"{time.monotonic() - _started:6.1f} s  {text}", flush=True)
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    for number in ENDINGS:
+        signal.signal(number, interrupted)
     try:
         sys.exit(main())
     except Failure as failure:

@@ -6,6 +6,12 @@ import signal
 import subprocess
 import time
 
+from orphans import end_with_parent
+
+
+# What ends the demo from outside.
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Cluster:
     """`quintet dev` as a child process, and the commands that a person would type beside it."""
@@ -13,16 +19,18 @@ class Cluster:
     def __init__(self, directory, transport):
         self.directory = directory
         self.isolated = transport == "udp"
-        command = ["quintet", "dev", "--nodes", "3", "--dir", directory]
+        self._command = ["quintet", "dev", "--nodes", "3", "--dir", directory]
         if self.isolated:
-            command += ["--transport", "udp", "--netns"]
+            self._command += ["--transport", "udp", "--netns"]
         elif transport != "auto":
-            command += ["--transport", transport]
-        os.makedirs(directory, exist_ok=True)
-        self._output = open(os.path.join(directory, "dev.log"), "w")
-        self._process = subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT)
+            self._command += ["--transport", transport]
 
     def __enter__(self):
+        os.makedirs(self.directory, exist_ok=True)
+        self._output = open(os.path.join(self.directory, "dev.log"), "w")
+        # A process group of its own: Ctrl-C is for the demo, which then ends the cluster in order.
+        self._process = subprocess.Popen(self._command, stdout=self._output, stderr=subprocess.STDOUT,
+                                         process_group=0, preexec_fn=end_with_parent)
         try:
             self.wait_for(lambda: self.members() == 3, 60, "three members in the view")
         except BaseException:
@@ -31,13 +39,22 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
+        # A second Ctrl-C must not leave processes and namespaces behind.
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in ENDINGS}
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(timeout=30)
+                self._process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._output.close()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    @property
+    def pid(self):
+        """The process that all others of the cluster descend from."""
+        return self._process.pid
 
     def quintet(self, *words):
         """Runs one command; returns what it prints, or raises with what it complains."""

@@ -8,9 +8,12 @@ transfers were applied, and how often.
 import array
 import multiprocessing
 import random
+import signal
 import time
 
 import grpc
+
+from orphans import end_with_parent
 
 # Spawned, not forked: gRPC's threads do not survive a fork.
 _processes = multiprocessing.get_context("spawn")
@@ -59,6 +62,11 @@ class Load:
         return any(process.is_alive() for process in self._processes) and \
             self.acknowledged() + self.failed() < self.transfers
 
+    def stop(self):
+        """Ends callers that are still at work, as they are when the demo fails."""
+        for process in self._processes:
+            process.terminate()
+
     def finish(self):
         """Waits for the callers; returns what they saw."""
         outcomes = [self._results.get(timeout=DEADLINE_S + 30) for _ in self._processes]
@@ -99,6 +107,8 @@ def _call_all(caller, target, references, accounts, interval_s, go, acknowledged
     import bank_pb2
     import bank_pb2_grpc
 
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the demo ends its callers itself
     draw = random.Random(caller)
     channel = grpc.insecure_channel(target)
     grpc.channel_ready_future(channel).result(timeout=30)

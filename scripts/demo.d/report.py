@@ -1,12 +1,29 @@
 """The table at the end, and the verdict."""
 
 import statistics
+from dataclasses import dataclass
+
+from idle import LIMIT_PER_CENT
 
 GOOD, BAD, DIM, BOLD, PLAIN = "\033[32m", "\033[31m", "\033[2m", "\033[1m", "\033[0m"
 
 
-def report(outcome, books, before, faults, events, proxy):
-    """Prints what happened; returns True if every promise was kept."""
+@dataclass
+class Run:
+    """What is left of one run for the summary of several."""
+
+    kept: bool
+    lost: int
+    twice: int
+    errors: int
+    idle_per_cent: float
+    gap_ms: float
+    p999_ms: float
+    kills_ms: list
+
+
+def report(outcome, books, before, faults, events, proxy, idle_per_cent):
+    """Prints what happened; returns it as a Run."""
     lost, twice = books.lost(outcome.acknowledged), books.twice()
     states = {state for _, state in books.hashes.values()}
     promises = [
@@ -18,6 +35,8 @@ def report(outcome, books, before, faults, events, proxy):
         ("sum of money", f"{before:,} before, {books.total:,} after", before == books.total),
         ("state of the replicas", f"{len(books.hashes)} replicas, {len(states)} state" + "s" * (len(states) != 1),
          len(books.hashes) == 3 and len(states) == 1),
+        ("idle, before the load", f"{idle_per_cent:.1f} % of one core, all processes together "
+         f"(less than {LIMIT_PER_CENT} %)", idle_per_cent < LIMIT_PER_CENT),
     ]
     _title("Promises")
     for what, figure, kept in promises:
@@ -62,7 +81,24 @@ def report(outcome, books, before, faults, events, proxy):
 
     kept = all(kept for _, _, kept in promises)
     print(f"\n{GOOD + BOLD}Every promise was kept.{PLAIN}" if kept else f"\n{BAD + BOLD}A promise was broken.{PLAIN}")
-    return kept
+    return Run(kept, len(lost), len(twice), len(outcome.errors), idle_per_cent, outcome.longest_gap_ms,
+               outcome.percentile_ms(99.9), kills)
+
+
+def summary(runs, wanted):
+    """Prints one line for each of several runs; returns True if all that were wanted are there and kept their promises."""
+    _title(f"{len(runs)} of {wanted} runs")
+    print(f"  {DIM}{'run':>5} {'lost':>5} {'twice':>5} {'errors':>6} {'idle':>6} {'gap':>8} {'p99.9':>9}  "
+          f"kill -9 to view{PLAIN}")
+    for number, run in enumerate(runs, 1):
+        kills = ", ".join(f"{kill:.0f}" for kill in run.kills_ms)
+        print(f"  {_mark(run.kept)} {number:>3} {run.lost:>5} {run.twice:>5} {run.errors:>6} {run.idle_per_cent:>4.1f} % "
+              f"{run.gap_ms:>5.0f} ms {run.p999_ms:>6.1f} ms  {kills} ms")
+    kills = [kill for run in runs for kill in run.kills_ms]
+    if kills:
+        print(f"  from kill -9 to the new view: median {statistics.median(kills):.1f} ms of {len(kills)}, "
+              f"worst {max(kills):.1f} ms")
+    return len(runs) == wanted and all(run.kept for run in runs)
 
 
 def _views(events):

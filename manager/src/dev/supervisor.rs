@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::process::Child;
-use tokio::signal::unix::{SignalKind, signal as on_signal};
+use tokio::signal::unix::{Signal, SignalKind, signal as on_signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -29,6 +29,8 @@ const WATCH: Duration = Duration::from_millis(250);
 
 /// Runs a cluster until it is told to stop.
 pub(super) async fn run(arguments: &StartArguments, dir: &Path) -> Result<(), Error> {
+    // Before anything is made that has to be removed again.
+    let endings = Endings::watch()?;
     let dir = absolute(dir)?;
     let _lock = lock(&dir)?;
     let namespaces = arguments.netns.then(|| Namespaces::create(arguments.nodes)).transpose()?;
@@ -45,7 +47,7 @@ pub(super) async fn run(arguments: &StartArguments, dir: &Path) -> Result<(), Er
         .map_err(|error| cannot("write", &dir.join("cluster.json"), &error))?;
     tokio::spawn(control::listen(listener, sender));
     supervisor.welcome(arguments, &dir);
-    let ended = supervisor.watch(orders).await;
+    let ended = supervisor.watch(orders, endings).await;
     let _ = std::fs::remove_file(dir.join("cluster.json"));
     ended
 }
@@ -151,6 +153,33 @@ impl Process {
     }
 }
 
+/// The signals that end a cluster, remembered from the moment they are watched.
+struct Endings([Signal; 3]);
+
+impl Endings {
+    fn watch() -> Result<Endings, Error> {
+        let on = |kind| on_signal(kind).map_err(no_signal);
+        Ok(Endings([
+            on(SignalKind::interrupt())?,
+            on(SignalKind::terminate())?,
+            on(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn come(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+fn no_signal(error: io::Error) -> Error {
+    Error::new(format!("cannot watch signals: {error}"))
+}
+
 struct Supervisor {
     layout: Layout,
     namespaces: Option<Namespaces>,
@@ -254,17 +283,17 @@ impl Supervisor {
         println!("gRPC clients connect to {}. Ctrl-C ends it.\n", proxy.listen);
     }
 
-    async fn watch(mut self, mut orders: mpsc::Receiver<Asked>) -> Result<(), Error> {
-        let no_signal = |error: io::Error| Error::new(format!("cannot watch signals: {error}"));
-        let mut interrupt = on_signal(SignalKind::interrupt()).map_err(no_signal)?;
-        let mut terminate = on_signal(SignalKind::terminate()).map_err(no_signal)?;
+    async fn watch(
+        mut self,
+        mut orders: mpsc::Receiver<Asked>,
+        mut endings: Endings,
+    ) -> Result<(), Error> {
         let mut child_ended = on_signal(SignalKind::child()).map_err(no_signal)?;
         let mut tick = interval(WATCH);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
+                () = endings.come() => break,
                 _ = child_ended.recv() => self.reap(),
                 _ = tick.tick(), if self.nodes.iter().any(|node| node.expected && node.child.is_some()) => self.reap(),
                 Some((order, answer)) = orders.recv() => {
