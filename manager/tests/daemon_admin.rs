@@ -91,6 +91,7 @@ fn a_change_needs_the_token_and_its_content_type_and_a_look_needs_neither() {
         ("POST", "/v1/components"),
         ("POST", "/v1/call"),
         ("POST", "/v1/audit"),
+        ("POST", "/v1/recover"),
         ("DELETE", "/v1/components/counter"),
     ] {
         for bearer in ["", &wrong] {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Daemon, Native, cluster};
+use common::{Daemon, Layout, Native, cluster};
 use quintet_client::wire::Frame;
 
 fn add(daemon: &Daemon, amount: i64) {
@@ -107,6 +107,48 @@ fn a_damaged_journal_is_repaired_from_the_others_and_said() {
     let events = daemons[1].get("/v1/events").unwrap().to_string();
     assert!(events.contains("bytes dropped"), "{events}");
     daemons[1].wait_value(20);
+}
+
+/// Takes away what a node keeps of the group's state: journal and snapshots.
+fn forget_state(layout: &Layout, node: u16) {
+    for file in std::fs::read_dir(layout.data(node).join("state")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|e| e == "log" || e == "state") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn state_that_is_gone_from_all_disks_is_given_up_by_an_operator_only() {
+    let (layout, mut daemons) = cluster();
+    (0..20).for_each(|_| add(&daemons[0], 1));
+    daemons.remove(2).kill();
+    daemons[0].wait_until("a view of two", |d| d.is_member(2));
+    add(&daemons[0], 1);
+    Daemon::kill_at_once(daemons);
+    (1..=3).for_each(|node| forget_state(&layout, node));
+    let daemons: Vec<_> = (1..=3).map(|node| Daemon::start(&layout, node)).collect();
+    let owed = |d: &Daemon| {
+        let reason = d.status()["reason"].as_str().unwrap_or_default().to_owned();
+        let (_, owed) = reason.split_once("owed ")?;
+        Some(owed.split_once(',')?.0.to_owned())
+    };
+    for daemon in &daemons {
+        daemon.wait_until("what is missing to be said", |d| owed(d).is_some());
+    }
+    let (status, problem) =
+        daemons[2].request("POST", "/v1/recover", br#"{"owed":"0:1"}"#).unwrap();
+    assert_eq!(status, 409, "less than is owed: {problem}");
+    let request = format!(r#"{{"owed":"{}"}}"#, owed(&daemons[2]).unwrap());
+    let (status, told) = daemons[2].request("POST", "/v1/recover", request.as_bytes()).unwrap();
+    assert_eq!(status, 200, "{told}");
+    for daemon in &daemons {
+        daemon.wait_until("a view", |d| d.status()["state"] == "member");
+    }
+    let events: String = daemons.iter().map(|d| d.get("/v1/events").unwrap().to_string()).collect();
+    assert!(events.contains("recovered by operator below owed"), "{events}");
+    assert!(events.contains("an operator gave up"), "{events}");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ mod status;
 mod store;
 
 pub use config::{Config, Limits, MAX_MESSAGE};
-pub use core::{BlockedReason, Cause, Departure, Origin, Position, View, ViewId, Why};
+pub use core::{BlockedReason, Cause, Departure, Origin, Position, Shortfall, View, ViewId, Why};
 pub use deliveries::Deliveries;
 pub use donation::BulkWriter;
 pub use error::{Error, SendError, StoreError, TransferError};

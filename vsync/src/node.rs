@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::config::Config;
+use crate::core::Position;
 use crate::deliveries::Deliveries;
 use crate::engine;
 use crate::engine::shared::{Command, Shared};
 use crate::error::Error;
 use crate::group::Group;
-use crate::status::Status;
+use crate::status::{State, Status};
 use quintet_transport::Member;
 
 /// One incarnation of a node: its poller thread and everything behind it.
@@ -38,6 +39,22 @@ impl Node {
     /// that), then a view without this node is agreed. [`Event::Left`](crate::Event::Left) says that it is done.
     pub fn leave(&self) {
         self.shared.command(Command::Leave);
+    }
+
+    /// The last resort of an operator, when whatever held the state that was acknowledged is gone for good: gives it up,
+    /// up to `owed`, so that the group is restarted from the longest state of the nodes present. The new view's cause
+    /// names what was lost ([`Origin::RecoveredBelow`](crate::Origin::RecoveredBelow)). False, and nothing is
+    /// done, unless this node is blocked for want of that state and of no more
+    /// ([`BlockedReason::owed`](crate::BlockedReason::owed)).
+    pub fn recover(&self, owed: Position) -> bool {
+        let lacks = match &self.status().state {
+            State::Blocked(reason) => reason.owed.is_some_and(|short| short.owed <= owed),
+            _ => false,
+        };
+        if lacks {
+            self.shared.command(Command::Recover(owed));
+        }
+        lacks
     }
 
     /// Stops the node and waits for its thread.

@@ -12,6 +12,7 @@
 //! | `DELETE /v1/components/{name}` | nothing |
 //! | `GET /v1/instances` | list of [`types::Instance`] |
 //! | `POST /v1/audit` | [`types::Audit`] |
+//! | `POST /v1/recover` ([`types::Recover`]) | the same |
 //! | `GET /v1/events?since=SEQ` | list of [`types::Event`] |
 //! | `GET /v1/events/stream?since=SEQ` | the same, then live, as server-sent events |
 //! | `POST /v1/call` ([`types::CallRequest`]) | [`types::CallReply`] |
@@ -27,6 +28,7 @@ mod component;
 mod door;
 mod events;
 mod problem;
+mod recover;
 mod show;
 pub mod types;
 
@@ -70,6 +72,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/components/{name}", delete(component::undeploy))
         .route("/v1/instances", get(show::instances))
         .route("/v1/audit", post(audit::audit))
+        .route("/v1/recover", post(recover::recover))
         .route("/v1/events", get(events::list))
         .route("/v1/events/stream", get(events::stream))
         .route("/v1/call", post(call::call))

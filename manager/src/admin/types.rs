@@ -238,6 +238,13 @@ pub struct Instance {
     pub records: u64,
 }
 
+/// Body and answer of `POST /v1/recover`: what the operator gives up.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Recover {
+    /// The position that the blocked node says is owed, as it is shown: `VIEW:PLACE`.
+    pub owed: String,
+}
+
 /// Answer of `POST /v1/audit`: every replica's state hash at one position of the order.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Audit {

@@ -11,6 +11,7 @@ mod component;
 mod door;
 mod events;
 mod instance;
+mod recover;
 mod status;
 mod table;
 
@@ -94,6 +95,12 @@ enum Command {
         /// Go on printing what happens.
         #[arg(short, long)]
         follow: bool,
+    },
+    /// Starts a blocked group WITHOUT state that was acknowledged. The last resort, when no node will come back with it.
+    Recover {
+        /// What to give up: the position that `quintet status` shows as owed.
+        #[arg(long, value_name = "VIEW:PLACE")]
+        owed: String,
     },
     /// Calls a method of a component; the request is JSON.
     Call {
@@ -197,6 +204,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Component(ComponentCommand::Remove { name }) => {
             component::remove(&cluster, &name).await
         }
+        Command::Recover { owed } => recover::recover(&cluster, owed).await,
         Command::Events { follow } => events::events(&cluster, follow, json).await,
         Command::Call { class, method, request, deadline_ms } => {
             call::call(&cluster, class, method, &request, deadline_ms, json).await

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use quintet_transport::{Member, NodeId, Time};
 use quintet_vsync::core::{
-    self, Core, Durable, Position, Rank, Recovered, Row, Standing, View, Why,
+    self, Core, Durable, Origin, Position, Rank, Recovered, Row, Standing, View, Why,
 };
 
 use crate::app::App;
@@ -131,6 +131,12 @@ impl Process {
                 if !self.leaving && self.core.standing() == Standing::Member {
                     self.leaving = true;
                     self.core.leave(now);
+                }
+            }
+            Input::Recover(owed) => {
+                if self.core.recover(now, owed) {
+                    env.stats.recovered += 1;
+                    self.note(env, 51, self.me, format_args!("is to recover without {owed}"));
                 }
             }
         }
@@ -631,6 +637,11 @@ pub fn view_info(view: &View) -> ViewInfo {
         members: view.members.clone(),
         joined: view.joined.clone(),
         departed: view.departed.iter().map(|d| d.member).collect(),
+        founded: !matches!(view.origin, Origin::Changed),
+        given_up: match view.origin {
+            Origin::RecoveredBelow(short) => Some((short.longest.0, short.owed.0)),
+            _ => None,
+        },
     }
 }
 

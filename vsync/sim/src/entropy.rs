@@ -52,6 +52,8 @@ pub enum Concern {
     Core,
     /// Crashes of a view's members one after the other.
     Erode,
+    /// Power failures.
+    Power,
 }
 
 /// A finite stream of pseudo-random numbers (SplitMix64).

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::BinaryHeap;
 
 use quintet_transport::{Member, Time};
+use quintet_vsync::core::Position;
 
 use crate::app::Journal;
 use crate::check::Checks;
@@ -56,6 +57,8 @@ pub enum Input {
     },
     /// The operator asks the node to leave.
     Leave,
+    /// The operator gives up what is owed, up to there.
+    Recover(Position),
 }
 
 /// An event of the heap.
@@ -192,6 +195,8 @@ pub struct Stats {
     pub boots: u64,
     /// Joiners whose transfer was completed.
     pub transfers: u64,
+    /// Times an operator gave up what was owed.
+    pub recovered: u64,
     /// Malformed control records seen by a core.
     pub malformed: u64,
 }

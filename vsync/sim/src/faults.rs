@@ -28,6 +28,8 @@ pub struct Chaos {
 pub enum Deed {
     /// Crash the node; it restarts after so long.
     Crash(u16, u64),
+    /// The node loses its power for so long, and that many entries of its journal.
+    Power(u16, u64, usize),
     /// The node's process stops until then.
     Pause(u16, u64),
     /// An input for the node's process, if it runs.
@@ -52,6 +54,7 @@ impl Chaos {
             Fault::Total => Some((Concern::Total, 0, 700)),
             Fault::Leave => Some((Concern::Leave, 0, 300)),
             Fault::Erode => Some((Concern::Erode, 0, 600)),
+            Fault::Power => Some((Concern::Power, 0, 600)),
             _ => None,
         };
         let mut list = Vec::new();
@@ -153,6 +156,14 @@ impl Chaos {
                     at += tape.range(every / 2, every * 2);
                 }
             }
+            Fault::Power => {
+                env.acted(fault, format_args!("all nodes"));
+                let mut off = |n| {
+                    let lost = if tape.below(3) == 0 { 0 } else { tape.tail(1, 2000) as usize };
+                    Deed::Power(n, tape.tail(5 * MS, 300 * MS), lost)
+                };
+                return (1..=nodes).map(&mut off).collect();
+            }
             Fault::Leave => {
                 env.acted(fault, format_args!("n{one}"));
                 return vec![Deed::Leave(one)];
@@ -168,6 +179,6 @@ pub fn input(deed: Deed, session: Option<u64>) -> Option<Input> {
     match deed {
         Deed::Leave(_) => Some(Input::Leave),
         Deed::Doubt(..) => session.map(Input::Doubt),
-        Deed::Crash(..) | Deed::Pause(..) => None,
+        Deed::Crash(..) | Deed::Power(..) | Deed::Pause(..) => None,
     }
 }

@@ -227,6 +227,7 @@ fn summary(reports: &[Report], spent: f64) {
         sum(&|r| r.stats.boots),
         sum(&|r| r.stats.transfers)
     );
+    println!("given up       {} restarts below what was owed", sum(&|r| r.stats.recovered));
     let mut converged: Vec<u64> = reports.iter().filter_map(|r| r.converged).collect();
     converged.sort_unstable();
     if let (Some(&last), Some(middle)) = (converged.last(), converged.get(converged.len() / 2)) {

@@ -53,11 +53,14 @@ pub enum Fault {
     Leave,
     /// The view is eaten up: its members crash one after the other, the one of rank 0 last.
     Erode,
+    /// The power fails: all nodes crash, and journals lose some of what was thought to be on disk. (Voids durability:
+    /// see [`Durable::forgive`](crate::check::durable::Durable::forgive) for what must still hold.)
+    Power,
 }
 
 impl Fault {
     /// Every class.
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 19] = [
         Fault::Delay,
         Fault::Clog,
         Fault::Reorder,
@@ -76,6 +79,7 @@ impl Fault {
         Fault::Writes,
         Fault::Leave,
         Fault::Erode,
+        Fault::Power,
     ];
 
     /// The name on the command line and in tables.
@@ -99,6 +103,7 @@ impl Fault {
             Fault::Writes => "writes",
             Fault::Leave => "leave",
             Fault::Erode => "erode",
+            Fault::Power => "power",
         }
     }
 
@@ -112,7 +117,7 @@ impl Fault {
         match self {
             Fault::Delay | Fault::Crash => 55,
             Fault::Reorder | Fault::Loss | Fault::Pause | Fault::Writes => 40,
-            Fault::Step => 8,
+            Fault::Step | Fault::Power => 8,
             Fault::Total | Fault::Leave | Fault::Erode => 25,
             _ => 30,
         }
@@ -248,7 +253,10 @@ impl Plan {
         };
         let mut faults = Faults::default();
         let mut strength = [0; Fault::ALL.len()];
+        // What was added later has a tape of its own, so that the other draws of a seed stay what they were.
+        let mut later = Tape::new(options.seed, Concern::Plan, 1, u64::MAX);
         for fault in Fault::ALL {
+            let tape = if fault == Fault::Power { &mut later } else { &mut tape };
             let drawn = tape.below(100) < fault.share();
             let force = 1 + tape.below(3) as u8;
             if drawn {

@@ -34,6 +34,10 @@ impl Process {
                     env.checks.note(verdict);
                     if view.joined.contains(&self.me) {
                         let history: Vec<(u64, u64)> = self.app.messages().collect();
+                        if env.plan.faults.has(Fault::Power) && view.founded {
+                            let founded = env.checks.views.founded();
+                            env.checks.durable.forgive(&history, &founded);
+                        }
                         let verdict = env.checks.durable.holds(self.me, &history, view.id << 40);
                         env.checks.note(verdict);
                     }
@@ -122,7 +126,7 @@ impl Process {
                 break;
             }
             self.app.unacknowledged.pop_first();
-            env.checks.durable.acknowledge(position, message);
+            env.checks.durable.acknowledge(position, message, self.view);
         }
         let mut everywhere = self.words[2];
         for member in self.members.iter().filter(|&&m| m != self.me) {

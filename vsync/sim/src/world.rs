@@ -75,7 +75,7 @@ impl World {
         env.bug = options.bug;
         let chaos = Chaos::new(&plan, &mut env);
         let members = (1..=plan.nodes).map(|n| Member::new(n, 0)).collect();
-        env.checks.views.genesis(ViewInfo { id: 0, members, joined: vec![], departed: vec![] });
+        env.checks.views.genesis(ViewInfo { members, ..ViewInfo::default() });
         for node in 1..=plan.nodes {
             let at = env.tapes.turn.range(0, 30 * MS);
             env.schedule(at, Event::Restart(node));
@@ -240,6 +240,11 @@ impl World {
     fn deed(&mut self, deed: Deed) {
         match deed {
             Deed::Crash(node, down) => self.stop(node, true, down),
+            Deed::Power(node, down, lost) => {
+                self.stop(node, true, down);
+                let journal = &mut self.env.seat(node).journal.entries;
+                journal.truncate(journal.len().saturating_sub(lost));
+            }
             Deed::Pause(node, span) => {
                 let until = self.env.now + span;
                 if let Some(process) = self.process(node) {
@@ -349,8 +354,26 @@ impl World {
         stay
     }
 
+    /// After a power failure, nobody may have what is owed: the operator gives it up when all nodes are back and say so.
+    fn operate(&mut self) {
+        if !self.env.plan.faults.has(Fault::Power) {
+            return;
+        }
+        let owed = |p: &Process| Some(p.core.blocked()?.owed?.owed);
+        let procs: Vec<&Process> = self.procs.iter().flatten().map(|p| &**p).collect();
+        let running = self.env.seats.iter().filter(|s| !s.retired).count();
+        if procs.len() < running || procs.iter().any(|p| owed(p).is_none()) {
+            return;
+        }
+        let most = procs.iter().filter_map(|p| owed(p)).max();
+        if let (Some(process), Some(owed)) = (procs.first(), most) {
+            self.input(process.boot, Input::Recover(owed));
+        }
+    }
+
     fn judge(&mut self) {
         let now = self.env.now;
+        self.operate();
         if !self.env.quiet {
             self.env.quiet = true;
             self.env.trace.step(now, [5, 0, 0, 0], format_args!("== applications fall silent"));

@@ -420,6 +420,9 @@ impl Core {
         if (next.origin == Origin::Changed) != next.members.iter().any(survived) {
             return Err(Malformed("a change without survivors, or a restart with some"));
         }
+        if next.origin == Origin::Changed && value.founded != self.decided.founded {
+            return Err(Malformed("a change of a group with another beginning"));
+        }
         if now.members.iter().any(|m| {
             let ran = m.incarnation != quintet_transport::Incarnation(0);
             ran && !next.contains(*m) && !next.departed.iter().any(|d| d.member == *m)

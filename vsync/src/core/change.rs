@@ -26,7 +26,7 @@ use super::codec::{Announce, Control, Promise};
 use super::order::Final;
 use super::suspicion::{Matrix, ranks};
 use super::timers::Timer;
-use super::view::{Ballot, Departure, Value, View, ViewId, Why};
+use super::view::{Ballot, Departure, Shortfall, Value, View, ViewId, Why};
 use super::{BlockedReason, Core, Event, Malformed, Standing};
 
 /// Our own proposal.
@@ -428,9 +428,7 @@ impl Core {
             return;
         }
         let promises = promises.clone();
-        let choice = self.choose(&promises);
-        self.behind = choice.is_none() && self.standing == Standing::Outside;
-        let Some(value) = choice else {
+        let Some(value) = self.choose(&promises) else {
             self.give_up(now);
             return;
         };
@@ -453,8 +451,9 @@ impl Core {
         let member = self.standing == Standing::Member;
         let patient = !member && self.timers.armed(Timer::Patience);
         let no_quorum = !self.decides(self.present());
-        let stuck = (no_quorum || self.behind) && (member || !self.hears_group());
-        let reason = (stuck && !patient).then(|| self.reason(member));
+        let owed = if member || no_quorum { None } else { self.shortfall(&[], self.decided.owed) };
+        let stuck = (no_quorum || owed.is_some()) && (member || !self.hears_group());
+        let reason = (stuck && !patient).then(|| self.reason(member, owed));
         if reason == self.blocked {
             return;
         }
@@ -465,7 +464,7 @@ impl Core {
         self.blocked = reason;
     }
 
-    fn reason(&self, member: bool) -> BlockedReason {
+    fn reason(&self, member: bool, owed: Option<Shortfall>) -> BlockedReason {
         let present = self.present();
         let mut reason = BlockedReason {
             view: self.current.id,
@@ -473,7 +472,7 @@ impl Core {
             present: Vec::new(),
             missing: Vec::new(),
             forgetful: Vec::new(),
-            owed: self.behind.then_some(self.decided.owed),
+            owed,
         };
         for (r, node) in self.current.nodes().enumerate() {
             let linked = node == self.me().node
@@ -488,6 +487,14 @@ impl Core {
             } else {
                 reason.missing.push(node);
             }
+        }
+        if owed.is_some() {
+            let elsewhere = self.config.nodes.iter().copied().filter(|n| {
+                self.current.on_node(*n).is_none()
+                    && *n != self.me().node
+                    && self.peers.up_on(*n).is_none()
+            });
+            reason.missing.extend(elsewhere);
         }
         reason
     }

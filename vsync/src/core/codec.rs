@@ -13,7 +13,7 @@ use quintet_transport::{Incarnation, Member, NodeId};
 
 use super::order::Final;
 use super::view::{
-    Ballot, Departure, Durable, MAX_MEMBERS, Origin, Position, Value, View, ViewId, Why,
+    Ballot, Departure, Durable, MAX_MEMBERS, Origin, Position, Shortfall, Value, View, ViewId, Why,
 };
 use super::{Malformed, Standing};
 
@@ -37,6 +37,8 @@ pub(super) struct Announce {
     pub(super) lost: Vec<Departure>,
     /// What its application recovered; while outside.
     pub(super) state: Position,
+    /// What an operator told it to give up of what is owed.
+    pub(super) given_up: Option<Position>,
 }
 
 /// What a learner asks for.
@@ -107,6 +109,7 @@ impl Control {
                 w.value(&a.decided);
                 w.list(&a.lost, Writer::departure);
                 w.u64(a.state.0);
+                w.option(&a.given_up, |w, p| w.u64(p.0));
             }
             Control::Join(j) => {
                 w.u8(2);
@@ -184,6 +187,7 @@ impl Control {
                 decided: r.value()?,
                 lost: r.list(MAX_MEMBERS, Reader::departure)?,
                 state: r.position()?,
+                given_up: r.option(Reader::position)?,
             }),
             2 => Control::Join(Join {
                 donor: r.option(Reader::member)?,
@@ -289,14 +293,21 @@ impl Writer {
         v.view.base.iter().for_each(|b| self.u64(*b));
         self.list(&v.view.joined, Writer::member);
         self.list(&v.view.departed, Writer::departure);
-        self.u8(match v.view.origin {
-            Origin::Configured => 0,
-            Origin::Founded => 1,
-            Origin::Recovered => 2,
-            Origin::Changed => 3,
-        });
+        match v.view.origin {
+            Origin::Configured => self.u8(0),
+            Origin::Founded => self.u8(1),
+            Origin::Recovered => self.u8(2),
+            Origin::Changed => self.u8(3),
+            Origin::RecoveredBelow(short) => {
+                self.u8(4);
+                self.u64(short.owed.0);
+                self.u64(short.longest.0);
+                self.u16(short.at.0);
+            }
+        }
         self.u64(v.trim.0);
         self.u64(v.owed.0);
+        self.u64(v.founded.0);
     }
     fn option<T>(&mut self, v: &Option<T>, put: impl FnOnce(&mut Writer, &T)) {
         self.bool(v.is_some());
@@ -390,12 +401,16 @@ impl<'a> Reader<'a> {
             1 => Origin::Founded,
             2 => Origin::Recovered,
             3 => Origin::Changed,
+            4 => Origin::RecoveredBelow(Shortfall {
+                owed: self.position()?,
+                longest: self.position()?,
+                at: NodeId(self.u16()?),
+            }),
             _ => return Err(Malformed("unknown origin")),
         };
-        let trim = self.position()?;
-        let owed = self.position()?;
-        let value =
-            Value { view: View { id, members, base, joined, departed, origin }, trim, owed };
+        let (trim, owed, founded) = (self.position()?, self.position()?, self.view_id()?);
+        let view = View { id, members, base, joined, departed, origin };
+        let value = Value { view, trim, owed, founded };
         value.check()?;
         Ok(value)
     }
@@ -438,9 +453,13 @@ impl Value {
         if (view.id == ViewId(0)) != (view.origin == Origin::Configured) {
             return Err(Malformed("only view 0 is configured"));
         }
-        let trimmed = view.origin == Origin::Changed;
+        let changed = view.origin == Origin::Changed;
+        let founded_fits = if changed { self.founded < view.id } else { self.founded == view.id };
+        if !founded_fits {
+            return Err(Malformed("founded by another view than it says"));
+        }
         let trim_fits =
-            if trimmed { self.trim.view().next() == view.id } else { self.trim == Position::ZERO };
+            if changed { self.trim.view().next() == view.id } else { self.trim == Position::ZERO };
         if trim_fits { Ok(()) } else { Err(Malformed("trim of another view")) }
     }
 }

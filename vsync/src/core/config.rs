@@ -74,6 +74,8 @@ pub enum Bug {
     NullOverRecord,
     /// A member is removed without being fenced, and without waiting for its read lease.
     NoFence,
+    /// A restart goes on from the longest state there is, whether it reaches what is owed or not.
+    FoundsBelowOwed,
 }
 
 /// What a node finds when it starts.

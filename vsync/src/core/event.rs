@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quintet_transport::{Member, NodeId, Time};
 
-use super::view::{Cause, Position, Rank, View, ViewId};
+use super::view::{Cause, Position, Rank, Shortfall, View, ViewId};
 
 /// Words of a row on the GROUP lane: each is written by its owner alone and only grows.
 pub mod word {
@@ -122,13 +122,13 @@ pub struct BlockedReason {
     pub member: bool,
     /// Nodes of that view it is connected with, itself included if it is one of them.
     pub present: Vec<NodeId>,
-    /// Nodes of that view that are missing.
+    /// Nodes of that view that are missing; with `owed`, all configured nodes that are, for any may have the state.
     pub missing: Vec<NodeId>,
     /// Nodes that are connected but have lost their records and may not vote.
     pub forgetful: Vec<NodeId>,
-    /// A quorum is present, but no state that reaches what may have been acknowledged: everything before this.
-    /// Somebody who has it must come back, or all nodes must.
-    pub owed: Option<Position>,
+    /// A quorum is present, but no state that reaches what may have been acknowledged. Somebody who has it must come
+    /// back, or an operator give it up ([`Core::recover`](super::Core::recover)).
+    pub owed: Option<Shortfall>,
 }
 
 impl fmt::Display for BlockedReason {
@@ -138,7 +138,7 @@ impl fmt::Display for BlockedReason {
         let n = self.present.len() + self.missing.len() + self.forgetful.len();
         match self.owed {
             None => write!(f, "no quorum of view {}: ", self.view)?,
-            Some(owed) => write!(f, "state up to {owed} was acknowledged and is not here: ")?,
+            Some(short) => write!(f, "state that was acknowledged is not here: {short}; ")?,
         }
         write!(f, "{} of {n} nodes present", self.present.len())?;
         if !self.present.is_empty() {
@@ -149,6 +149,9 @@ impl fmt::Display for BlockedReason {
         }
         if !self.forgetful.is_empty() {
             write!(f, "; restarted without their records {}", list(&self.forgetful))?;
+        }
+        if self.owed.is_some() {
+            f.write_str("; start whoever has it, or have an operator give it up")?;
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ impl Core {
         self.acceptor.changed();
         self.attempt = Attempt::Idle;
         self.failures = 0;
-        self.behind = false;
+        self.given_up = None;
         self.lost.clear();
         self.peers.forget_others(&self.current);
         for timer in [Timer::Takeover, Timer::Attempt, Timer::Backoff, Timer::Lease, Timer::Settle]

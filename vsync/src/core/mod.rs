@@ -77,8 +77,8 @@ pub struct Core {
     recovered: Position,
     /// What it holds while it stands outside.
     state: Position,
-    /// The group cannot be restarted from the states that are here: they lack what may have been acknowledged.
-    behind: bool,
+    /// The operator's word, given here: a restart need not reach what is owed, if that is no more than this.
+    given_up: Option<Position>,
     /// The latest agreed view: installed by a member, adopted by others.
     decided: Value,
     current: Arc<View>,
@@ -117,7 +117,7 @@ impl Core {
             leaving: false,
             recovered: state,
             state,
-            behind: false,
+            given_up: None,
             current: Arc::new(durable.decided.view.clone()),
             decided: durable.decided,
             installing: None,
@@ -415,6 +415,25 @@ impl Core {
         }
     }
 
+    /// The operator gives up what was acknowledged and is not here, up to `owed`: the group is restarted from the longest
+    /// state of those present, and the new view says so ([`Origin::RecoveredBelow`]). The last resort, when whatever held
+    /// the state is gone for good. False, and nothing happens, unless this node is [`blocked`](Core::blocked) for
+    /// want of that state and of no more than `owed`.
+    pub fn recover(&mut self, now: Time, owed: Position) -> bool {
+        self.clock = now;
+        let short = self.blocked.as_ref().and_then(|b| b.owed);
+        if short.is_none_or(|short| short.owed > owed) {
+            return false;
+        }
+        if self.given_up < Some(owed) {
+            self.given_up = Some(owed);
+            // Whoever proposes has to know.
+            self.announce();
+            self.steer(now);
+        }
+        true
+    }
+
     // --- what it wants done ---
 
     /// The next control record to broadcast.
@@ -469,6 +488,7 @@ impl Core {
             decided: self.latest().clone(),
             lost: if pending { Vec::new() } else { self.lost.clone() },
             state: self.state,
+            given_up: self.given_up,
         };
         self.broadcast(&Control::Announce(announce));
     }

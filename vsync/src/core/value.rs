@@ -18,15 +18,21 @@
 //!   it as learners. A quorum is present, so what a quorum of this view had made durable is in the longest one.
 //!   What a quorum of an *earlier* view had made durable need not be: its members may have left since, and
 //!   those who stayed may have had it in memory only when they died. Each value therefore says what is *owed*; if
-//!   the states that are here fall short of it, the restart waits for somebody who has it, or until all nodes are
-//!   here, and says so.
+//!   the states that are here fall short of it, the restart waits for somebody who has it and says so, even when all
+//!   nodes are here, for a disk may have lost it. Only an operator can give it up ([`Core::recover`]).
+//!
+//! **What is owed** must cover all that was acknowledged, or a restart loses it, and nothing that no state holds, or a
+//! healthy group waits for ever. The furthest that anybody says to have made durable is too much: that may be the
+//! state of a node the group was restarted without, and went on from less. So it is the furthest that a *quorum* can
+//! have said, counting on those who were not heard; and words from before the group was founded last do not
+//! count: the state it was founded with is owed, and what went beyond that is not in its history.
 
 use quintet_transport::{Incarnation, Member};
 
 use super::change::mask;
 use super::codec::{Farewell, Promise};
 use super::suspicion::{Matrix, ranks};
-use super::view::{Departure, MAX_MEMBERS, Origin, Position, Value, View, ViewId, Why};
+use super::view::{Departure, MAX_MEMBERS, Origin, Position, Shortfall, Value, View, ViewId, Why};
 use super::{Bug, Core, Standing};
 
 impl Core {
@@ -40,18 +46,25 @@ impl Core {
         }
         let farewells: Vec<(Member, &Farewell)> =
             promises.iter().filter_map(|(m, p)| p.farewell.as_ref().map(|f| (*m, f))).collect();
-        // What was acknowledged is durable at a quorum, so somebody among these promises said or found it so.
-        let owed = promises
-            .iter()
-            .map(|(_, p)| p.persisted)
-            .max()
-            .unwrap_or_default()
-            .max(self.decided.owed);
+        let owed = self.owed(promises);
         if farewells.is_empty() {
             self.restart(promises, owed)
         } else {
             self.succeed(&farewells, owed)
         }
+    }
+
+    /// What may have been acknowledged before the next view.
+    fn owed(&self, promises: &[(Member, Promise)]) -> Position {
+        let said = |node| promises.iter().find(|(m, _)| m.node == node).map(|(_, p)| p.persisted);
+        // A quorum that said so is among those who say so now and those who were not heard.
+        let possible = |at: &Position| {
+            let ranks = mask(&self.current, |m| said(m.node).is_none_or(|p| p >= *at));
+            self.current.quorum(ranks)
+        };
+        let said = promises.iter().map(|(_, p)| p.persisted);
+        let here = said.filter(|at| at.view() >= self.decided.founded && possible(at)).max();
+        here.unwrap_or_default().max(self.decided.owed)
     }
 
     /// The view after the current one, made of those who said farewell to it.
@@ -115,25 +128,16 @@ impl Core {
         let departed = departed.collect();
         let next =
             View { id: view.id.next(), members, base, joined, departed, origin: Origin::Changed };
-        Some(Value { view: next, trim, owed })
+        Some(Value { view: next, trim, owed, founded: self.decided.founded })
     }
 
     /// The view after one of which nobody is alive, made of those outside with the longest state.
     fn restart(&self, promises: &[(Member, Promise)], owed: Position) -> Option<Value> {
         let view = &*self.current;
-        let mut states: Vec<(Member, Position)> =
-            promises.iter().filter_map(|(m, p)| Some((*m, p.state?))).collect();
-        for (m, peer) in self.peers.ups() {
-            let outside = peer.announce.as_ref().filter(|a| a.standing == Standing::Outside);
-            if let Some(announce) = outside.filter(|a| a.decided.view.id == view.id) {
-                states.push((m, announce.state));
-            }
-        }
-        states.retain(|(m, _)| *m == self.me() || self.peers.is_up(*m) && !self.peers.barred(*m));
+        let states = self.states(promises);
         let longest = states.iter().map(|s| s.1).max()?;
-        let all_here =
-            || self.config.nodes.iter().all(|n| states.iter().any(|(m, _)| m.node == *n));
-        if longest < owed && !all_here() {
+        let short = self.shortfall(promises, owed).filter(|_| !self.bug(Bug::FoundsBelowOwed));
+        if short.is_some() && self.given_up() < Some(owed) {
             return None;
         }
         let mut members: Vec<Member> =
@@ -147,7 +151,11 @@ impl Core {
             .iter()
             .filter(ran)
             .map(|m| Departure { member: *m, why: self.peers.ended(*m) });
-        let origin = if view.id == ViewId(0) { Origin::Founded } else { Origin::Recovered };
+        let origin = match short {
+            Some(short) => Origin::RecoveredBelow(short),
+            None if view.id == ViewId(0) => Origin::Founded,
+            None => Origin::Recovered,
+        };
         let next = View {
             id: view.id.next(),
             base: vec![0; members.len()],
@@ -156,6 +164,42 @@ impl Core {
             members,
             origin,
         };
-        Some(Value { view: next, trim: Position::ZERO, owed: longest })
+        let founded = next.id;
+        Some(Value { view: next, trim: Position::ZERO, owed: longest, founded })
+    }
+
+    /// The whole states of those who stand outside and can be reached: what they promised with, and what others said.
+    fn states(&self, promises: &[(Member, Promise)]) -> Vec<(Member, Position)> {
+        let mut states: Vec<(Member, Position)> =
+            promises.iter().filter_map(|(m, p)| Some((*m, p.state?))).collect();
+        if self.standing == Standing::Outside {
+            states.push((self.me(), self.state));
+        }
+        for (m, peer) in self.peers.ups() {
+            let outside = peer.announce.as_ref().filter(|a| a.standing == Standing::Outside);
+            if let Some(announce) = outside.filter(|a| a.decided.view.id == self.current.id) {
+                states.push((m, announce.state));
+            }
+        }
+        states.retain(|(m, _)| *m == self.me() || self.peers.is_up(*m) && !self.peers.barred(*m));
+        states
+    }
+
+    /// What operators gave up, here or at others that wait with us.
+    fn given_up(&self) -> Option<Position> {
+        let others = self.peers.ups().filter_map(|(_, p)| p.announce.as_ref());
+        let with_us = others.filter(|a| a.decided.view.id == self.current.id);
+        with_us.filter_map(|a| a.given_up).chain(self.given_up).max()
+    }
+
+    /// What the states here lack of what is owed, if they do.
+    pub(super) fn shortfall(
+        &self,
+        promises: &[(Member, Promise)],
+        owed: Position,
+    ) -> Option<Shortfall> {
+        let states = self.states(promises);
+        let (at, longest) = states.iter().max_by_key(|s| (s.1, std::cmp::Reverse(s.0)))?;
+        (*longest < owed).then_some(Shortfall { owed, longest: *longest, at: at.node })
     }
 }

@@ -11,6 +11,7 @@
 //! vote from its durable record although its old incarnation is out of the view.
 
 use std::fmt;
+use std::str::FromStr;
 
 use quintet_transport::{Member, NodeId};
 
@@ -125,6 +126,24 @@ pub struct Departure {
     pub why: Why,
 }
 
+/// What a restarted group owes, and the most that is here of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shortfall {
+    /// Everything before this may have been acknowledged as durable.
+    pub owed: Position,
+    /// The longest state here ends before this.
+    pub longest: Position,
+    /// A node that has the longest.
+    pub at: NodeId,
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shortfall { owed, longest, at } = self;
+        write!(f, "owed {owed}, the longest state here is {longest} at {at}")
+    }
+}
+
 /// How a view came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
@@ -134,6 +153,8 @@ pub enum Origin {
     Founded,
     /// Nobody of the view before was alive: restarted from records.
     Recovered,
+    /// Restarted from records by the word of an operator, although nobody here had all that was owed.
+    RecoveredBelow(Shortfall),
     /// Survivors of the view before went on.
     Changed,
 }
@@ -205,6 +226,11 @@ impl View {
             Origin::Configured => vec!["configured".into()],
             Origin::Founded => vec!["founded".into()],
             Origin::Recovered => vec!["recovered".into()],
+            Origin::RecoveredBelow(short) => {
+                let Shortfall { owed, longest, at } = short;
+                let text = format!("recovered by operator below owed: {longest} at {at} < {owed}");
+                vec![text]
+            }
             Origin::Changed => Vec::new(),
         };
         if self.origin == Origin::Changed {
@@ -255,6 +281,9 @@ pub struct Value {
     /// What may have been acknowledged as durable before the next view: everything before this. A restart must not
     /// come back with less.
     pub owed: Position,
+    /// The view that the group was founded or restarted with last. A state that ends in an earlier view, and is not
+    /// owed, need not be part of its history.
+    pub founded: ViewId,
 }
 
 /// A node's durable record: what it must still know after `kill -9`, because others relied on it.
@@ -273,7 +302,7 @@ impl Durable {
     pub fn configured(nodes: &[NodeId]) -> Durable {
         let view = View::configured(nodes);
         Durable {
-            decided: Value { view, trim: Position::ZERO, owed: Position::ZERO },
+            decided: Value { view, trim: Position::ZERO, owed: Position::ZERO, founded: ViewId(0) },
             promised: None,
             accepted: None,
         }
@@ -289,6 +318,21 @@ impl fmt::Display for ViewId {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.view(), self.p())
+    }
+}
+
+impl FromStr for Position {
+    type Err = &'static str;
+
+    /// Reads what is displayed: `VIEW:PLACE`.
+    fn from_str(text: &str) -> Result<Position, &'static str> {
+        const FORM: &str = "expected a position as it is shown, VIEW:PLACE, as in 9:21";
+        let (view, p) = text.split_once(':').ok_or(FORM)?;
+        let (view, p) = (view.parse().map_err(|_| FORM)?, p.parse().map_err(|_| FORM)?);
+        if view > ViewId::MAX.0 || p >= Position::LIMIT {
+            return Err("there is no such position");
+        }
+        Ok(Position::new(ViewId(view), p))
     }
 }
 

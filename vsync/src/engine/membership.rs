@@ -156,6 +156,10 @@ impl Engine {
                     self.shared.refuse_sends();
                     self.leaving.get_or_insert(now + LEAVE_PATIENCE);
                 }
+                Command::Recover(owed) => {
+                    let done = self.core.recover(now, owed);
+                    tracing::warn!(me = %self.me.node, %owed, done, "told to give up what is owed");
+                }
                 Command::Stop => self.end = Some(End::Stopped),
                 // Just to wake this thread: `pump_donor` looks.
                 Command::TransferOver => {}

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Ready(Position),
     /// Hand over and go.
     Leave,
+    /// Restart the group although up to there is owed.
+    Recover(Position),
     /// Stop now.
     Stop,
     /// The bulk writer of a transfer has been dropped or has finished.

@@ -48,6 +48,12 @@ pub const TABLE: &[Trap] = &[
         invariants: &[5, 8, 11, 13, 100],
     },
     Trap { name: "no-fence", bug: Bug::NoFence, seeds: 0..60, invariants: &[0, 16] },
+    Trap {
+        name: "founds-below-owed",
+        bug: Bug::FoundsBelowOwed,
+        seeds: 100..160,
+        invariants: &[19],
+    },
 ];
 
 /// The switch of that name.

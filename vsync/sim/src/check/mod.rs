@@ -93,7 +93,7 @@ impl Violation {
 pub type Verdict = Result<(), Violation>;
 
 /// A view as the checkers know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ViewInfo {
     /// Its number.
     pub id: u64,
@@ -103,6 +103,10 @@ pub struct ViewInfo {
     pub joined: Vec<Member>,
     /// Who was in the view before it and is not in this one.
     pub departed: Vec<Member>,
+    /// It was made from states on disk: nobody of the view before was alive.
+    pub founded: bool,
+    /// It says of itself that what was owed between these positions was given up.
+    pub given_up: Option<(u64, u64)>,
 }
 
 impl ViewInfo {

@@ -8,14 +8,14 @@ fn member(node: u16) -> Member {
 
 fn view(id: u64, nodes: &[u16], joined: &[u16]) -> ViewInfo {
     let list = |nodes: &[u16]| nodes.iter().map(|&n| member(n)).collect::<Vec<_>>();
-    ViewInfo { id, members: list(nodes), joined: list(joined), departed: vec![] }
+    ViewInfo { id, members: list(nodes), joined: list(joined), ..ViewInfo::default() }
 }
 
 /// Three nodes in view 1, decided properly.
 fn three() -> Checks {
     let mut checks = Checks::default();
     let genesis: Vec<Member> = (1..=3).map(|n| Member::new(n, 0)).collect();
-    checks.views.genesis(ViewInfo { id: 0, members: genesis, joined: vec![], departed: vec![] });
+    checks.views.genesis(ViewInfo { members: genesis, ..ViewInfo::default() });
     accept(&mut checks, 1, &[1, 2], 77);
     for node in 1..=3 {
         checks.install(node as Boot, member(node), &view(1, &[1, 2, 3], &[1, 2, 3]));
@@ -26,12 +26,8 @@ fn three() -> Checks {
 
 fn accept(checks: &mut Checks, id: u64, nodes: &[u16], value: u64) {
     for &node in nodes {
-        let view = ViewInfo {
-            departed: vec![],
-            joined: vec![],
-            id,
-            members: (1..=3).map(member).collect(),
-        };
+        let members = (1..=3).map(member).collect();
+        let view = ViewInfo { id, members, ..ViewInfo::default() };
         let verdict = checks.views.accepted(member(node).node, 1, value, view);
         checks.note(verdict);
     }
@@ -224,12 +220,30 @@ fn a_send_with_two_outcomes() {
 #[test]
 fn an_acknowledged_message_that_is_gone() {
     let mut durable = durable::Durable::default();
-    durable.acknowledge(at(1, 3), 8);
-    durable.acknowledge(at(1, 0), 7);
+    durable.acknowledge(at(1, 3), 8, 1);
+    durable.acknowledge(at(1, 0), 7, 1);
     assert_eq!(durable.holds(member(1), &[(at(1, 0), 7), (at(1, 3), 8)], u64::MAX), Ok(()));
     assert_eq!(durable.holds(member(1), &[(at(1, 0), 7)], at(1, 3)), Ok(()));
     let lost = durable.holds(member(1), &[(at(1, 0), 7), (at(1, 1), 9)], u64::MAX);
     assert_eq!(lost.expect_err("gone").invariant, 19);
+}
+
+/// After a power failure: what view 3 is founded without.
+#[test]
+fn what_a_restart_after_a_power_failure_may_lose() {
+    let founded = |given_up| ViewInfo { founded: true, given_up, ..view(3, &[1], &[1]) };
+    let (early, late) = ((at(1, 3), 8), (at(2, 0), 9));
+    let verdict = |given_up, history: &[(u64, u64)]| {
+        let mut durable = durable::Durable::default();
+        durable.acknowledge(early.0, early.1, 1);
+        durable.acknowledge(late.0, late.1, 2);
+        durable.forgive(history, &[&founded(given_up)]);
+        durable.holds(member(1), history, u64::MAX).map_err(|v| v.invariant)
+    };
+    assert_eq!(verdict(None, &[early]), Ok(()), "acknowledged in the last view");
+    assert_eq!(verdict(None, &[late]), Err(19), "acknowledged before it, so owed");
+    assert_eq!(verdict(Some((at(1, 3), at(1, 4))), &[]), Ok(()), "given up");
+    assert_eq!(verdict(Some((at(1, 0), at(1, 3))), &[]), Err(19), "more than was given up");
 }
 
 #[test]

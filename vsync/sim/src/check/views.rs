@@ -53,6 +53,11 @@ impl Views {
         self.decided.values().next_back().map(|d| &d.1)
     }
 
+    /// The views that were decided and founded from states on disk.
+    pub fn founded(&self) -> Vec<&ViewInfo> {
+        self.decided.values().map(|d| &d.1).filter(|v| v.founded).collect()
+    }
+
     /// `node` has durably accepted `view` in `ballot`; `value` is a number for all that was accepted with it.
     pub fn accepted(&mut self, node: NodeId, ballot: u64, value: u64, view: ViewInfo) -> Verdict {
         let id = view.id;

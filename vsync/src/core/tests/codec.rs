@@ -1,7 +1,7 @@
 //! The bytes of control records: what is written is read back, and nothing else is believed.
 
 use proptest::prelude::*;
-use quintet_transport::Member;
+use quintet_transport::{Member, NodeId};
 
 use crate::core::codec::{Announce, Control, Farewell, Join, Promise};
 use crate::core::order::Final;
@@ -37,16 +37,21 @@ fn departures() -> impl Strategy<Value = Vec<Departure>> {
 fn value() -> impl Strategy<Value = crate::core::Value> {
     (members(), 1u64..1000, departures(), any::<bool>(), 0u64..Position::LIMIT).prop_map(
         |(members, id, departed, changed, p)| {
-            let (origin, trim, joined) = if changed {
-                (Origin::Changed, Position::new(ViewId(id - 1), p), vec![members[0]])
+            let short = Shortfall { owed: Position(p), longest: Position(p / 2), at: NodeId(3) };
+            let (origin, trim, joined, founded) = if changed {
+                let trim = Position::new(ViewId(id - 1), p);
+                (Origin::Changed, trim, vec![members[0]], ViewId(id / 2))
             } else {
-                (Origin::Recovered, Position::ZERO, members.clone())
+                let below = Origin::RecoveredBelow(short);
+                let origin = if p % 2 == 0 { Origin::Recovered } else { below };
+                (origin, Position::ZERO, members.clone(), ViewId(id))
             };
             let base = (0..members.len() as u64).map(|r| r * 7).collect();
             crate::core::Value {
                 view: View { id: ViewId(id), base, joined, departed, origin, members },
                 trim,
                 owed: Position(p),
+                founded,
             }
         },
     )
@@ -87,6 +92,7 @@ fn control() -> impl Strategy<Value = Control> {
                     decided,
                     lost,
                     state: Position(b.2),
+                    given_up: b.0.then_some(Position(b.2)),
                 })
             }
         ),
@@ -126,6 +132,15 @@ fn control() -> impl Strategy<Value = Control> {
         (view(), any::<u64>())
             .prop_map(|(view, log_position)| Control::Start { view, log_position }),
     ]
+}
+
+#[test]
+fn a_position_is_read_as_it_is_shown() {
+    let position = Position::new(ViewId(9), 21);
+    assert_eq!(position.to_string().parse(), Ok(position));
+    for text in ["", "9", "9:", ":21", "9:x", "16777216:0", "1:1099511627776", "-1:2"] {
+        assert!(text.parse::<Position>().is_err(), "{text}");
+    }
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! What the simulator found: each scenario is a failing seed told as a story.
 
-use quintet_transport::{Member, Time};
+use quintet_transport::{Member, NodeId, Time};
 
 use super::net::Net;
 use crate::core::codec::{Announce, Control};
@@ -23,6 +23,7 @@ fn votes_that_decide_a_proposal_as_it_comes_are_the_end_of_it() {
         },
         trim,
         owed: Position::ZERO,
+        founded: ViewId(1),
     };
     let decided = value(1, &old, &old, Position::ZERO, &[]);
     let next = value(2, &old[..2], &[], Position::new(ViewId(1), 0), &old[2..]);
@@ -33,7 +34,8 @@ fn votes_that_decide_a_proposal_as_it_comes_are_the_end_of_it() {
         core.handle_up(now, *peer);
         let (standing, lost) = (Standing::Member, Vec::new());
         let (leaving, votes, decided, state) = (false, true, decided.clone(), Position::ZERO);
-        let announce = Announce { standing, leaving, votes, decided, lost, state };
+        let given_up = None;
+        let announce = Announce { standing, leaving, votes, decided, lost, state, given_up };
         core.handle_control(now, *peer, &Control::Announce(announce).encode()).unwrap();
     }
     let (view, ballot) = (ViewId(1), Ballot { round: 1, by: old[0] });
@@ -71,10 +73,135 @@ fn a_restart_does_not_come_back_with_less_than_was_acknowledged() {
     net.run();
     assert!(net.procs[&1].views.is_empty());
     let reason = net.procs[&1].core.blocked().unwrap();
-    assert_eq!(reason.owed, Some(durable), "{reason}");
+    let short = Shortfall { owed: durable, longest: Position::ZERO, at: NodeId(1) };
+    assert_eq!(reason.owed, Some(short), "{reason}");
+    assert_eq!(reason.missing, [NodeId(2), NodeId(3)], "either may have it");
     net.start(2);
     net.run();
     assert_eq!(net.members(2), [2, 1], "n2 has it; n1 learns it");
+}
+
+/// Three nodes of which nobody has all that was acknowledged, on a quorum of disks, before the last view: those disks
+/// have lost it since. All are running.
+fn fallen_short() -> (Net, Shortfall) {
+    let mut net = Net::founded(3);
+    let view = net.view(1).id;
+    let owed = Position::new(view, 9);
+    for node in [1, 2] {
+        net.procs.get_mut(&node).unwrap().core.report_persisted(owed);
+    }
+    net.calm();
+    net.kill(3, Why::Exited);
+    net.run();
+    (1..=2).for_each(|node| net.kill(node, Why::Exited));
+    let longest = Position::new(view, 5);
+    net.state(2, longest);
+    (1..=3).for_each(|node| net.start(node));
+    net.run();
+    (net, Shortfall { owed, longest, at: NodeId(2) })
+}
+
+/// That all nodes are here does not make good what their disks have lost.
+#[test]
+fn all_nodes_together_do_not_restart_below_what_is_owed_either() {
+    let (mut net, short) = fallen_short();
+    for proc in net.procs.values() {
+        assert!(proc.views.is_empty());
+        assert_eq!(proc.core.blocked().unwrap().owed, Some(short), "each of them says so");
+    }
+    assert_eq!(
+        net.procs[&1].core.blocked().unwrap().to_string(),
+        "state that was acknowledged is not here: owed 1:9, the longest state here is 1:5 at n2; \
+         2 of 2 nodes present (n1 n2); start whoever has it, or have an operator give it up"
+    );
+    // A disk is brought back.
+    net.kill(3, Why::Exited);
+    net.state(3, short.owed);
+    net.start(3);
+    net.run();
+    assert_eq!(net.members(1), [3, 1, 2]);
+    assert_eq!(net.procs[&3].causes[0], "recovered");
+}
+
+#[test]
+fn an_operator_gives_up_what_is_owed_and_the_view_says_so() {
+    let (mut net, short) = fallen_short();
+    let now = net.now;
+    // At a node that is not in the last view, and so cannot propose.
+    let core = &mut net.procs.get_mut(&3).unwrap().core;
+    let less = Position(short.owed.0 - 1);
+    assert!(!core.recover(now, less), "more is owed than was given up");
+    assert!(core.recover(now, short.owed));
+    net.run();
+    assert_eq!(net.members(2), [2, 1, 3], "n2 has the longest state");
+    assert_eq!(net.view(2).origin, Origin::Changed);
+    assert_eq!(net.procs[&2].views[0].origin, Origin::RecoveredBelow(short));
+    let cause = "recovered by operator below owed: 1:5 at n2 < 1:9";
+    assert_eq!(net.procs[&2].causes[0], cause);
+    assert!((1..=3).all(|node| net.procs[&node].core.blocked().is_none()));
+    // It was given up once: what is owed from now on is what the group was founded with.
+    (1..=3).for_each(|node| net.kill(node, Why::Exited));
+    (1..=3).for_each(|node| net.start(node));
+    net.run();
+    assert_eq!(net.procs[&2].causes[0], "recovered");
+}
+
+#[test]
+fn nothing_is_given_up_while_nothing_is_missing() {
+    let mut net = Net::founded(3);
+    let everything = Position(u64::MAX);
+    assert!(!net.procs.get_mut(&1).unwrap().core.recover(net.now, everything));
+    net.run();
+    assert_eq!(net.view(1).origin, Origin::Founded);
+}
+
+/// A node had more than the group was restarted with. Back in the group, and restarted once more before it had put the
+/// group's state in the place of its own, it says what is on its disk: no state that anybody will ever have again.
+#[test]
+fn what_the_group_was_restarted_without_is_not_owed() {
+    let mut net = Net::founded(3);
+    let view = net.view(1).id;
+    let (kept, lost) = (Position::new(view, 5), Position::new(view, 9));
+    net.state(1, kept);
+    net.state(2, kept);
+    net.state(3, lost);
+    (1..=3).for_each(|node| net.kill(node, Why::Exited));
+    net.start(1);
+    net.start(2);
+    net.run();
+    net.start(3);
+    net.run();
+    assert_eq!(net.members(1), [1, 2, 3]);
+    // It votes on the next view, and of three that may have said the same, one is not heard.
+    net.procs.get_mut(&2).unwrap().slow_disk = true;
+    net.kill(3, Why::Exited);
+    net.start(3);
+    net.run();
+    assert_eq!(net.members(1), [1, 3]);
+    net.state(3, kept);
+    (1..=3).for_each(|node| net.kill(node, Why::Exited));
+    (1..=3).for_each(|node| net.start(node));
+    net.run();
+    assert!((1..=3).all(|node| !net.procs[&node].views.is_empty()), "nothing is missing");
+}
+
+/// One of three had made durable what the others had not, and went, saying so. That was not acknowledged: its disk may
+/// rot.
+#[test]
+fn what_one_alone_had_made_durable_is_not_owed() {
+    let mut net = Net::founded(3);
+    let alone = Position::new(net.view(1).id, 9);
+    net.procs.get_mut(&3).unwrap().core.report_persisted(alone);
+    net.calm();
+    let now = net.now;
+    net.procs.get_mut(&3).unwrap().core.leave(now);
+    net.run();
+    assert_eq!(net.members(1), [1, 2]);
+    (1..=3).for_each(|node| net.kill(node, Why::Exited));
+    net.start(1);
+    net.start(2);
+    net.run();
+    assert_eq!(net.members(1), [1, 2]);
 }
 
 /// A newcomer heard of the view after the one that joined it before a slow link told it where a peer's log begins.
