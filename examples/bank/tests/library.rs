@@ -28,15 +28,7 @@ fn call(
     at: u64,
 ) -> Result<String, String> {
     let method = class.method_named(name).expect("the method exists");
-    let request = method.json_to_request(json).expect("the request is well formed");
-    let context = Context::new(at, 0, 1);
-    let reply = match method.kind() {
-        Kind::Update => instance.update(method.id(), &context, &request),
-        Kind::Read => instance.read(method.id(), &context, &request),
-    };
-    reply
-        .map(|bytes| method.reply_to_json(&bytes).expect("the reply is well formed"))
-        .map_err(|s| s.to_string())
+    method.call_json(instance, &Context::new(at, 0, 1), json).map_err(|status| status.to_string())
 }
 
 #[test]

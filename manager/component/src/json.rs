@@ -7,7 +7,7 @@
 use prost::Message;
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
 
-use crate::{Error, Method};
+use crate::{Context, Error, Instance, Method, Status};
 
 impl Method {
     /// The request that a JSON object means, as protobuf bytes.
@@ -36,6 +36,22 @@ impl Method {
     /// A reply as one line of JSON.
     pub fn reply_to_json(&self, reply: &[u8]) -> Result<String, Error> {
         to_json(self.descriptor().output(), reply)
+    }
+
+    /// Calls this method of `instance` with JSON, as `quintet call` does: for tests of components.
+    pub fn call_json(
+        &self,
+        instance: &mut dyn Instance,
+        context: &Context,
+        json: &str,
+    ) -> Result<String, Status> {
+        let request =
+            self.json_to_request(json).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let reply = match self.kind() {
+            crate::Kind::Update => instance.update(self.id(), context, &request),
+            crate::Kind::Read => instance.read(self.id(), context, &request),
+        }?;
+        self.reply_to_json(&reply).map_err(|e| Status::internal(e.to_string()))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use compiled::{cc, descriptor_of};
-use quintet_component::{Class, Code, Context, Factory, Instance, Kind, library, state_hash};
+use quintet_component::{Class, Code, Context, Factory, Instance, library, state_hash};
 
 fn tally(directory: &Path) -> (Arc<dyn Factory>, Class) {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tally");
@@ -28,14 +28,7 @@ fn call(
     at: u64,
 ) -> Result<String, String> {
     let method = class.method_named(name).expect("the method exists");
-    let request = method.json_to_request(json).expect("the request is well formed");
-    let context = Context::new(at, 0, 1);
-    match method.kind() {
-        Kind::Update => instance.update(method.id(), &context, &request),
-        Kind::Read => instance.read(method.id(), &context, &request),
-    }
-    .map(|reply| method.reply_to_json(&reply).expect("the reply is well formed"))
-    .map_err(|status| status.to_string())
+    method.call_json(instance, &Context::new(at, 0, 1), json).map_err(|status| status.to_string())
 }
 
 #[test]
