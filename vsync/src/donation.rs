@@ -50,6 +50,12 @@ impl BulkWriter {
         Ok(())
     }
 
+    /// Whether the learner is gone: whatever is written from now on fails. For who has nothing to write at the moment, and
+    /// would not learn of it otherwise.
+    pub fn is_aborted(&self) -> bool {
+        self.transfer.is_aborted()
+    }
+
     fn record(&mut self, kind: u64, body: &[u8]) -> Result<(), TransferError> {
         let mut waited = Duration::ZERO;
         loop {

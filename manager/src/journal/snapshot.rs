@@ -24,6 +24,11 @@ impl SnapshotFile {
         Ok(SnapshotFile { dir: dir.to_owned(), path, file: Some(BufWriter::new(file)) })
     }
 
+    /// What a failed write to it comes to, for a person.
+    pub fn failed(&self, source: io::Error) -> Error {
+        failed(&self.path, "write")(source)
+    }
+
     /// It is whole: makes it the snapshot at `position`, durably.
     pub fn finish(mut self, position: u64) -> Result<PathBuf, Error> {
         let file = self.file.take().expect("taken only here");

@@ -5,6 +5,7 @@
 //! position reported as kept. It blocks only on the disk and on a full queue of an instance; both
 //! push back on senders, neither delays heartbeats or view changes.
 
+use super::loader::Unavailable;
 use super::snapshots::Snapshots;
 use super::{End, Machine, Shared};
 use crate::admin::types::{self, EventKind, NodeState};
@@ -241,7 +242,13 @@ impl Delivery {
                 Ok(None) => break,
                 Ok(Some(Learned::Snapshot(snapshot, file))) => {
                     self.machine.load(snapshot).map_err(|why| {
-                        End::Learn(format!("the state that was received cannot be loaded: {why}"))
+                        let what = format!("the state that was received cannot be loaded: {why}");
+                        match why {
+                            Unavailable::Disk(_) => {
+                                End::Failed(format!("{what}, then start it again"))
+                            }
+                            Unavailable::Otherwise(_) => End::Learn(what),
+                        }
                     })?;
                     self.unusable = None;
                     let upto = self.machine.upto();
@@ -250,6 +257,8 @@ impl Delivery {
                     self.shared.counters.transfers_received.fetch_add(1, Ordering::Relaxed);
                     let what = format!("state received, at position {upto}");
                     self.shared.events.note(EventKind::Transfer, what);
+                    let why = "has the state; waits for a quorum of the members to agree on a view with this node";
+                    self.shared.stand(NodeState::Learner, Some(why.into()));
                     self.group.ready(Position(upto));
                 }
                 Ok(Some(Learned::Tail(encoded))) => self.replay(&encoded)?,

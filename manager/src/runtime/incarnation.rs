@@ -95,7 +95,7 @@ fn recover(shared: &Arc<Shared>) -> Result<(Machine, Journal, Option<String>), j
     let mut machine = Machine::new(shared.clone());
     let load = |machine: &mut Machine, bytes: &[u8], position: u64| {
         let snapshot = stream::read_snapshot(bytes).map_err(|e| e.to_string())?;
-        machine.load(snapshot)?;
+        machine.load(snapshot).map_err(|e| e.to_string())?;
         if machine.upto() == position {
             Ok(())
         } else {

@@ -3,7 +3,7 @@
 
 use super::Shared;
 use crate::package::Digest;
-use crate::packages::Loaded;
+use crate::packages::{self, Loaded};
 use crate::replica::Message;
 use crossbeam_channel::Receiver;
 use quintet_client::{client::fetch, wire};
@@ -14,15 +14,41 @@ use std::time::Duration;
 /// Rounds through all nodes before a package is given up.
 const ROUNDS: u32 = 3;
 
+/// Why a package or what is in it cannot be had here.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// The own disk does not take it: another attempt fares no better.
+    #[error("{0}; make room or put right what the message names")]
+    Disk(packages::Error),
+    /// Something else, which may pass.
+    #[error("{0}")]
+    Otherwise(String),
+}
+
+impl From<packages::Error> for Unavailable {
+    fn from(error: packages::Error) -> Unavailable {
+        match error {
+            packages::Error::Io { .. } => Unavailable::Disk(error),
+            other => Unavailable::Otherwise(other.to_string()),
+        }
+    }
+}
+
+impl From<String> for Unavailable {
+    fn from(why: String) -> Unavailable {
+        Unavailable::Otherwise(why)
+    }
+}
+
 /// Fetches and loads a package, tries it out, and orders a `Loaded` that says how it went.
 pub(super) fn load(shared: &Arc<Shared>, digest: Digest, source: u16) {
     background(shared, "load", move |shared| {
         let loaded = obtain(&shared, &digest, &[source])
-            .and_then(|()| shared.packages.load(&digest).map_err(|e| e.to_string()))
-            .and_then(|classes| classes.iter().try_for_each(Loaded::try_out));
+            .and_then(|()| Ok(shared.packages.load(&digest)?))
+            .and_then(|classes| Ok(classes.iter().try_for_each(Loaded::try_out)?));
         let problem: String = match loaded {
             Ok(()) => String::new(),
-            Err(why) => why.chars().take(2000).collect(),
+            Err(why) => why.to_string().chars().take(2000).collect(),
         };
         let node = shared.config.node;
         let report = Message::Loaded { digest, node, problem: &problem };
@@ -52,7 +78,7 @@ pub(super) fn report_hashes(
 
 /// Makes sure that a package is on disk: asks `first`, then all other nodes, some times. Blocks;
 /// not for the tokio threads.
-pub(super) fn obtain(shared: &Shared, digest: &Digest, first: &[u16]) -> Result<(), String> {
+pub(super) fn obtain(shared: &Shared, digest: &Digest, first: &[u16]) -> Result<(), Unavailable> {
     if shared.packages.holds(digest) || shared.packages.load(digest).is_ok() {
         return Ok(());
     }
@@ -66,26 +92,27 @@ pub(super) fn obtain(shared: &Shared, digest: &Digest, first: &[u16]) -> Result<
         for node in &order {
             match one(shared, digest, node.client) {
                 Ok(()) => return Ok(()),
-                Err(why) => problems.push(format!("n{}: {why}", node.id)),
+                Err(Unavailable::Otherwise(why)) => problems.push(format!("n{}: {why}", node.id)),
+                Err(disk) => return Err(disk),
             }
             if shared.is_stopping() {
-                return Err("the daemon is stopping".into());
+                return Err("the daemon is stopping".to_owned().into());
             }
         }
         if round + 1 < ROUNDS {
             std::thread::sleep(Duration::from_millis(300));
         }
     }
-    Err(format!("no node gives package {digest} ({})", problems.join("; ")))
+    Err(format!("no node gives package {digest} ({})", problems.join("; ")).into())
 }
 
-fn one(shared: &Shared, digest: &Digest, from: SocketAddr) -> Result<(), String> {
+fn one(shared: &Shared, digest: &Digest, from: SocketAddr) -> Result<(), Unavailable> {
     let limit = shared.config.limits.package_bytes as u64;
     let (from, wanted) = (from.to_string(), wire::Digest(digest.0));
     let mut bytes = Vec::new();
     let fetching = fetch(&from, &shared.config.cluster, wanted, limit, &mut bytes);
     shared.tokio.block_on(fetching).map_err(|e| e.to_string())?;
-    shared.packages.store(digest, &bytes).map_err(|e| e.to_string())
+    Ok(shared.packages.store(digest, &bytes)?)
 }
 
 fn background(shared: &Arc<Shared>, name: &str, job: impl FnOnce(Arc<Shared>) + Send + 'static) {

@@ -1,6 +1,7 @@
 //! The state of a node, whatever drives it: replica and executors, and the effects between them.
 
-use super::{Cut, Directory, Shared, loader};
+use super::loader::{self, Unavailable};
+use super::{Cut, Directory, Shared};
 use crate::admin::types::EventKind;
 use crate::executor::{Executor, Instance, Job, Update};
 use crate::package::Digest;
@@ -147,7 +148,7 @@ impl Machine {
 
     fn create(&mut self, id: u32, digest: &Digest, class: &str) {
         let loaded = match loader::obtain(&self.shared, digest, &[])
-            .and_then(|()| self.shared.packages.class(digest, class).map_err(|e| e.to_string()))
+            .and_then(|()| Ok(self.shared.packages.class(digest, class)?))
         {
             Ok(loaded) => loaded,
             Err(why) => {
@@ -180,7 +181,7 @@ impl Machine {
     }
 
     /// Replaces everything by a snapshot. The state is unusable after an error.
-    pub fn load(&mut self, snapshot: Snapshot) -> Result<(), String> {
+    pub fn load(&mut self, snapshot: Snapshot) -> Result<(), Unavailable> {
         self.executors.clear();
         self.problem = None;
         self.replica = Replica::decode(&snapshot.replica).map_err(|e| e.to_string())?;
@@ -195,7 +196,7 @@ impl Machine {
             let saved = snapshot.instances.iter().find(|saved| saved.id == id);
             let saved = saved.ok_or_else(|| format!("instance {id} of {class} is missing"))?;
             loader::obtain(&self.shared, &digest, &[])?;
-            let loaded = self.shared.packages.class(&digest, &class).map_err(|e| e.to_string())?;
+            let loaded = self.shared.packages.class(&digest, &class)?;
             let events = self.shared.events.clone();
             let instance = Instance::restore(saved, loaded.class, &*loaded.factory, events)
                 .map_err(|why| format!("instance {id} of {class}: {why}"))?;

@@ -27,6 +27,7 @@ pub use audits::{AuditRecord, Audits};
 pub use cut::Cut;
 pub use directory::{Directory, Route};
 pub use incarnation::{End, run};
+pub use loader::Unavailable;
 pub use machine::Machine;
 pub use outbox::{Answer, Delivered, Outbox, Slot, Slots, Waiter};
 pub use shared::{Counters, Live, SendFailed, Shared, Standing};

@@ -121,7 +121,8 @@ proptest! {
         journal.flush().unwrap();
         let mut back = Machine::new(shared.clone());
         let load = |machine: &mut Machine, bytes: &[u8], _| {
-            machine.load(stream::read_snapshot(bytes).map_err(|e| e.to_string())?)
+            let snapshot = stream::read_snapshot(bytes).map_err(|e| e.to_string())?;
+            machine.load(snapshot).map_err(|e| e.to_string())
         };
         let recovered = recover(&data, &mut back, load, |machine, entry| match entry {
             Entry::Message { at, bytes } => machine.apply(at, bytes),

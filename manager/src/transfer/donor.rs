@@ -7,11 +7,15 @@ use super::stream;
 use crate::admin::types::EventKind;
 use crate::events::Events;
 use crate::runtime::Cut;
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use quintet_vsync::{BulkWriter, Donation, Member, ViewId};
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How often a donor with nothing to send looks whether its learner still lives.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// One transfer under way.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ impl Donor {
         let queued = Arc::new(AtomicUsize::new(0));
         let (waiting, log) = (queued.clone(), events.clone());
         let spawned = std::thread::Builder::new().name("donor".into()).spawn(move || {
-            let sent = send(writer, cut, rx.iter(), &waiting);
+            let sent = send(writer, cut, &rx, &waiting);
             match sent {
                 Ok(bytes) => log.note(
                     EventKind::Transfer,
@@ -89,13 +93,23 @@ impl Donor {
 fn send(
     writer: BulkWriter,
     cut: Cut,
-    steps: impl Iterator<Item = Step>,
+    steps: &Receiver<Step>,
     queued: &AtomicUsize,
 ) -> io::Result<u64> {
     let mut out = Counted { out: BufWriter::with_capacity(64 << 10, writer), bytes: 0 };
     cut.write(&mut out)?;
     out.flush()?;
-    for step in steps {
+    loop {
+        let step = match steps.recv_timeout(LOOK_AGAIN) {
+            Ok(step) => step,
+            // Nothing is written in a quiet group, so the end of the learner has to be asked for. As long as this
+            // writer lives, nobody else is sent anything.
+            Err(RecvTimeoutError::Timeout) if out.out.get_ref().is_aborted() => {
+                return Err(io::Error::other("the learner is gone"));
+            }
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         match step {
             Step::Tail(entry) => {
                 queued.fetch_sub(entry.len(), Ordering::Relaxed);

@@ -25,9 +25,6 @@ pub enum Error {
     /// The snapshot cannot be written.
     #[error(transparent)]
     Journal(#[from] journal::Error),
-    /// The snapshot cannot be written.
-    #[error("the snapshot cannot be written: {0}")]
-    Write(#[from] std::io::Error),
 }
 
 /// A transfer being received.
@@ -51,7 +48,7 @@ impl Learner {
             match part {
                 Part::Replica(encoded) if self.under_way.is_none() && !self.loaded => {
                     let mut file = SnapshotFile::create(dir, "received")?;
-                    write_replica(&mut file, &encoded)?;
+                    write_replica(&mut file, &encoded).map_err(|error| file.failed(error))?;
                     let snapshot = Snapshot { replica: encoded, instances: Vec::new() };
                     self.under_way = Some((snapshot, file));
                 }
@@ -60,13 +57,13 @@ impl Learner {
                         .under_way
                         .as_mut()
                         .ok_or(Malformed("an instance before the replica"))?;
-                    write_instance(file, &saved)?;
+                    write_instance(file, &saved).map_err(|error| file.failed(error))?;
                     snapshot.instances.push(saved);
                 }
                 Part::End => {
                     let (snapshot, mut file) =
                         self.under_way.take().ok_or(Malformed("an end without a beginning"))?;
-                    write_end(&mut file)?;
+                    write_end(&mut file).map_err(|error| file.failed(error))?;
                     self.loaded = true;
                     return Ok(Some(Learned::Snapshot(snapshot, file)));
                 }

@@ -109,21 +109,26 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(layout: &Layout, node: u16) -> Daemon {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quintetd"));
+        command.arg("--config").arg(layout.file(node));
+        Daemon::start_by(layout, node, command)
+    }
+
+    /// Started by a command that becomes the daemon.
+    pub fn start_by(layout: &Layout, node: u16, mut command: Command) -> Daemon {
         let log = layout.dir.path().join(format!("n{node}.log"));
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_quintetd"))
-            .arg("--config")
-            .arg(layout.file(node))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .unwrap();
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
         Daemon { child, socket: layout.socket(node), log }
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
     }
 
     pub fn log(&self) -> String {
@@ -150,11 +155,16 @@ impl Daemon {
         }
     }
 
+    /// Its exit status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for it to end by itself.
     pub fn wait(mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(Instant::now() < until, "it does not end:\n{}", self.log());
@@ -338,13 +348,22 @@ impl Native {
     /// Adds to the counter.
     pub async fn add(&mut self, seq: u64, first_incomplete: u64, amount: u8) {
         // protobuf: field 1, varint
+        self.call(seq, first_incomplete, "Add", &[8, amount]).await;
+    }
+
+    /// Asks the counter for its value.
+    pub async fn get(&mut self, seq: u64) {
+        self.call(seq, seq, "Get", &[]).await;
+    }
+
+    async fn call(&mut self, seq: u64, first_incomplete: u64, method: &str, body: &[u8]) {
         let call = Call {
             seq,
             first_incomplete,
             deadline_ms: 0,
             min_position: 0,
-            path: "/counter.Counter/Add".into(),
-            body: Body::from(&[8, amount][..]),
+            path: format!("/counter.Counter/{method}").into(),
+            body: Body::from(body),
         };
         self.writer.write_frame(&Frame::Call(call)).await.unwrap();
     }
