@@ -4,6 +4,7 @@ mod common;
 
 use common::{Daemon, Layout, cluster};
 use quintet_manager::package::{Manifest, Package};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn package(library: &[u8]) -> Vec<u8> {
@@ -124,4 +125,117 @@ fn a_component_that_is_not_linked_is_refused_with_those_that_are() {
     assert!(!refused.status.success(), "{refused:?}");
     assert!(said.contains("`conter`") && said.contains("linked are: counter"), "{said}");
     assert_eq!(daemon.get("/v1/components").unwrap().as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn the_list_comes_from_a_member_and_else_says_how_much_it_is_worth() {
+    let (layout, alone) = (Layout::new(1), Layout::new(3));
+    let member = Daemon::start(&layout, 1);
+    member.wait_member();
+    member.deploy_counter();
+    let outside = Daemon::start(&alone, 1);
+    outside.wait_until("the search", |d| d.status()["state"] == "outside");
+    let list = |daemons: &[&Daemon]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+        for daemon in daemons {
+            command.arg("--admin").arg(daemon.socket());
+        }
+        let done = command.args(["component", "list"]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&done.stdout), text(&done.stderr))
+    };
+    let (table, said) = list(&[&outside, &member]);
+    assert!(table.contains("counter") && said.is_empty(), "{table}{said}");
+    let (table, said) = list(&[&outside]);
+    assert!(!table.contains("counter"), "{table}");
+    for part in ["no daemon of the cluster serves", "node 1 is outside", "knew last"] {
+        assert!(said.contains(part), "{part} is missing: {said}");
+    }
+    // What a node outside does not know may well exist: it refuses for what it is, not for what it knows.
+    let (status, problem) = outside.call("Get", "{}");
+    assert_eq!(status, 503, "{problem}");
+    assert!(problem["what"].as_str().unwrap().contains("outside"), "{problem}");
+}
+
+/// Compiles a C source to the library of a component in `dir`, and writes its `component.toml`.
+fn component_in_c(dir: &Path, source: &str) {
+    std::fs::write(dir.join("odd.c"), source).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", "libodd.so", "odd.c"])
+        .current_dir(dir)
+        .status()
+        .expect("cc runs: it is what rustc links with");
+    assert!(compiled.success());
+    std::fs::write(dir.join("component.toml"), "name = \"odd\"\nlibrary = \"libodd.so\"\n")
+        .unwrap();
+}
+
+#[test]
+fn a_library_of_another_version_of_the_interface_is_refused_and_the_daemons_live_on() {
+    let (layout, daemons) = cluster();
+    let dir = tempfile::tempdir().unwrap();
+    for (version, cure) in [(2, "upgrade Quintet"), (0, "build the component again")] {
+        // Size and version are all that another version promises.
+        let source = format!(
+            "static const unsigned table[2] = {{8, {version}}};\n\
+             const void *quintet_component_library(void) {{ return table; }}\n"
+        );
+        component_in_c(dir.path(), &source);
+        let refused = deploy(&layout, 1, dir.path().to_str().unwrap());
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success(), "{refused:?}");
+        for part in [&*format!("version {version} of the component interface"), "version 1", cure] {
+            assert!(said.contains(part), "{part} is missing: {said}");
+        }
+        assert!(said.contains("nothing was deployed"), "{said}");
+    }
+    let deployed = daemons[0].get("/v1/components").unwrap();
+    assert_eq!(deployed.as_array().unwrap().len(), 1, "the counter alone: {deployed}");
+    let (status, reply) = daemons[0].call("Add", r#"{"amount":2}"#);
+    assert_eq!((status, &reply["status"]), (200, &"OK".into()), "{reply}");
+    assert_eq!(daemons[0].audit()["equal"], true);
+}
+
+#[test]
+fn a_node_whose_daemon_lacks_a_linked_component_refuses_it_for_all_in_words() {
+    let layout = Layout::new(3);
+    let mut bare = Command::new(own_daemon());
+    bare.arg(layout.file(3));
+    let daemons =
+        [Daemon::start(&layout, 1), Daemon::start(&layout, 2), Daemon::start_by(&layout, 3, bare)];
+    for daemon in &daemons {
+        daemon.wait_until("a view of three", |d| d.is_member(3));
+    }
+    let refused = deploy(&layout, 1, "linked:counter");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{refused:?}");
+    for part in ["n3: no component `counter` is linked", "linked are: none", "no member runs it"] {
+        assert!(said.contains(part), "{part} is missing: {said}");
+    }
+    for daemon in &daemons {
+        daemon.wait_until("the rejection", |d| {
+            d.get("/v1/components").unwrap()[0]["state"] == "rejected"
+        });
+        assert_eq!(daemon.status()["state"], "member");
+        assert_eq!(daemon.get("/v1/instances").unwrap().as_array().unwrap().len(), 0);
+    }
+}
+
+/// The example daemon, which has nothing linked in.
+fn own_daemon() -> PathBuf {
+    let daemon = Path::new(env!("CARGO_BIN_EXE_quintetd"));
+    let built = daemon.parent().unwrap().join("examples/own_daemon");
+    // Built along with all tests of this crate, not with one of them.
+    if !built.exists() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "-p", "quintet-manager", "--example", "own_daemon"]);
+        build.env("CARGO_TARGET_DIR", daemon.parent().unwrap().parent().unwrap());
+        if daemon.parent().unwrap().ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+    }
+    built
 }

@@ -132,6 +132,10 @@ async fn find(shared: &Shared, request: &CallRequest) -> Result<Method, Refusal>
             Err(_) if under_way && clock::now().since(began) < DEPLOYMENT => {
                 sleep(Duration::from_millis(2)).await;
             }
+            // What it knows may be old: it has no say in what there is and what not.
+            Err(_) if !shared.standing.borrow().serves() => {
+                return Err(Refusal::not_serving(shared));
+            }
             Err(what) => {
                 let fix = "quintet component list shows what is deployed";
                 return Err(Refusal::new(

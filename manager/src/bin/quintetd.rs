@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use quintet_manager::daemon;
+use quintet_manager::packages::Linked;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -78,6 +79,6 @@ fn run(file: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
         .with_writer(std::io::stderr)
         .init();
     tracing::info!(node = config.node, cluster = %config.cluster, "quintetd {}", env!("CARGO_PKG_VERSION"));
-    daemon::run(config)?;
+    daemon::run(config, Linked::shipped())?;
     Ok(())
 }

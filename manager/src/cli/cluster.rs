@@ -3,6 +3,7 @@
 use super::api::{self, Failure};
 use super::door::Door;
 use super::{Error, Scope};
+use crate::admin::types::{NodeState, Status};
 use crate::dev::layout::{Layout, default_dir};
 use serde::de::DeserializeOwned;
 
@@ -45,16 +46,26 @@ impl Cluster {
         Ok(Cluster { daemons: daemons.collect(), proxy: Some(Door::Unix(layout.proxy.status)) })
     }
 
-    /// `GET path` of whichever daemon answers first.
+    /// `GET path` of what the group knows: from a member of the primary view, for others may have missed something. If
+    /// there is none, from whichever daemon answers first, and it is said on standard error how much that is worth.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        let mut last = Failure::Unreachable("the cluster has no daemons".into());
+        let none = match self.serving().await {
+            Ok(door) => return Ok(api::get(door, path).await?),
+            Err(none) => none,
+        };
         for daemon in &self.daemons {
-            match api::get(&daemon.door, path).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => last = failure,
+            if let (Ok(answer), Ok(status)) = (
+                api::get(&daemon.door, path).await,
+                api::get::<Status>(&daemon.door, "/v1/status").await,
+            ) {
+                eprintln!(
+                    "note: {none}\n  this is what node {} knew last; it may have changed since",
+                    status.node
+                );
+                return Ok(answer);
             }
         }
-        Err(last.into())
+        Err(none)
     }
 
     /// `POST path` to a daemon that serves: those that refuse because they do not are passed over.
@@ -75,7 +86,6 @@ impl Cluster {
 
     /// The first daemon that is a member of the primary view.
     pub(super) async fn serving(&self) -> Result<&Door, Error> {
-        use crate::admin::types::{NodeState, Status};
         let mut seen = Vec::new();
         for daemon in &self.daemons {
             match api::get::<Status>(&daemon.door, "/v1/status").await {

@@ -59,11 +59,11 @@ pub enum Error {
     Node(String),
 }
 
-/// Runs the daemon until it is told to stop.
-pub fn run(config: Config) -> Result<(), Error> {
+/// Runs the daemon until it is told to stop; `linked` is what `linked:NAME` can deploy on it.
+pub fn run(config: Config, linked: Linked) -> Result<(), Error> {
     let _lock = Lock::take(&config.data_dir)
         .map_err(|why| Error::DataDir { path: config.data_dir.clone(), why })?;
-    let packages = Packages::open(config.data_dir.join("packages"), Linked::shipped())?;
+    let packages = Packages::open(config.data_dir.join("packages"), linked)?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")

@@ -20,8 +20,13 @@ impl Linked {
     /// What `quintetd` is built with. One more is a dependency of this crate and a line here; its
     /// crate must not `export!`, for a program holds one library entry only.
     pub fn shipped() -> Linked {
-        let counter: Arc<dyn Factory> = Arc::new(counter::CounterFactory::new());
-        Linked(BTreeMap::from([("counter", counter)]))
+        Linked::default().with("counter", Arc::new(counter::CounterFactory::new()))
+    }
+
+    /// These and one more, deployed as `linked:NAME`.
+    pub fn with(mut self, name: &'static str, factory: Arc<dyn Factory>) -> Linked {
+        self.0.insert(name, factory);
+        self
     }
 
     /// Digest of the descriptor of the component of this name.
