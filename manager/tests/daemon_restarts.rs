@@ -183,23 +183,129 @@ async fn sigterm_under_load_hands_over_without_losing_a_call() {
     daemons[0].wait_value(400);
 }
 
-#[test]
-fn a_node_that_slept_past_its_removal_begins_anew_and_answers_nothing_old() {
-    let (_layout, daemons) = cluster();
+#[tokio::test]
+async fn a_node_that_slept_past_its_removal_begins_anew_and_answers_nothing_old() {
+    let (layout, daemons) = cluster();
+    add(&daemons[0], 5);
+    daemons[2].wait_value(5);
+    let before = daemons[2].status()["incarnation"].clone();
+    let mut connected = Native::connect(&layout, 3, 55).await;
+    assert!(matches!(connected.next().await, Some(Frame::Welcome(_))));
     daemons[2].signal(19);
     daemons[0].wait_until("a view of two", |d| d.is_member(2));
     add(&daemons[0], 7);
+    // What lies in its socket when it wakes is the first that it looks at.
+    for seq in 1..=20 {
+        connected.get(2 * seq).await;
+        connected.add(2 * seq + 1, 1, 1).await;
+    }
     daemons[2].signal(18);
-    // From the first moment on: a refusal or the new value, never the old one.
-    loop {
-        let (status, reply) = daemons[2].call("Get", "{}");
-        if status == 200 {
-            assert_eq!(reply["body"]["value"], "7", "an answer from the old view");
+    let mut added = 0;
+    while let Some(answer) = connected.answer().await {
+        match answer {
+            // An odd number is an update. One that is acknowledged has happened, so it is counted below.
+            Frame::Reply(reply) if reply.seq % 2 == 1 && reply.status.is_ok() => added += 1,
+            // Protobuf: field 1, varint. The value before it slept was 5.
+            Frame::Reply(reply) if reply.status.is_ok() => {
+                assert!(reply.body[1] >= 12, "an answer from the old view: {reply:?}");
+            }
+            Frame::Reply(reply) => panic!("{reply:?}"),
+            _ => {}
+        }
+        let open = daemons[2].status()["connections"].as_u64();
+        if open == Some(0) {
             break;
         }
     }
+    // From now on: a refusal or the new value, never the old one.
+    loop {
+        let (status, reply) = daemons[2].call("Get", "{}");
+        if status == 200 {
+            let value: i64 = reply["body"]["value"].as_str().unwrap().parse().unwrap();
+            assert!(value >= 12 + added, "an answer from the old view: {reply}");
+            break;
+        }
+        assert_eq!(status, 503, "{reply}");
+    }
     whole(&daemons);
-    assert_eq!(daemons[2].status()["incarnations"], 2);
+    daemons[2].wait_value(12 + added);
+    let after = daemons[2].status();
+    assert_eq!(after["incarnations"], 2);
+    assert_ne!(after["incarnation"], before);
+}
+
+#[test]
+fn a_group_whose_package_is_gone_everywhere_keeps_its_state_until_it_is_put_back() {
+    let (layout, daemons) = cluster();
+    for _ in 0..10 {
+        add(&daemons[0], 1);
+    }
+    Daemon::kill_at_once(daemons);
+    let moved = |from: &str, to: &str| {
+        for node in 1..=3 {
+            let dir = layout.data(node);
+            let _ = std::fs::remove_dir_all(dir.join(to));
+            std::fs::rename(dir.join(from), dir.join(to)).unwrap();
+        }
+    };
+    let state = |node| {
+        let dir = layout.data(node).join("state");
+        let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+        let mut kept: Vec<_> = files
+            .filter(|path| path.extension().is_some_and(|e| e == "log" || e == "state"))
+            .map(|path| (std::fs::read(&path).unwrap(), path))
+            .collect();
+        assert!(!kept.is_empty(), "a journal at least");
+        kept.sort();
+        kept
+    };
+    let before: Vec<_> = (1..=3).map(state).collect();
+    moved("packages", "away");
+    let mut daemons: Vec<_> = (1..=3).map(|node| Daemon::start(&layout, node)).collect();
+    // Together they would be a group that has forgotten everything. The first to see that ends, and says why.
+    let until = std::time::Instant::now() + common::PATIENCE;
+    let failed = loop {
+        assert!(std::time::Instant::now() < until, "nobody refuses:\n{}", daemons[0].log());
+        let found = daemons.iter_mut().position(|daemon| daemon.ended().is_some());
+        match found {
+            Some(index) => break daemons.remove(index),
+            None => std::thread::sleep(std::time::Duration::from_millis(20)),
+        }
+    };
+    let said = failed.log();
+    for part in ["would start without its state", "counter.Counter", "put right what is missing"] {
+        assert!(said.contains(part), "{part} is missing:\n{said}");
+    }
+    assert_eq!(failed.wait().code(), Some(1));
+    for daemon in &daemons {
+        assert_ne!(daemon.status()["state"], "member", "{}", daemon.log());
+    }
+    Daemon::kill_at_once(daemons);
+    assert_eq!((1..=3).map(state).collect::<Vec<_>>(), before, "nothing of the state was touched");
+
+    moved("away", "packages");
+    let daemons: Vec<_> = (1..=3).map(|node| Daemon::start(&layout, node)).collect();
+    whole(&daemons);
+    daemons[1].wait_value(10);
+    add(&daemons[0], 1);
+}
+
+#[test]
+fn sigterm_ends_a_node_that_is_no_member_at_once_and_cleanly() {
+    let (layout, mut daemons) = cluster();
+    let blocked = daemons.remove(2);
+    Daemon::kill_at_once(daemons);
+    blocked.wait_until("the loss of the quorum", |d| d.status()["state"] == "blocked");
+    let outside = Daemon::start(&common::Layout::new(3), 1);
+    outside.wait_until("the search", |d| d.status()["state"] == "outside");
+    let sockets = [layout.socket(3), outside.socket().to_owned()];
+    for daemon in [blocked, outside] {
+        daemon.signal(15);
+        assert_eq!(daemon.wait().code(), Some(0));
+    }
+    for socket in sockets {
+        assert!(!socket.exists(), "{} is left behind", socket.display());
+    }
 }
 
 #[test]

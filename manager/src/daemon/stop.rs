@@ -29,7 +29,7 @@ pub(super) fn on_signal(
         }
         // The main thread ends the process when the incarnation has ended; it has not in time.
         tracing::error!("the group did not let this node go in time; stopping anyway");
-        std::process::exit(1);
+        end(&shared, 1);
     })
 }
 
@@ -55,8 +55,14 @@ async fn hand_over(shared: &Shared) {
     match &*shared.live.load() {
         Some(live) if shared.standing.borrow().serves() => live.node.leave(),
         // Not a member: there is nobody to tell.
-        _ => std::process::exit(0),
+        _ => end(shared, 0),
     }
     let gone = async { while standing.changed().await.is_ok() {} };
     let _ = timeout(LEAVE, gone).await;
+}
+
+/// Ends the process here and now; what the main thread removes at a regular end is removed all the same.
+fn end(shared: &Shared, code: i32) -> ! {
+    let _ = std::fs::remove_file(&shared.config.admin.socket);
+    std::process::exit(code);
 }

@@ -19,18 +19,18 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub(crate) enum Order {
     /// SIGKILL, to all of them at once.
     Kill(Vec<u16>),
-    /// Start a node that is not running.
-    Start(u16),
+    /// Start nodes that are not running.
+    Start(Vec<u16>),
     /// SIGSTOP.
-    Pause(u16),
+    Pause(Vec<u16>),
     /// SIGCONT.
-    Resume(u16),
-    /// Take its network cable out.
-    Cut(u16),
-    /// Put it back.
-    Heal(u16),
+    Resume(Vec<u16>),
+    /// Take their network cables out.
+    Cut(Vec<u16>),
+    /// Put them back.
+    Heal(Vec<u16>),
     /// SIGTERM: a clean leave.
-    Terminate(u16),
+    Terminate(Vec<u16>),
     /// End the whole cluster.
     Stop,
 }

@@ -53,25 +53,30 @@ enum Transport {
     Udp,
 }
 
+/// The nodes that a verb is for.
+#[derive(Args, Clone, Debug)]
+struct Nodes {
+    /// Node ids, as in `quintet status`.
+    #[arg(required = true, value_name = "NODE")]
+    nodes: Vec<u16>,
+}
+
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
     /// kill -9 of one node or of several at once.
-    Kill {
-        #[arg(required = true, value_name = "NODE")]
-        nodes: Vec<u16>,
-    },
-    /// Starts a node that is not running.
-    Start { node: u16 },
-    /// SIGSTOP: the node freezes.
-    Pause { node: u16 },
-    /// SIGCONT: it goes on.
-    Resume { node: u16 },
-    /// Cuts the network cable of a node (only with --netns).
-    Cut { node: u16 },
-    /// Mends it.
-    Heal { node: u16 },
-    /// SIGTERM of a node: it hands over and leaves.
-    Terminate { node: u16 },
+    Kill(Nodes),
+    /// Starts nodes that are not running.
+    Start(Nodes),
+    /// SIGSTOP: the nodes freeze.
+    Pause(Nodes),
+    /// SIGCONT: they go on.
+    Resume(Nodes),
+    /// Cuts the network cables of nodes (only with --netns).
+    Cut(Nodes),
+    /// Mends them.
+    Heal(Nodes),
+    /// SIGTERM: the nodes hand over and leave.
+    Terminate(Nodes),
     /// Ends the cluster.
     Stop,
 }
@@ -79,13 +84,13 @@ enum Verb {
 impl From<Verb> for Order {
     fn from(verb: Verb) -> Order {
         match verb {
-            Verb::Kill { nodes } => Order::Kill(nodes),
-            Verb::Start { node } => Order::Start(node),
-            Verb::Pause { node } => Order::Pause(node),
-            Verb::Resume { node } => Order::Resume(node),
-            Verb::Cut { node } => Order::Cut(node),
-            Verb::Heal { node } => Order::Heal(node),
-            Verb::Terminate { node } => Order::Terminate(node),
+            Verb::Kill(n) => Order::Kill(n.nodes),
+            Verb::Start(n) => Order::Start(n.nodes),
+            Verb::Pause(n) => Order::Pause(n.nodes),
+            Verb::Resume(n) => Order::Resume(n.nodes),
+            Verb::Cut(n) => Order::Cut(n.nodes),
+            Verb::Heal(n) => Order::Heal(n.nodes),
+            Verb::Terminate(n) => Order::Terminate(n.nodes),
             Verb::Stop => Order::Stop,
         }
     }
@@ -104,4 +109,38 @@ pub(crate) async fn run(arguments: Arguments, scope: &Scope) -> Result<(), Error
     })?;
     println!("{}", control::order(&layout.control, verb.into()).await?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn every_verb_for_nodes_takes_several_and_none_takes_no_node() {
+        let order = |words: &[&str]| {
+            let line = Line::try_parse_from(["dev"].iter().chain(words)).map_err(|e| e.to_string());
+            line.map(|line| Order::from(line.arguments.verb.expect("a verb")))
+        };
+        let both = vec![1, 2];
+        for (verb, expected) in [
+            ("kill", Order::Kill(both.clone())),
+            ("start", Order::Start(both.clone())),
+            ("pause", Order::Pause(both.clone())),
+            ("resume", Order::Resume(both.clone())),
+            ("cut", Order::Cut(both.clone())),
+            ("heal", Order::Heal(both.clone())),
+            ("terminate", Order::Terminate(both)),
+        ] {
+            assert_eq!(order(&[verb, "1", "2"]), Ok(expected));
+            assert!(order(&[verb]).unwrap_err().contains("<NODE>"), "{verb}");
+        }
+        assert_eq!(order(&["stop"]), Ok(Order::Stop));
+    }
 }

@@ -329,43 +329,64 @@ impl Supervisor {
     async fn carry_out(&mut self, order: Order) -> Result<String, String> {
         match order {
             Order::Kill(nodes) => self.kill(&nodes).await,
-            Order::Pause(node) => self.signal(node, libc::SIGSTOP, "frozen"),
-            Order::Resume(node) => self.signal(node, libc::SIGCONT, "going on"),
-            Order::Terminate(node) => {
-                self.signal(node, libc::SIGTERM, "asked to hand over and leave")
+            Order::Pause(nodes) => {
+                self.each(&nodes, |s, node| s.signal(node, libc::SIGSTOP, "frozen"))
             }
-            Order::Cut(node) => self.cable(node, false),
-            Order::Heal(node) => self.cable(node, true),
-            Order::Start(node) => {
-                let process = self.process(node)?;
-                if let Some(child) = &process.child {
-                    return Err(format!(
-                        "node {node} is running (pid {})",
-                        child.id().unwrap_or(0)
-                    ));
-                }
-                process
-                    .start()
-                    .map(|pid| format!("node {node} started (pid {pid})"))
-                    .map_err(|error| error.to_string())
+            Order::Resume(nodes) => {
+                self.each(&nodes, |s, node| s.signal(node, libc::SIGCONT, "going on"))
             }
+            Order::Terminate(nodes) => {
+                let what = "asked to hand over and leave";
+                self.each(&nodes, |s, node| s.signal(node, libc::SIGTERM, what))
+            }
+            Order::Cut(nodes) => self.each(&nodes, |s, node| s.cable(node, false)),
+            Order::Heal(nodes) => self.each(&nodes, |s, node| s.cable(node, true)),
+            Order::Start(nodes) => self.each(&nodes, Supervisor::start),
             Order::Stop => Err("not an order for one node".into()),
         }
     }
 
-    /// All first, so that they die at once; gone when this returns, so that `dev start` may follow.
-    async fn kill(&mut self, nodes: &[u16]) -> Result<String, String> {
+    /// One after the other; what was done before one that fails is said too.
+    fn each(
+        &mut self,
+        nodes: &[u16],
+        mut act: impl FnMut(&mut Supervisor, u16) -> Result<String, String>,
+    ) -> Result<String, String> {
         let mut done = Vec::new();
         for node in nodes {
-            done.push(self.signal(*node, libc::SIGKILL, "killed")?);
+            match act(self, *node) {
+                Ok(line) => done.push(line),
+                Err(why) => {
+                    done.push(why);
+                    return Err(done.join("\n"));
+                }
+            }
         }
+        Ok(done.join("\n"))
+    }
+
+    fn start(&mut self, node: u16) -> Result<String, String> {
+        let process = self.process(node)?;
+        if let Some(child) = &process.child {
+            return Err(format!("node {node} is running (pid {})", child.id().unwrap_or(0)));
+        }
+        process
+            .start()
+            .map(|pid| format!("node {node} started (pid {pid})"))
+            .map_err(|error| error.to_string())
+    }
+
+    /// All first, so that they die at once; gone when this returns, so that `dev start` may follow.
+    async fn kill(&mut self, nodes: &[u16]) -> Result<String, String> {
+        let done = self.each(nodes, |s, node| s.signal(node, libc::SIGKILL, "killed"));
         for node in nodes {
-            if let Some(child) = &mut self.process(*node)?.child {
+            let process = self.process(*node).ok().filter(|process| process.expected);
+            if let Some(child) = process.and_then(|process| process.child.as_mut()) {
                 let _ = timeout(GRACE, child.wait()).await;
             }
         }
         self.reap();
-        Ok(done.join("\n"))
+        done
     }
 
     fn signal(&mut self, node: u16, number: i32, what: &str) -> Result<String, String> {
