@@ -225,11 +225,17 @@ impl Daemon {
         reply["body"]["value"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Reads until this replica has caught up with what another acknowledged: a read without a
-    /// session may be answered from the state before.
+    /// Reads until this replica has caught up with what another acknowledged: a read without a session may be answered
+    /// from the state before. A member whose read lease has not begun refuses for now, with 503: the lease of a new view
+    /// begins when a quorum of it has said that it is there too, and a machine may take its time over that.
     pub fn wait_value(&self, value: i64) {
         self.wait_until(&format!("the value {value}"), |d| {
-            let now = d.value();
+            let (status, reply) = d.call("Get", "{}");
+            if status == 503 {
+                return false;
+            }
+            assert_eq!(status, 200, "{reply}");
+            let now: i64 = reply["body"]["value"].as_str().unwrap().parse().unwrap();
             assert!(now <= value, "{now} is more than {value}: something happened twice");
             now == value
         });
