@@ -226,7 +226,7 @@ impl Daemon {
     }
 
     /// Reads until this replica has caught up with what another acknowledged: a read without a session may be answered
-    /// from the state before. A member whose read lease has not begun refuses for now, with 503: the lease of a new view
+    /// from the state before. A member whose read lease has not begun refuses with 503 until then: the lease of a new view
     /// begins when a quorum of it has said that it is there too, and a machine may take its time over that.
     pub fn wait_value(&self, value: i64) {
         self.wait_until(&format!("the value {value}"), |d| {
