@@ -5,7 +5,7 @@ mod random;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::wire::{Farewell, Member, ViewMember, Welcome};
+use crate::wire::{Farewell, Late, Member, Reason, Refuse, ViewMember, Welcome};
 
 /// A session, and everything that came out of it.
 struct World {
