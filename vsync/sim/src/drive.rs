@@ -7,22 +7,19 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use quintet_transport::{Member, NodeId, Time};
-use quintet_vsync::core::{
-    self, Core, Durable, Origin, Position, Rank, Recovered, Row, Standing, View, Why,
-};
+use quintet_vsync::core::{self, Core, Durable, Position, Rank, Recovered, Row, Standing, Why};
 
 use crate::app::App;
-use crate::check::{ViewInfo, Violation};
+use crate::check::words::WORDS;
+use crate::check::{Boot, ViewInfo, Violation};
 use crate::env::{Env, Event, Input};
-use crate::link::{Boot, Record, State};
+use crate::link::{Record, State};
 use crate::plan::{Fault, MS, US};
-use crate::process::{LEASE, Over, Process, Upcall};
+use crate::process::{LEASE, Process, Upcall};
 use crate::trace::control_kind;
-use crate::transfer::{Donation, Loading};
 
 /// Bytes a record's header takes.
 const HEADER: u64 = 16;
@@ -72,7 +69,7 @@ impl Process {
             log: Default::default(),
             head: 0,
             reclaimed: 0,
-            words: [0; crate::link::WORDS],
+            words: [0; WORDS],
             committed: Default::default(),
             held: Default::default(),
             consumed: Default::default(),
@@ -437,115 +434,6 @@ impl Process {
         }
     }
 
-    fn event(&mut self, event: core::Event, env: &mut Env) {
-        let now = env.local(self.me.node.0);
-        match event {
-            core::Event::View { view, .. } => self.install(&view, env),
-            core::Event::Blocked(reason) => {
-                self.note(env, 41, self.me, format_args!("blocked: {reason}"));
-                self.blocked = true;
-            }
-            core::Event::Resumed => {
-                self.note(env, 42, self.me, format_args!("resumed"));
-                self.blocked = false;
-            }
-            core::Event::Evicted(id) => {
-                self.note(env, 43, self.me, format_args!("evicted by view {id}"));
-                self.end_with(Over::Evicted, env);
-            }
-            core::Event::Left => {
-                self.note(env, 44, self.me, format_args!("left"));
-                self.end_with(Over::Left, env);
-            }
-            core::Event::Donate { learner } => {
-                self.note(env, 45, learner, format_args!("donates to {learner}"));
-                self.queue.push_back(Upcall::Donate(learner));
-            }
-            core::Event::Load { donor } => {
-                self.note(env, 46, donor, format_args!("loads from {donor}"));
-                self.app.clear();
-                self.loading = Some(Loading::from(donor));
-            }
-            core::Event::Fence(member) => {
-                self.note(env, 47, member, format_args!("fences {member}"));
-                let heard = self.close(member);
-                env.checks.words.fence(self.me, member);
-                self.core.handle_heard(now, member, heard);
-            }
-            core::Event::Open { peer, log_position } => {
-                self.note(env, 48, peer, format_args!("opens {peer} at {log_position}"));
-                self.consumed.insert(peer, log_position);
-                self.held.remove(&peer);
-                if let Some(side) = self.side_of(peer) {
-                    side.open(log_position);
-                }
-            }
-            core::Event::Attach { peer, log_position } => {
-                self.note(env, 49, peer, format_args!("attaches {peer} at {log_position}"));
-                if log_position < self.reclaimed {
-                    let text = format!(
-                        "{} attaches {peer} at byte {log_position}, but has reused up to {}",
-                        self.me, self.reclaimed
-                    );
-                    env.checks.note(Err(Violation::new(15, text)));
-                }
-                if let Some(side) = self.side_of(peer) {
-                    side.group_sent = Some(log_position);
-                    side.words_sent = [0; crate::link::WORDS];
-                    side.released = log_position;
-                }
-            }
-        }
-    }
-
-    fn install(&mut self, view: &Arc<View>, env: &mut Env) {
-        let info = view_info(view);
-        self.note(env, 40, self.me, format_args!("installs {view}, base {:?}", view.base));
-        self.members.clone_from(&info.members);
-        self.view = info.id;
-        env.checks.install(self.boot, self.me, &info);
-        for departure in &view.departed {
-            if departure.why != Why::Left {
-                self.refused.insert(departure.member);
-                self.close(departure.member);
-            }
-            self.held.remove(&departure.member);
-        }
-        self.queue.push_back(Upcall::View(info));
-    }
-
-    /// Closes the link to an incarnation, also one that is coming up; says when it was heard last.
-    fn close(&mut self, member: Member) -> Time {
-        self.hellos.retain(|_, hello| hello.0 != member.node.0);
-        let mut heard = 0;
-        if let Some(side) = self.sides.get_mut(&member.node.0)
-            && side.peer == member
-        {
-            side.state = State::Dead;
-            side.control.ready.clear();
-            heard = side.heard;
-        }
-        self.lost_link(member);
-        Time::from_nanos(heard)
-    }
-
-    fn side_of(&mut self, member: Member) -> Option<&mut crate::link::Side> {
-        self.sides.get_mut(&member.node.0).filter(|s| s.peer == member && s.state == State::Up)
-    }
-
-    pub(crate) fn end_with(&mut self, over: Over, env: &mut Env) {
-        self.over.get_or_insert(over);
-        env.checks.outcome.end(self.boot);
-    }
-
-    /// The transfer in either direction over a link that is gone is over.
-    fn lost_link(&mut self, peer: Member) {
-        self.donations.retain(|d: &Donation| d.learner != peer);
-        if self.loading.as_ref().is_some_and(|l| l.donor == peer) {
-            self.over.get_or_insert(Over::Stranded);
-        }
-    }
-
     /// Slots that every reader has released may be reused.
     fn reclaim(&mut self, env: &mut Env) {
         let mut limit = self.own_done.back().map_or(0, |d| d.0);
@@ -630,21 +518,6 @@ fn to_core(record: Record) -> core::Record {
     }
 }
 
-/// A view in the checkers' words.
-pub fn view_info(view: &View) -> ViewInfo {
-    ViewInfo {
-        id: view.id.0,
-        members: view.members.clone(),
-        joined: view.joined.clone(),
-        departed: view.departed.iter().map(|d| d.member).collect(),
-        founded: !matches!(view.origin, Origin::Changed),
-        given_up: match view.origin {
-            Origin::RecoveredBelow(short) => Some((short.longest.0, short.owed.0)),
-            _ => None,
-        },
-    }
-}
-
 /// A number for a value: the hasher has fixed keys, so it is the same in every run.
 fn digest(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -655,8 +528,12 @@ fn digest(value: impl Hash) -> u64 {
 /// Tells the checkers what a node's disk says it has accepted.
 fn note_accept(node: NodeId, durable: &Durable, env: &mut Env) {
     if let Some((ballot, value)) = &durable.accepted {
-        let verdict =
-            env.checks.views.accepted(node, digest(ballot), digest(value), view_info(&value.view));
+        let verdict = env.checks.views.accepted(
+            node,
+            digest(ballot),
+            digest(value),
+            ViewInfo::of(&value.view),
+        );
         env.checks.note(verdict);
     }
 }

@@ -11,11 +11,10 @@ use quintet_transport::{Member, Time};
 use quintet_vsync::core::Position;
 
 use crate::app::Journal;
-use crate::check::Checks;
+use crate::check::{Boot, Checks};
 use crate::entropy::{Concern, Tape};
 use crate::fabric::Fabric;
-use crate::faults::Deed;
-use crate::link::{Body, Boot};
+use crate::link::Body;
 use crate::plan::{Fault, Plan};
 use crate::store::Disk;
 use crate::trace::Trace;
@@ -59,6 +58,21 @@ pub enum Input {
     Leave,
     /// The operator gives up what is owed, up to there.
     Recover(Position),
+}
+
+/// What the world must do to a node, beyond what the environment can do itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Crash the node; it restarts after so long.
+    Crash(u16, u64),
+    /// The node loses its power for so long, and that many entries of its journal.
+    Power(u16, u64, usize),
+    /// The node's process stops until then.
+    Pause(u16, u64),
+    /// An input for the node's process, if it runs.
+    Leave(u16),
+    /// The failure detector of the first errs about the second.
+    Doubt(u16, u16),
 }
 
 /// An event of the heap.

@@ -6,7 +6,7 @@
 //! disks in `process`, drift in `env`) have no appointment.
 
 use crate::entropy::{Concern, Tape};
-use crate::env::{Env, Event, Input};
+use crate::env::{Deed, Env, Event, Input};
 use crate::plan::{Fault, MS, Plan};
 
 /// One fault class's schedule.
@@ -21,21 +21,6 @@ struct Appointment {
 #[derive(Debug)]
 pub struct Chaos {
     list: Vec<Appointment>,
-}
-
-/// What the world must do to a node, beyond what the environment can do itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
-    /// Crash the node; it restarts after so long.
-    Crash(u16, u64),
-    /// The node loses its power for so long, and that many entries of its journal.
-    Power(u16, u64, usize),
-    /// The node's process stops until then.
-    Pause(u16, u64),
-    /// An input for the node's process, if it runs.
-    Leave(u16),
-    /// The failure detector of the first errs about the second.
-    Doubt(u16, u16),
 }
 
 impl Chaos {

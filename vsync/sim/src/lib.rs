@@ -8,7 +8,8 @@
 //!   plan     what this seed does: nodes, fault classes and their strength      entropy  tapes, one per concern
 //!   world    the loop: phase one (faults), phase two (heal, converge)           env      heap of events, time, disks
 //!   fabric   the network's mood     link   the transport's promises, per side   faults   who strikes when
-//!   process  a node's run: turns    drive  what the engine does with the core   work     what the application does
+//!   process  a node's run: turns    drive  the engine: words and records        events   the engine: views, links, ends
+//!   work     what the application does                                          panics   of a core, as findings
 //!   transfer state for learners     store  the protocol's disk                  app      a list and its journal
 //!   check/   the invariants         canary/ planted bugs                        run      many seeds, shrinking
 //! ```
@@ -21,9 +22,11 @@ pub mod check;
 pub mod drive;
 pub mod entropy;
 pub mod env;
+pub mod events;
 pub mod fabric;
 pub mod faults;
 pub mod link;
+pub mod panics;
 pub mod plan;
 pub mod process;
 pub mod run;

@@ -15,12 +15,8 @@ use std::rc::Rc;
 use quintet_transport::Member;
 
 use crate::app::Entry;
-
-/// Words of the group lane.
-pub const WORDS: usize = 4;
-
-/// A run of a node, counted over the whole simulation.
-pub type Boot = usize;
+use crate::check::Boot;
+use crate::check::words::WORDS;
 
 /// A record of a group log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

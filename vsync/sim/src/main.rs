@@ -8,7 +8,7 @@ use std::time::Instant;
 use clap::{Args, Parser, Subcommand};
 use quintet_sim::canary;
 use quintet_sim::plan::{Fault, Faults, MS, Options};
-use quintet_sim::run::{run, run_many, shrink};
+use quintet_sim::run::{hunt, run, run_many, shrink};
 use quintet_sim::world::{Report, acted};
 
 /// Deterministic simulator of the virtual-synchrony core: real protocol code, virtual everything else.
@@ -257,7 +257,7 @@ fn summary(reports: &[Report], spent: f64) {
 fn run_canary(options: &Canary) -> bool {
     let mut all = true;
     for trap in canary::TABLE {
-        let found = canary::hunt(trap, trap.seeds.start..trap.seeds.start + options.most);
+        let found = hunt(trap, trap.seeds.start..trap.seeds.start + options.most);
         match found {
             Some(report) => {
                 let violation = report.violation.as_ref();

@@ -12,9 +12,10 @@ use quintet_transport::Member;
 use quintet_vsync::core::{Core, Why};
 
 use crate::app::App;
-use crate::check::ViewInfo;
+use crate::check::words::WORDS;
+use crate::check::{Boot, ViewInfo};
 use crate::env::{Env, Event, Input, Packet};
-use crate::link::{Body, Boot, Chunk, Data, Record, Side, State, WORDS};
+use crate::link::{Body, Chunk, Data, Record, Side, State};
 use crate::plan::{MS, US};
 use crate::transfer::{Donation, Loading};
 

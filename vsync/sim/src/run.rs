@@ -1,49 +1,24 @@
 //! Running seeds: one, or many over two threads; shrinking a failing one.
 
-use std::cell::RefCell;
-use std::panic::PanicHookInfo;
+use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once};
 
+use crate::canary::Trap;
+use crate::panics;
 use crate::plan::{Fault, Faults, MS, Options};
 use crate::world::{Report, World};
 
-thread_local! {
-    static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
-    static QUIET: RefCell<bool> = const { RefCell::new(false) };
-}
-
-/// Where the last panic of a core on this thread came from.
-pub fn last_panic() -> String {
-    PANICKED_AT.with_borrow(Clone::clone)
-}
-
-/// A panic of a core under simulation is a finding, not a message on the terminal: its place is noted instead.
-fn install_hook() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
-            if QUIET.with_borrow(|q| *q) {
-                let at = info
-                    .location()
-                    .map(|l| format!("{}:{}", l.file(), l.line()))
-                    .unwrap_or_default();
-                PANICKED_AT.set(at);
-            } else {
-                usual(info);
-            }
-        }));
-    });
-}
-
 /// Runs one seed.
 pub fn run(options: &Options, keep_tail: bool) -> Report {
-    install_hook();
-    QUIET.set(true);
-    let report = World::new(options, keep_tail).run(options);
-    QUIET.set(false);
-    report
+    panics::caught(|| World::new(options, keep_tail).run(options))
+}
+
+/// Runs a planted bug's seeds until it is caught.
+pub fn hunt(trap: &Trap, seeds: Range<u64>) -> Option<Report> {
+    seeds
+        .map(|seed| run(&Options { bug: Some(trap.name), ..Options::seed(seed) }, false))
+        .find(|report| report.violation.is_some())
 }
 
 /// Runs many, on `threads` threads; `each` sees the reports as they come, and says whether to go on.

@@ -10,10 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use quintet_transport::{Incarnation, Member, NodeId};
 
 use crate::check::liveness;
-use crate::check::{ViewInfo, Violation};
-use crate::env::{Env, Event, Input, Stats};
-use crate::faults::{self, Chaos, Deed};
-use crate::link::Boot;
+use crate::check::{Boot, ViewInfo, Violation};
+use crate::env::{Deed, Env, Event, Input, Stats};
+use crate::faults::{self, Chaos};
 use crate::plan::{Fault, MS, Options, Plan};
 use crate::process::Process;
 use crate::trace::Trace;
@@ -164,7 +163,7 @@ impl World {
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
                 .unwrap_or_default();
-            let text = format!("{}: {text} ({})", process.me, crate::run::last_panic());
+            let text = format!("{}: {text} ({})", process.me, crate::panics::last());
             self.env.checks.note(Err(Violation::new(100, text)));
             return;
         }

@@ -1,8 +1,8 @@
 //! The simulator's own examination: each planted bug is caught within its seeds, by an invariant that it breaks.
 
-use quintet_sim::canary::{TABLE, hunt};
+use quintet_sim::canary::TABLE;
 use quintet_sim::plan::Options;
-use quintet_sim::run::{run, shrink};
+use quintet_sim::run::{hunt, run, shrink};
 
 #[test]
 fn every_planted_bug_is_caught_within_its_seeds() {

@@ -8,10 +8,6 @@ use std::ops::Range;
 
 use quintet_vsync::core::Bug;
 
-use crate::plan::Options;
-use crate::run::run;
-use crate::world::Report;
-
 /// A planted bug, where it must be found, and how it shows.
 #[derive(Clone, Debug)]
 pub struct Trap {
@@ -59,11 +55,4 @@ pub const TABLE: &[Trap] = &[
 /// The switch of that name.
 pub fn parse(name: &str) -> Option<Bug> {
     TABLE.iter().find(|t| t.name == name).map(|t| t.bug)
-}
-
-/// Runs a trap's seeds until it is caught.
-pub fn hunt(trap: &Trap, seeds: Range<u64>) -> Option<Report> {
-    seeds
-        .map(|seed| run(&Options { bug: Some(trap.name), ..Options::seed(seed) }, false))
-        .find(|report| report.violation.is_some())
 }

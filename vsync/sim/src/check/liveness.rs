@@ -1,8 +1,7 @@
 //! 21: after the faults have ended, the group converges: one primary, every node of the healed core a member of it,
 //! every send resolved, every write durable and complete, all states equal.
 
-use super::{Verdict, Violation};
-use crate::drive::view_info;
+use super::{Verdict, ViewInfo, Violation};
 use crate::env::Env;
 use crate::process::Process;
 
@@ -10,7 +9,7 @@ use crate::process::Process;
 /// quorum of every view that may be the latest: those installed or decided last, and those accepted anywhere.
 /// `holders` are the nodes that run as members of the latest view and have its state.
 pub fn may_go_on(env: &Env, nodes: &[u16], holders: &[u16]) -> bool {
-    let quorum = |view: &super::ViewInfo| view.quorum(|_, m| nodes.contains(&m.node.0));
+    let quorum = |view: &ViewInfo| view.quorum(|_, m| nodes.contains(&m.node.0));
     if env.checks.views.latest_decided().is_some_and(|v| !quorum(v)) {
         return false;
     }
@@ -28,11 +27,11 @@ pub fn may_go_on(env: &Env, nodes: &[u16], holders: &[u16]) -> bool {
     });
     whole
         && env.seats.iter().filter_map(|s| s.disk.latest()).all(|durable| {
-            quorum(&view_info(&durable.decided.view))
+            quorum(&ViewInfo::of(&durable.decided.view))
                 && durable
                     .accepted
                     .as_ref()
-                    .is_none_or(|(_, value)| quorum(&view_info(&value.view)))
+                    .is_none_or(|(_, value)| quorum(&ViewInfo::of(&value.view)))
         })
 }
 

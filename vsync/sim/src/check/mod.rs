@@ -29,8 +29,10 @@ pub mod words;
 mod tests;
 
 use quintet_transport::Member;
+use quintet_vsync::core::{Origin, View};
 
-use crate::link::Boot;
+/// A run of a node, counted over the whole simulation.
+pub type Boot = usize;
 
 /// Bits of a position below its view number.
 pub const VIEW_SHIFT: u32 = 40;
@@ -110,6 +112,21 @@ pub struct ViewInfo {
 }
 
 impl ViewInfo {
+    /// A view of the core, in the checkers' words.
+    pub fn of(view: &View) -> ViewInfo {
+        ViewInfo {
+            id: view.id.0,
+            members: view.members.clone(),
+            joined: view.joined.clone(),
+            departed: view.departed.iter().map(|d| d.member).collect(),
+            founded: view.origin != Origin::Changed,
+            given_up: match view.origin {
+                Origin::RecoveredBelow(short) => Some((short.longest.0, short.owed.0)),
+                _ => None,
+            },
+        }
+    }
+
     /// Is `member` in it?
     pub fn has(&self, member: Member) -> bool {
         self.members.contains(&member)

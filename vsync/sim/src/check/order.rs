@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use quintet_transport::Member;
 
-use super::{Verdict, ViewInfo, Violation, show, view_of};
-use crate::link::Boot;
+use super::{Boot, Verdict, ViewInfo, Violation, show, view_of};
 
 /// What is known of a message from its sending on.
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 
 use quintet_transport::Member;
 
-use super::{Verdict, Violation, show};
-use crate::link::Boot;
+use super::{Boot, Verdict, Violation, show};
 
 /// What became of one sender's messages.
 #[derive(Debug, Default)]

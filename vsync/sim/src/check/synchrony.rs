@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use quintet_transport::Member;
 
-use super::{Verdict, ViewInfo, Violation};
-use crate::link::Boot;
+use super::{Boot, Verdict, ViewInfo, Violation};
 
 /// How many messages of each view were delivered by whom.
 #[derive(Debug, Default)]

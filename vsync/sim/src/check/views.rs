@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use quintet_transport::{Member, NodeId};
 
-use super::{Verdict, ViewInfo, Violation};
-use crate::link::Boot;
+use super::{Boot, Verdict, ViewInfo, Violation};
 
 /// All views seen in a run, and who is in which.
 #[derive(Debug, Default)]

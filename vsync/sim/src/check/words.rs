@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use quintet_transport::Member;
 
 use super::{Verdict, ViewInfo, Violation, show, view_of};
-use crate::link::WORDS;
+
+/// Words of the group lane.
+pub const WORDS: usize = 4;
 
 const NAMES: [&str; WORDS] = ["next", "received", "delivered", "persisted"];
 const RECEIVED: usize = 1;
