@@ -9,15 +9,19 @@ mod call;
 mod cluster;
 mod component;
 mod door;
+pub(crate) mod error;
 mod events;
 mod instance;
 mod recover;
+pub(crate) mod scope;
 mod status;
 mod table;
 
+use error::Error;
+use scope::Scope;
+
 use crate::dev;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::fmt;
+use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,33 +40,6 @@ struct Arguments {
     output: Output,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Which cluster a command means.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Scope {
-    /// Directory of a development cluster (where `quintet dev --dir` put it).
-    #[arg(long, global = true, env = "QUINTET_CLUSTER_DIR", value_name = "DIR")]
-    pub(crate) cluster_dir: Option<PathBuf>,
-    /// A daemon's admin socket, or http://127.0.0.1:PORT; may be given several times. Wins over --cluster-dir.
-    #[arg(
-        long,
-        global = true,
-        env = "QUINTET_ADMIN",
-        value_delimiter = ',',
-        value_name = "SOCKET|URL"
-    )]
-    pub(crate) admin: Vec<String>,
-    /// File with the token for changes over http:// (admin.token in the daemon's data directory); one for all
-    /// addresses, or one for each.
-    #[arg(
-        long,
-        global = true,
-        env = "QUINTET_TOKEN_FILE",
-        value_delimiter = ',',
-        value_name = "FILE"
-    )]
-    pub(crate) token_file: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -209,35 +186,6 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Call { class, method, request, deadline_ms } => {
             call::call(&cluster, class, method, &request, deadline_ms, json).await
         }
-    }
-}
-
-/// What a person reads when a command fails.
-#[derive(Debug)]
-pub(crate) struct Error {
-    what: String,
-    more: Vec<String>,
-}
-
-impl Error {
-    pub(crate) fn new(what: impl Into<String>) -> Error {
-        Error { what: what.into(), more: Vec::new() }
-    }
-
-    /// Adds a line: what it means, or what to do.
-    pub(crate) fn hint(mut self, line: impl Into<String>) -> Error {
-        self.more.push(line.into());
-        self
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        self.more
-            .iter()
-            .filter(|line| !line.is_empty())
-            .try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 

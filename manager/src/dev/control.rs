@@ -1,6 +1,6 @@
 //! How another shell tells a running `quintet dev` what to do: one JSON line there, one back.
 
-use crate::cli::Error;
+use crate::cli::error::Error;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;

@@ -10,7 +10,7 @@ mod netns;
 mod process;
 mod supervisor;
 
-use crate::cli::{Error, Scope};
+use crate::cli::{error::Error, scope::Scope};
 use clap::{Args, Subcommand, ValueEnum};
 use control::Order;
 use layout::{Layout, default_dir};

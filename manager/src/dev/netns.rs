@@ -9,7 +9,7 @@
 //! The bridge has a namespace of its own because the machine's firewall rules may apply to bridged traffic.
 //! Names carry this process's id; what an earlier, killed process left behind is removed at the next start.
 
-use crate::cli::Error;
+use crate::cli::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;

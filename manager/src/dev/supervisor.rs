@@ -5,7 +5,7 @@ use super::layout::{Layout, NodeLayout, Place};
 use super::netns::Namespaces;
 use super::process::{Program, beside, signal};
 use super::{StartArguments, Transport};
-use crate::cli::Error;
+use crate::cli::error::Error;
 use crate::config::{
     AdminConfig, ClientConfig, Config, JournalConfig, NodeConfig, PathChoice, TimingConfig,
     TransportConfig,
