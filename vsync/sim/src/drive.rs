@@ -89,6 +89,11 @@ impl Process {
 
     /// The process ends: by a crash, which loses what was not synced, or in good order.
     pub fn end(&mut self, crash: bool, env: &mut Env) {
+        if crash {
+            env.checks.outcome.crash(self.boot);
+        } else {
+            self.report(env);
+        }
         let tape = &mut env.tapes.crash;
         let (arrived, journal) = if crash {
             let journal = match self.app.syncing {
@@ -270,6 +275,7 @@ impl Process {
             }
             let Some(index) = self.core.assign() else { break };
             self.committed.pop_front();
+            env.checks.outcome.publish(self.boot, message);
             let record = Record { index, position: self.head, end: self.head + size, len, message };
             self.head += size;
             self.log.push_back(record);

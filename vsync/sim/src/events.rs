@@ -82,7 +82,7 @@ impl Process {
         self.note(env, 40, self.me, format_args!("installs {view}, base {:?}", view.base));
         self.members.clone_from(&info.members);
         self.view = info.id;
-        env.checks.install(self.boot, self.me, &info);
+        env.checks.install(self.boot, self.me, &info, &self.undelivered());
         for departure in &view.departed {
             if departure.why != Why::Left {
                 self.refused.insert(departure.member);
@@ -114,7 +114,7 @@ impl Process {
 
     pub(crate) fn end_with(&mut self, over: Over, env: &mut Env) {
         self.over.get_or_insert(over);
-        env.checks.outcome.end(self.boot);
+        env.checks.outcome.over(self.boot);
     }
 
     /// The transfer in either direction over a link that is gone is over.

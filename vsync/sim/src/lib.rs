@@ -9,9 +9,10 @@
 //!   world    the loop: phase one (faults), phase two (heal, converge)           env      heap of events, time, disks
 //!   fabric   the network's mood     link   the transport's promises, per side   faults   who strikes when
 //!   process  a node's run: turns    drive  the engine: words and records        events   the engine: views, links, ends
-//!   work     what the application does                                          panics   of a core, as findings
+//!   work     what the application does                                          outcome  what became of own messages
 //!   transfer state for learners     store  the protocol's disk                  app      a list and its journal
 //!   check/   the invariants         canary/ planted bugs                        run      many seeds, shrinking
+//!   panics   of a core, as findings trace   every step, for people and the hash
 //! ```
 //!
 //! Run it with `cargo run --release -p quintet-sim -- run --seeds 0..300`.
@@ -26,6 +27,7 @@ pub mod events;
 pub mod fabric;
 pub mod faults;
 pub mod link;
+pub mod outcome;
 pub mod panics;
 pub mod plan;
 pub mod process;

@@ -220,6 +220,14 @@ fn summary(reports: &[Report], spent: f64) {
     println!("views          {}", sum(&|r| r.views as u64));
     println!("sends          {}", sum(&|r| r.sends));
     println!("deliveries     {}", sum(&|r| r.deliveries));
+    println!(
+        "outcomes       {} delivered, {} re-sent on the way, {} not delivered, {} indeterminate, {} untold at a crash",
+        sum(&|r| r.outcomes.delivered),
+        sum(&|r| r.outcomes.resent),
+        sum(&|r| r.outcomes.not_delivered),
+        sum(&|r| r.outcomes.indeterminate),
+        sum(&|r| r.outcomes.untold)
+    );
     println!("acknowledged   {}", sum(&|r| r.acknowledged as u64));
     println!("reads          {} answered, {} refused", sum(&|r| r.reads.0), sum(&|r| r.reads.1));
     println!(

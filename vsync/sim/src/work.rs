@@ -54,6 +54,9 @@ impl Process {
                     env.checks.note(verdict);
                     self.consumed.insert(sender, end);
                     if sender == self.me {
+                        let verdict =
+                            env.checks.outcome.tell(self.boot, self.me, message, position);
+                        env.checks.note(verdict);
                         self.own_done.push_back((end, position));
                         self.app.unacknowledged.insert((position, message));
                         self.app.incomplete.insert(position);
@@ -83,7 +86,7 @@ impl Process {
             }
             let message = env.checks.order.send(self.me);
             let len = env.tapes.work.range(1, env.plan.payload) as u32;
-            env.checks.outcome.send(self.boot, self.me, message, env.now);
+            env.checks.outcome.send(self.boot, message);
             self.committed.push_back((message, len));
         }
     }

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use quintet_transport::{Incarnation, Member, NodeId};
 
 use crate::check::liveness;
+use crate::check::outcome::Totals;
 use crate::check::{Boot, ViewInfo, Violation};
 use crate::env::{Deed, Env, Event, Input, Stats};
 use crate::faults::{self, Chaos};
@@ -45,6 +46,8 @@ pub struct Report {
     pub deliveries: u64,
     /// Sends acknowledged as durable.
     pub acknowledged: usize,
+    /// What became of the sends.
+    pub outcomes: Totals,
     /// Reads answered and refused.
     pub reads: (u64, u64),
     /// Virtual time from the heal to convergence.
@@ -103,6 +106,7 @@ impl World {
             sends: checks.order.sends(),
             deliveries: checks.order.deliveries(),
             acknowledged: checks.durable.count(),
+            outcomes: checks.outcome.totals(),
             reads: checks.lease.totals(),
             converged: self.converged.map(|t| t - self.healed_at),
             length: self.env.now,
@@ -217,7 +221,6 @@ impl World {
             [2, u64::from(node), u64::from(crash), 0],
             format_args!("{} ends", process.me),
         );
-        env.checks.outcome.end(boot);
         process.end(crash, env);
         // Those on the same machine, or with a kernel that answers for it, see the end at once and for certain.
         for other in self.procs.iter().flatten() {

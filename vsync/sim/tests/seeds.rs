@@ -8,6 +8,7 @@ fn forty_seeds_hold_every_invariant() {
     let all: Vec<Options> = (0..40).map(Options::seed).collect();
     let mut failed = Vec::new();
     let (mut views, mut deliveries, mut acknowledged, mut transfers) = (0, 0, 0, 0);
+    let (mut resent, mut not_delivered, mut indeterminate) = (0, 0, 0);
     run_many(&all, 2, |report| {
         if let Some(violation) = &report.violation {
             failed.push(format!("{violation:?}\n  replay: {}", report.options.command()));
@@ -16,11 +17,15 @@ fn forty_seeds_hold_every_invariant() {
         deliveries += report.deliveries;
         acknowledged += report.acknowledged;
         transfers += report.stats.transfers;
+        resent += report.outcomes.resent;
+        not_delivered += report.outcomes.not_delivered;
+        indeterminate += report.outcomes.indeterminate;
         true
     });
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     // Nothing was violated: was anything tried?
     assert!(views > 200 && deliveries > 50_000 && acknowledged > 10_000 && transfers > 50);
+    assert!(resent > 1_000 && not_delivered > 100 && indeterminate > 100);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The invariants, always on.
 //!
 //! Each file watches one group of them (numbers as in the design page) from outside: it is told what every
-//! process sent, installed, delivered, wrote and answered, and never asks the protocol core what it thinks. Where
+//! process sent, installed, delivered, wrote, answered and reported, and never asks the protocol core what it thinks. Where
 //! a checker needs the truth (how far did that member really receive?) it takes the owner's own row, which no
 //! copy may be ahead of.
 //!
@@ -10,7 +10,7 @@
 //! | `views` | 1 self-inclusion, 2 increasing ids, 3 same id same view, 4 one decided value accepted by a quorum, 10 transitional sets |
 //! | `order` | 5 integrity, 6 no duplicates, 7 delivered in its view, 11 FIFO without gaps, 13 total order |
 //! | `synchrony` | 9 virtual synchrony, 14 uniformity, 17 one trim, 18 equal state at a cut |
-//! | `outcome` | 8 one outcome for every send |
+//! | `outcome` | 8 one outcome for every send, and the one that was reported |
 //! | `words` | 15 monotonic words, stable deliveries, reuse of slots; 16 fence |
 //! | `durable` | 19 what was acknowledged survives |
 //! | `lease` | a read under a lease is never older than a completed write |
@@ -173,13 +173,16 @@ impl Checks {
         self.found.as_ref()
     }
 
-    /// A process's core went to a view. (Its application follows: see [`synchrony::Synchrony::start`].)
-    pub fn install(&mut self, boot: Boot, me: Member, view: &ViewInfo) {
+    /// A process's core went to a view, and reports which own messages are `resent` in it. (Its application follows:
+    /// see [`synchrony::Synchrony::start`].)
+    pub fn install(&mut self, boot: Boot, me: Member, view: &ViewInfo, resent: &[u64]) {
         let before = self.views.current(boot);
         self.words.install(me, &view.members);
         let verdict = self.views.install(boot, me, view);
         self.note(verdict);
         let verdict = self.synchrony.install(boot, me, before, view);
+        self.note(verdict);
+        let verdict = self.outcome.install(boot, me, before, view.id, resent);
         self.note(verdict);
     }
 

@@ -18,7 +18,7 @@ fn three() -> Checks {
     checks.views.genesis(ViewInfo { members: genesis, ..ViewInfo::default() });
     accept(&mut checks, 1, &[1, 2], 77);
     for node in 1..=3 {
-        checks.install(node as Boot, member(node), &view(1, &[1, 2, 3], &[1, 2, 3]));
+        checks.install(node as Boot, member(node), &view(1, &[1, 2, 3], &[1, 2, 3]), &[]);
     }
     assert_eq!(checks.found(), None);
     checks
@@ -45,6 +45,12 @@ fn received(checks: &mut Checks) {
     }
 }
 
+fn send(checks: &mut Checks, node: u16) -> u64 {
+    let message = checks.order.send(member(node));
+    checks.outcome.send(node as Boot, message);
+    message
+}
+
 fn found(checks: &Checks) -> u8 {
     checks.found().expect("a violation").invariant
 }
@@ -53,7 +59,7 @@ fn found(checks: &Checks) -> u8 {
 fn a_view_without_oneself() {
     let mut checks = three();
     accept(&mut checks, 2, &[1, 2], 78);
-    checks.install(3, member(3), &view(2, &[1, 2], &[]));
+    checks.install(3, member(3), &view(2, &[1, 2], &[]), &[]);
     assert_eq!(found(&checks), 1);
 }
 
@@ -61,8 +67,8 @@ fn a_view_without_oneself() {
 fn a_view_with_two_faces() {
     let mut checks = three();
     accept(&mut checks, 2, &[1, 2], 78);
-    checks.install(1, member(1), &view(2, &[1, 2], &[]));
-    checks.install(2, member(2), &view(2, &[1, 2, 3], &[]));
+    checks.install(1, member(1), &view(2, &[1, 2], &[]), &[]);
+    checks.install(2, member(2), &view(2, &[1, 2, 3], &[]), &[]);
     assert_eq!(found(&checks), 3);
 }
 
@@ -70,7 +76,7 @@ fn a_view_with_two_faces() {
 fn a_view_that_a_minority_decided() {
     let mut checks = three();
     accept(&mut checks, 2, &[3], 78);
-    checks.install(3, member(3), &view(2, &[3], &[]));
+    checks.install(3, member(3), &view(2, &[3], &[]), &[]);
     assert_eq!(found(&checks), 4);
 }
 
@@ -86,7 +92,7 @@ fn two_values_for_one_view() {
 fn a_survivor_that_came_from_elsewhere() {
     let mut checks = three();
     accept(&mut checks, 2, &[1, 2], 78);
-    checks.install(1, member(1), &view(2, &[1, 2], &[1]));
+    checks.install(1, member(1), &view(2, &[1, 2], &[1]), &[]);
     assert_eq!(found(&checks), 10);
 }
 
@@ -102,7 +108,7 @@ fn a_message_nobody_sent() {
 fn a_message_at_two_places() {
     let mut checks = three();
     received(&mut checks);
-    let message = checks.order.send(member(1));
+    let message = send(&mut checks, 1);
     checks.deliver(2, member(2), at(1, 0), 0, member(1), message);
     checks.deliver(3, member(3), at(1, 3), 0, member(1), message);
     assert_eq!(found(&checks), 6);
@@ -112,7 +118,7 @@ fn a_message_at_two_places() {
 fn a_message_of_another_view() {
     let mut checks = three();
     received(&mut checks);
-    let message = checks.order.send(member(1));
+    let message = send(&mut checks, 1);
     checks.deliver(2, member(2), at(2, 0), 0, member(1), message);
     assert_eq!(found(&checks), 7);
 }
@@ -120,8 +126,8 @@ fn a_message_of_another_view() {
 #[test]
 fn a_gap_between_messages_of_one_sender() {
     let mut checks = three();
-    let first = checks.order.send(member(1));
-    let second = checks.order.send(member(1));
+    let first = send(&mut checks, 1);
+    let second = send(&mut checks, 1);
     assert_eq!(checks.order.fifo(member(2), second, 0).expect_err("a gap").invariant, 11);
     assert_eq!(checks.order.fifo(member(2), first, 1).expect_err("again").invariant, 6);
 }
@@ -130,7 +136,7 @@ fn a_gap_between_messages_of_one_sender() {
 fn two_orders() {
     let mut checks = three();
     received(&mut checks);
-    let (a, b) = (checks.order.send(member(1)), checks.order.send(member(2)));
+    let (a, b) = (send(&mut checks, 1), send(&mut checks, 2));
     checks.deliver(1, member(1), at(1, 0), 0, member(1), a);
     checks.deliver(1, member(1), at(1, 1), 1, member(2), b);
     checks.deliver(2, member(2), at(1, 1), 1, member(2), b);
@@ -141,10 +147,10 @@ fn two_orders() {
 fn a_message_that_survivors_miss() {
     let mut checks = three();
     received(&mut checks);
-    let a = checks.order.send(member(1));
+    let a = send(&mut checks, 1);
     checks.deliver(1, member(1), at(1, 0), 0, member(1), a);
     accept(&mut checks, 2, &[2, 3], 78);
-    checks.install(2, member(2), &view(2, &[2, 3], &[]));
+    checks.install(2, member(2), &view(2, &[2, 3], &[]), &[]);
     assert_eq!(found(&checks), 14);
 }
 
@@ -152,9 +158,9 @@ fn a_message_that_survivors_miss() {
 fn survivors_with_different_sets() {
     let mut checks = three();
     received(&mut checks);
-    let a = checks.order.send(member(1));
+    let a = send(&mut checks, 1);
     accept(&mut checks, 2, &[2, 3], 78);
-    checks.install(2, member(2), &view(2, &[2, 3], &[]));
+    checks.install(2, member(2), &view(2, &[2, 3], &[]), &[]);
     checks.deliver(3, member(3), at(1, 0), 0, member(1), a);
     assert_eq!(found(&checks), 14);
 }
@@ -171,7 +177,7 @@ fn states_that_differ_at_a_cut() {
 #[test]
 fn a_delivery_before_all_have_received() {
     let mut checks = three();
-    let a = checks.order.send(member(1));
+    let a = send(&mut checks, 1);
     for node in 1..=2 {
         let verdict = checks.words.publish(member(node), [1, at(1, 1), at(1, 0), 0]);
         checks.note(verdict);
@@ -203,18 +209,134 @@ fn a_slot_reused_too_early() {
     assert_eq!(verdict.expect_err("not delivered").invariant, 15);
 }
 
+/// Sends of member 1, which process 1 publishes in view 1; the last one stays unpublished.
+fn sends(outcomes: &mut outcome::Outcomes) -> [u64; 4] {
+    let messages = [11, 12, 13, 14];
+    messages.iter().for_each(|&m| outcomes.send(1, m));
+    messages[..3].iter().for_each(|&m| outcomes.publish(1, m));
+    messages
+}
+
+/// The last report of process 1, whose sends are those.
+fn last(outcomes: &mut outcome::Outcomes, saw: bool, lost: &[u64], dropped: &[u64]) -> Verdict {
+    let (indeterminate, not_delivered) = (lost.to_vec(), dropped.to_vec());
+    let report = outcome::LastReport { saw_the_end: saw, indeterminate, not_delivered };
+    outcomes.end(1, member(1), &report)
+}
+
+fn eighth(verdict: Verdict, part: &str) {
+    let violation = verdict.expect_err(part);
+    assert_eq!(violation.invariant, 8);
+    assert!(violation.text.contains(part), "{}", violation.text);
+}
+
 #[test]
 fn a_send_with_two_outcomes() {
-    let mut checks = three();
-    let message = checks.order.send(member(1));
-    checks.outcome.send(1, member(1), message, 0);
-    assert_eq!(checks.outcome.open(1), 1);
-    assert_eq!(checks.outcome.deliver(1, member(1), member(1), message, 0), Ok(()));
-    let again = checks.outcome.deliver(1, member(1), member(1), message, 0);
-    assert_eq!(again.expect_err("twice").invariant, 8);
-    checks.outcome.end(1);
-    let late = checks.outcome.deliver(1, member(1), member(2), message, 0);
-    assert_eq!(late.expect_err("after the end").invariant, 8);
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    assert_eq!(o.deliver(1, member(1), member(1), 11, at(1, 0)), Ok(()));
+    assert_eq!(o.open(1), 4, "the application has not been told");
+    assert_eq!(o.tell(1, member(1), 11, at(1, 0)), Ok(()));
+    assert_eq!(o.open(1), 3);
+    eighth(o.deliver(1, member(1), member(1), 11, at(1, 3)), "has had its outcome");
+    eighth(o.tell(1, member(1), 12, at(1, 3)), "has not delivered");
+    o.over(1);
+    eighth(o.deliver(1, member(1), member(2), 5, at(1, 4)), "after its end");
+    eighth(last(&mut o, false, &[11, 12, 13], &[14]), "open");
+}
+
+#[test]
+fn a_send_with_no_outcome_or_the_same_one_twice() {
+    let all: &[(&[u64], &[u64])] = &[
+        (&[11, 12], &[14]),
+        (&[11, 12, 13], &[]),
+        (&[11, 12, 13], &[13, 14]),
+        (&[11, 12, 12, 13], &[14]),
+        (&[12, 11, 13], &[14]),
+        (&[13], &[11, 12, 14]),
+    ];
+    for (lost, dropped) in all {
+        let mut o = outcome::Outcomes::default();
+        sends(&mut o);
+        eighth(last(&mut o, false, lost, dropped), "ends with [11, 12, 13, 14] open");
+    }
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    assert_eq!(last(&mut o, false, &[11, 12, 13], &[14]), Ok(()));
+}
+
+#[test]
+fn a_message_reported_as_delivered_that_a_survivor_lacks() {
+    let kept = |o: &mut outcome::Outcomes, boot: Boot| {
+        o.deliver(boot, member(boot as u16), member(1), 11, at(1, 0))
+    };
+    // Told first, then a survivor without it goes on.
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    assert_eq!(kept(&mut o, 1), Ok(()));
+    assert_eq!(o.tell(1, member(1), 11, at(1, 0)), Ok(()));
+    assert_eq!(kept(&mut o, 2), Ok(()));
+    assert_eq!(o.install(2, member(2), Some(1), 2, &[]), Ok(()));
+    eighth(o.install(3, member(3), Some(1), 2, &[]), "lacks it");
+    // The survivors have gone on, one of them without it, before the sender is told.
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    assert_eq!(kept(&mut o, 1), Ok(()));
+    assert_eq!(kept(&mut o, 2), Ok(()));
+    assert_eq!(o.install(2, member(2), Some(1), 2, &[]), Ok(()));
+    assert_eq!(o.install(3, member(3), Some(1), 2, &[]), Ok(()));
+    eighth(o.tell(1, member(1), 11, at(1, 0)), "lacks it");
+}
+
+#[test]
+fn a_message_reported_as_not_delivered_that_somebody_has_or_gets() {
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    assert_eq!(o.deliver(2, member(2), member(1), 12, at(1, 3)), Ok(()));
+    eighth(last(&mut o, true, &[], &[11, 12, 13, 14]), "delivered it at 1:3");
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    assert_eq!(last(&mut o, true, &[], &[11, 12, 13, 14]), Ok(()));
+    eighth(o.deliver(2, member(2), member(1), 12, at(1, 3)), "not delivered by report");
+}
+
+#[test]
+fn a_message_reported_as_indeterminate_by_one_who_knows() {
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    eighth(last(&mut o, true, &[11, 12, 13], &[14]), "saw how its view ended");
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    eighth(last(&mut o, false, &[11, 12, 13, 14], &[]), "14 indeterminate and never published");
+}
+
+#[test]
+fn a_message_reported_as_sent_again_that_is_not() {
+    let cases: &[&[u64]] = &[&[], &[11, 12], &[12, 13], &[11, 13, 12], &[11, 12, 13, 14]];
+    for resent in cases {
+        let mut o = outcome::Outcomes::default();
+        sends(&mut o);
+        eighth(o.install(1, member(1), Some(1), 2, resent), "not [11, 12, 13]");
+    }
+    // It was delivered in the view before, or is later.
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    assert_eq!(o.deliver(2, member(2), member(1), 11, at(1, 0)), Ok(()));
+    eighth(o.install(1, member(1), Some(1), 2, &[11, 12, 13]), "delivered it at 1:0");
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    assert_eq!(o.install(1, member(1), Some(1), 2, &[11, 12, 13]), Ok(()));
+    assert_eq!(o.deliver(2, member(2), member(1), 12, at(2, 0)), Ok(()));
+    eighth(o.deliver(3, member(3), member(1), 11, at(1, 0)), "re-sent in view 2");
+}
+
+#[test]
+fn a_crash_reports_nothing() {
+    let mut o = outcome::Outcomes::default();
+    sends(&mut o);
+    o.crash(1);
+    assert_eq!((o.open(1), o.totals().untold), (0, 4));
+    eighth(o.deliver(1, member(1), member(2), 5, at(1, 4)), "after its end");
 }
 
 #[test]
@@ -261,6 +383,6 @@ fn a_fence_ends_with_a_view_that_has_both() {
     received(&mut checks);
     checks.words.fence(member(2), member(1));
     accept(&mut checks, 2, &[1, 2], 78);
-    checks.install(2, member(2), &view(2, &[1, 2, 3], &[]));
+    checks.install(2, member(2), &view(2, &[1, 2, 3], &[]), &[]);
     assert_eq!(checks.words.copy(member(2), member(1), [1, 0, 0, 0]), Ok(()));
 }

@@ -12,7 +12,8 @@ pub const WORDS: usize = 4;
 
 const NAMES: [&str; WORDS] = ["next", "received", "delivered", "persisted"];
 const RECEIVED: usize = 1;
-const DELIVERED: usize = 2;
+/// The word that says how far its owner has delivered.
+pub const DELIVERED: usize = 2;
 
 /// The true rows: what each owner last published.
 #[derive(Debug, Default)]
