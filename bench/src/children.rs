@@ -1,5 +1,6 @@
-//! The other processes of a measurement: started with the same arguments, ended with their standard input.
+//! The other processes of a measurement: started with what they shall do, ended with their standard input.
 
+use crate::task::Task;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -11,11 +12,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Starts this very program as `peer ROLE ARGUMENTS…`.
-    pub(crate) fn start(role: &str, arguments: &[String]) -> io::Result<Peer> {
+    /// Starts this very program for that task, on that core if one is given.
+    pub(crate) fn start(task: &Task, core: Option<usize>) -> io::Result<Peer> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["peer", role])
-            .args(arguments)
+            .args(["peer", &serde_json::to_string(task)?])
+            .args(core.map(|core| format!("--core={core}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -30,6 +31,11 @@ impl Peer {
             return Err(io::Error::other("a peer process ended early; its message is above"));
         }
         Ok(line.trim_end().to_owned())
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Tells it to end, and waits.

@@ -4,12 +4,20 @@
 //! everything needed to judge it: host, kernel, provider and why, parameters, CPU time.
 
 mod children;
+mod cpu;
+mod floor;
+mod host;
 mod multicast;
 mod pingpong;
 mod report;
+mod setup;
+mod side;
+mod statistics;
+mod task;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use quintet_transport::{PathPolicy, Wait};
+use serde::{Deserialize, Serialize};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -28,19 +36,17 @@ enum Measurement {
     /// The other side of a measurement; started by it.
     #[command(hide = true)]
     Peer {
-        #[command(subcommand)]
-        role: Role,
+        /// What it does, as JSON.
+        task: task::Task,
+        /// Where it runs.
+        #[arg(long)]
+        core: Option<usize>,
     },
 }
 
-#[derive(Subcommand)]
-enum Role {
-    Pong(pingpong::Arguments),
-    Member(multicast::Arguments),
-}
-
 /// What carries the bytes.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Provider {
     /// Shared memory.
     #[default]
@@ -59,7 +65,8 @@ impl Provider {
 }
 
 /// How a poller waits.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Waiting {
     /// Never sleeps.
     Spin,
@@ -84,8 +91,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().measurement {
         Measurement::Pingpong(arguments) => pingpong::measure(&arguments),
         Measurement::Multicast(arguments) => multicast::measure(&arguments),
-        Measurement::Peer { role: Role::Pong(arguments) } => pingpong::answer(&arguments),
-        Measurement::Peer { role: Role::Member(arguments) } => multicast::take_part(&arguments),
+        Measurement::Peer { task, core } => task::perform(&task, core),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,13 +3,17 @@
 //! `--mode latency`: one sender, one message at a time, timed from the reserve to the sender's own delivery, which is
 //! when every member has it. `--mode rate`: as many as the window takes, counted where they are delivered.
 
-use crate::children::{Peer, end_with_parent, free_addresses};
-use crate::report::{Report, cpu_time, histogram, record};
+use crate::children::{Peer, free_addresses};
+use crate::cpu::cpu_time;
+use crate::report::{Report, Run};
+use crate::statistics::{histogram, record};
+use crate::task::Task;
 use crate::{Provider, Waiting};
 use clap::ValueEnum;
 use quintet_transport::{Time, clock};
 use quintet_vsync::{Config, Deliveries, Event, Group, Node, NodeId, PeerConfig, SendError};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,7 +22,7 @@ use std::time::Duration;
 const FORM: Duration = Duration::from_secs(20);
 
 /// Flags of `multicast`.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Arguments {
     /// How many processes.
     #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
@@ -58,7 +62,8 @@ pub(crate) struct Arguments {
     cluster: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 enum Mode {
     /// A lone message, one at a time.
     #[default]
@@ -67,7 +72,8 @@ enum Mode {
     Rate,
 }
 
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 enum Senders {
     /// The first member.
     #[default]
@@ -93,49 +99,60 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     };
     let mut peers = Vec::new();
     for node in 2..=arguments.members {
-        peers.push(Peer::start("member", &words(&arguments, node))?);
+        peers.push(Peer::start(&Task::Member(Arguments { node, ..arguments.clone() }), None)?);
     }
     let mut member = Part::join(&arguments)?;
-    let mut report = Report::new("multicast");
-    report.set("members", arguments.members);
-    report.set("size_bytes", arguments.size);
-    report.set("delivery", "total order, stable");
-    report.set("wait", format!("{:?}", arguments.wait).to_lowercase());
+    let mut report = Report::new(
+        "multicast",
+        json!({
+            "members": arguments.members,
+            "size_bytes": arguments.size,
+            "delivery": "total order, stable",
+            "wait": arguments.wait,
+            "mode": arguments.mode,
+            "senders": arguments.senders,
+            "duration_s": arguments.duration,
+            "think_us": arguments.think_us,
+        }),
+    );
+    let mut run = Run::default();
     match arguments.mode {
         Mode::Latency => {
             let mut latencies = histogram();
             let counted = member.latency(&arguments, &mut latencies)?;
-            report.set("think_us", arguments.think_us);
-            report.latency("self-delivery", &latencies);
-            report.set("messages/s", counted.delivered as f64 / counted.seconds);
-            report.set("cpu %, the sender", 100.0 * counted.cpu_seconds / counted.seconds);
+            run.latency("self_delivery", latencies);
+            run.figure("messages_per_s", counted.delivered as f64 / counted.seconds);
+            run.figure("own_cpu_percent", 100.0 * counted.cpu_seconds / counted.seconds);
         }
         Mode::Rate => {
             let counted = member.rate(&arguments)?;
             let rate = counted.delivered as f64 / counted.seconds;
-            report.set("senders", format!("{:?}", arguments.senders).to_lowercase());
-            report.set("messages/s", rate);
-            report.set("MB/s", rate * f64::from(arguments.size) / 1e6);
+            run.figure("messages_per_s", rate);
+            run.figure("megabytes_per_s", rate * f64::from(arguments.size) / 1e6);
             let mut cpu_seconds = counted.cpu_seconds;
             for peer in &mut peers {
                 cpu_seconds += serde_json::from_str::<Counted>(&peer.line()?)?.cpu_seconds;
             }
-            report.set("cpu s/million", cpu_seconds / (counted.delivered as f64 / 1e6));
+            run.figure("cpu_seconds_per_million", cpu_seconds / (counted.delivered as f64 / 1e6));
         }
     }
     if let Some(link) = member.node.status().links.first() {
-        report.set("provider", format!("{:?}", link.path).to_lowercase());
-        report.set("reason", &link.reason);
-        report.set("retransmits", link.counters.retransmits);
+        run.fact("provider", link.path.to_string());
+        run.fact("reason", &link.reason);
+        run.figure("retransmits", link.counters.retransmits as f64);
     }
-    report.print(arguments.json);
+    report.add(run);
+    if arguments.json {
+        println!("{:#}", report.json());
+    } else {
+        print!("{}", report.table());
+    }
     peers.into_iter().try_for_each(Peer::end)?;
     Ok(())
 }
 
 /// A member that consumes, and sends if all do.
 pub(crate) fn take_part(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    end_with_parent();
     let mut member = Part::join(arguments)?;
     if arguments.mode == Mode::Rate {
         println!("{}", serde_json::to_string(&member.rate(arguments)?)?);
@@ -143,24 +160,6 @@ pub(crate) fn take_part(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     loop {
         member.deliveries.next(Duration::from_secs(1));
     }
-}
-
-fn words(arguments: &Arguments, node: u16) -> Vec<String> {
-    let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
-    let addresses: Vec<String> = arguments.addresses.iter().map(SocketAddr::to_string).collect();
-    let text = format!(
-        "--members {} --provider {} --size {} --mode {} --senders {} --duration {} --wait {} --cluster {} --node {node} --addresses {}",
-        arguments.members,
-        word(&arguments.provider),
-        arguments.size,
-        word(&arguments.mode),
-        word(&arguments.senders),
-        arguments.duration,
-        word(&arguments.wait),
-        arguments.cluster,
-        addresses.join(",")
-    );
-    text.split(' ').map(str::to_owned).collect()
 }
 
 /// One member of the group.

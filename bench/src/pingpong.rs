@@ -1,192 +1,206 @@
 //! Round trip of one message between two pollers in two processes: a record goes out on the group lane, the other
-//! side sends one back.
+//! side sends one back. With `--compare raw` the least code that does the same runs beside it.
 
-use crate::children::{Peer, end_with_parent, free_addresses};
-use crate::report::{Report, cpu_time, histogram, record};
-use crate::{Provider, Waiting};
-use quintet_transport::{
-    Config, Event, GROUP, Incarnation, LinkId, LogWriter, Member, NodeId, PeerConfig, Poller, Time,
-    clock,
-};
+use crate::children::{Peer, free_addresses};
+use crate::floor::{self, shm_pingpong, udp_pingpong};
+use crate::report::{Report, Run};
+use crate::setup::{Compare, Setup, Usage};
+use crate::side::{Ends, Side};
+use crate::statistics::{halved, histogram, record};
+use crate::task::Task;
+use crate::{Provider, cpu};
+use hdrhistogram::Histogram;
+use quintet_transport::clock;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::error::Error;
-use std::net::SocketAddr;
-use std::time::Duration;
-
-/// How long the two may take to find each other.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// Flags of `pingpong`.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {
-    /// What carries the bytes.
-    #[arg(long, value_enum, default_value_t)]
-    provider: Provider,
+    #[command(flatten)]
+    setup: Setup,
     /// Payload bytes.
     #[arg(short, long, default_value_t = 64)]
     size: usize,
-    /// Round trips measured.
+    /// Round trips measured, in each run.
     #[arg(short = 'n', long, default_value_t = 100_000)]
     count: u64,
     /// Round trips before that, not measured.
     #[arg(long, default_value_t = 10_000)]
     warm_up: u64,
-    /// How both sides wait.
-    #[arg(long, value_enum, default_value_t)]
-    wait: Waiting,
+    /// What to run beside it, in the same run on the same cores.
+    #[arg(long, value_enum)]
+    compare: Option<Compare>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Addresses of the two sides; chosen by itself.
-    #[arg(long, value_delimiter = ',', hide = true)]
-    addresses: Vec<SocketAddr>,
-    /// Name of the measurement's own cluster.
-    #[arg(long, default_value = "", hide = true)]
-    cluster: String,
 }
 
-/// Measures, and starts the other side.
+/// What the answering process is told.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Pong {
+    ends: Ends,
+    size: usize,
+}
+
+/// Measures, and starts the other sides.
 pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments {
-        addresses: free_addresses(2)?,
-        cluster: format!("perf-{}", std::process::id()),
-        ..arguments.clone()
-    };
-    let (own, peer) = (arguments.addresses[0], arguments.addresses[1]);
-    let other = Peer::start("pong", &words(&arguments, own, peer))?;
-    let mut side = Side::connect(&arguments, 1)?;
-    let mut latencies = histogram();
-    let payload = vec![7; arguments.size];
-    let (mut cpu, mut began) = (cpu_time(), clock::now());
-    for round in 0..arguments.warm_up + arguments.count {
-        if round == arguments.warm_up {
-            (cpu, began) = (cpu_time(), clock::now());
-        }
-        let start = clock::now();
-        side.send(&payload)?;
-        side.receive()?;
-        if round >= arguments.warm_up {
-            record(&mut latencies, clock::now().since(start));
-        }
+    let [own, other] = arguments.setup.cores(arguments.compare.is_some())?;
+    own.map_or(Ok(()), cpu::pin)?;
+    let mut report = Report::new(
+        "pingpong",
+        json!({
+            "size_bytes": arguments.size,
+            "wait": arguments.setup.wait,
+            "count": arguments.count,
+            "warm_up": arguments.warm_up,
+            "cores": [own, other],
+        }),
+    );
+    let mut run = Run::default();
+    transport(arguments, other, &mut run)?;
+    if arguments.compare == Some(Compare::Raw) {
+        beside_raw(arguments, [own, other], &mut run)?;
     }
-    let seconds = clock::now().since(began).as_secs_f64();
-    let own_cpu = cpu_time() - cpu;
-    let mut report = Report::new("pingpong");
-    let link = side.poller.links().into_iter().next().ok_or("the link is gone")?;
-    report.set("provider", format!("{:?}", link.path).to_lowercase());
-    report.set("reason", &link.reason);
-    report.set("size_bytes", arguments.size);
-    report.set("wait", format!("{:?}", arguments.wait).to_lowercase());
-    report.latency("round trip", &latencies);
-    report.set("round trips/s", arguments.count as f64 / seconds);
-    report.set("cpu %, this side", 100.0 * own_cpu.as_secs_f64() / seconds);
-    report.set("retransmits", link.counters.retransmits);
-    report.set("rescues", side.poller.counters().rescues);
-    report.print(arguments.json);
+    report.add(run);
+    if arguments.json {
+        println!("{:#}", report.json());
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
+
+/// The transport's round trips.
+fn transport(
+    arguments: &Arguments,
+    other_core: Option<usize>,
+    run: &mut Run,
+) -> Result<(), Box<dyn Error>> {
+    let addresses = free_addresses(2)?;
+    let ends = Ends {
+        provider: arguments.setup.provider,
+        wait: arguments.setup.wait,
+        cluster: format!("perf-{}", std::process::id()),
+        addresses: [addresses[0], addresses[1]],
+    };
+    let pong = Pong { ends: ends.clone(), size: arguments.size };
+    let other = Peer::start(&Task::Pong(pong), other_core)?;
+    let mut side = Side::connect(&ends, 1)?;
+    let payload = vec![7; arguments.size];
+    let mut usage = None;
+    let rtt = timed(
+        arguments,
+        || usage = Some(Usage::begin(Some(&other))),
+        || {
+            side.send(&payload)?;
+            side.receive()
+        },
+    )?;
+    usage.ok_or("nothing was measured")?.end(run);
+    let link = side.status()?;
+    run.fact("provider", link.path.to_string());
+    run.fact("reason", &link.reason);
+    run.figure("retransmits", link.counters.retransmits as f64);
+    run.figure("rescues", side.poller.counters().rescues as f64);
+    run.latency("half_rtt", halved(&rtt));
+    run.latencies.insert(0, ("rtt", rtt));
     other.end()?;
     Ok(())
 }
 
+/// The raw round trips, and how the transport's compare.
+fn beside_raw(
+    arguments: &Arguments,
+    [own, other]: [Option<usize>; 2],
+    run: &mut Run,
+) -> Result<(), Box<dyn Error>> {
+    let against = floor::counterpart(arguments.setup.wait);
+    for wait in [floor::Wait::Look, floor::Wait::Sleep] {
+        // Two that look again and again on one core wait for the scheduler: that is no floor.
+        if wait == floor::Wait::Look && own == other && wait != against {
+            continue;
+        }
+        let raw = match arguments.setup.provider {
+            Provider::Shm => raw_shm(arguments, wait, other)?,
+            Provider::Udp => raw_udp(arguments, wait, other)?,
+        };
+        if wait == against {
+            let (_, rtt) = run.latencies.first().ok_or("nothing was measured")?;
+            let ratio = |percentile| {
+                rtt.value_at_percentile(percentile) as f64
+                    / raw.value_at_percentile(percentile) as f64
+            };
+            let (middle, tail) = (ratio(50.0), ratio(99.0));
+            run.fact("compared_with", floor::name(arguments.setup.provider, wait));
+            run.figure("ratio_p50", middle);
+            run.figure("ratio_p99", tail);
+        }
+        run.latency(floor::name(arguments.setup.provider, wait), raw);
+    }
+    Ok(())
+}
+
+fn raw_shm(
+    arguments: &Arguments,
+    wait: floor::Wait,
+    other_core: Option<usize>,
+) -> Result<Histogram<u64>, Box<dyn Error>> {
+    let rounds = arguments.warm_up + arguments.count;
+    let (mut side, pong) = shm_pingpong::Side::first(arguments.size, rounds, wait)?;
+    let other = Peer::start(&Task::RawShmPong(pong), other_core)?;
+    let rtt = timed(
+        arguments,
+        || {},
+        || {
+            side.exchange();
+            Ok(())
+        },
+    )?;
+    other.end()?;
+    Ok(rtt)
+}
+
+fn raw_udp(
+    arguments: &Arguments,
+    wait: floor::Wait,
+    other_core: Option<usize>,
+) -> Result<Histogram<u64>, Box<dyn Error>> {
+    let rounds = arguments.warm_up + arguments.count;
+    let (mut side, pong) = udp_pingpong::Side::first(arguments.size, rounds, wait)?;
+    let mut other = Peer::start(&Task::RawUdpPong(pong), other_core)?;
+    side.connect(other.line()?.parse()?)?;
+    let rtt = timed(arguments, || {}, || Ok(side.exchange()?))?;
+    other.end()?;
+    Ok(rtt)
+}
+
+/// Times round trips, the transport's and the raw ones alike.
+fn timed(
+    arguments: &Arguments,
+    mut begin: impl FnMut(),
+    mut exchange: impl FnMut() -> Result<(), Box<dyn Error>>,
+) -> Result<Histogram<u64>, Box<dyn Error>> {
+    for _ in 0..arguments.warm_up {
+        exchange()?;
+    }
+    let mut latencies = histogram();
+    begin();
+    for _ in 0..arguments.count {
+        let start = clock::now();
+        exchange()?;
+        record(&mut latencies, clock::now().since(start));
+    }
+    Ok(latencies)
+}
+
 /// Answers every message with one of the same size.
-pub(crate) fn answer(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    end_with_parent();
-    let mut side = Side::connect(arguments, 2)?;
-    let payload = vec![8; arguments.size];
+pub(crate) fn answer(pong: &Pong) -> Result<(), Box<dyn Error>> {
+    let mut side = Side::connect(&pong.ends, 2)?;
+    let payload = vec![8; pong.size];
     loop {
         side.receive()?;
         side.send(&payload)?;
-    }
-}
-
-fn words(arguments: &Arguments, own: SocketAddr, peer: SocketAddr) -> Vec<String> {
-    let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
-    let (provider, wait) = (word(&arguments.provider), word(&arguments.wait));
-    let text = format!(
-        "--provider {provider} --wait {wait} --size {} --cluster {} --addresses {own},{peer}",
-        arguments.size, arguments.cluster
-    );
-    text.split(' ').map(str::to_owned).collect()
-}
-
-/// One end of the exchange.
-struct Side {
-    poller: Poller,
-    log: LogWriter,
-    link: LinkId,
-    index: u64,
-    cursor: u64,
-}
-
-impl Side {
-    fn connect(arguments: &Arguments, node: u16) -> Result<Side, Box<dyn Error>> {
-        let [first, second] = arguments.addresses[..] else {
-            return Err("two addresses are needed".into());
-        };
-        let (own, peer) = if node == 1 { (first, second) } else { (second, first) };
-        let me =
-            Member { node: NodeId(node), incarnation: Incarnation(u64::from(std::process::id())) };
-        let mut config = Config::new(&arguments.cluster, me, own);
-        config.peers = vec![PeerConfig { node: NodeId(3 - node), addr: peer }];
-        config.path = arguments.provider.policy();
-        config.wait = arguments.wait.wait();
-        let mut poller = Poller::new(config)?;
-        let log = poller.log(GROUP);
-        let deadline = clock::now() + CONNECT;
-        let link = loop {
-            let now = clock::now();
-            poller.poll(now);
-            if let Some(Event::Up { link, .. }) = poller.poll_event() {
-                break link;
-            }
-            if now > deadline {
-                return Err(format!(
-                    "the two sides did not find each other within {} s",
-                    CONNECT.as_secs()
-                )
-                .into());
-            }
-            poller.flush(now);
-            poller.park(now, Some(deadline), &mut || false);
-        };
-        poller.attach(link, GROUP, 0);
-        poller.open(link, GROUP, 0);
-        poller.flush(clock::now());
-        Ok(Side { poller, log, link, index: 0, cursor: 0 })
-    }
-
-    fn send(&mut self, payload: &[u8]) -> Result<(), Box<dyn Error>> {
-        let mut slot = self
-            .log
-            .reserve(payload.len())
-            .map_err(|error| format!("no room in the log: {error:?}"))?;
-        slot.copy_from_slice(payload);
-        slot.commit();
-        self.poller.committed(GROUP).ok_or("a committed record is not there")?;
-        self.poller.publish(GROUP, self.index);
-        self.index += 1;
-        self.poller.flush(clock::now());
-        Ok(())
-    }
-
-    fn receive(&mut self) -> Result<(), Box<dyn Error>> {
-        loop {
-            let now = clock::now();
-            self.poller.poll(now);
-            while let Some(event) = self.poller.poll_event() {
-                if let Event::Dead { evidence, .. } = event {
-                    return Err(format!("the link died: {evidence:?}").into());
-                }
-            }
-            if let Some(end) =
-                self.poller.peek(self.link, GROUP, self.cursor).map(|record| record.end)
-            {
-                self.cursor = end;
-                self.poller.release(self.link, GROUP, end);
-                let released = self.poller.released(self.link, GROUP);
-                self.poller.reclaim(GROUP, released);
-                return Ok(());
-            }
-            self.poller.flush(now);
-            self.poller.park(now, None::<Time>, &mut || false);
-        }
     }
 }

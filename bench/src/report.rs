@@ -1,114 +1,229 @@
-//! Percentiles and everything that a reader needs to judge them, for people or as JSON.
+//! One measurement's outcome: what was measured, where, and what came of it, for people or as JSON.
 
+use crate::statistics::{Estimate, told};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::time::Duration;
 
 /// Version of the JSON; fields are only ever added within a version.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
-/// Longest latency recorded, nanoseconds; a longer one counts as this.
-const LONGEST_NS: u64 = 60_000_000_000;
-
-/// A histogram of latencies in nanoseconds, three significant figures.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("constant bounds that fit together")
+/// What one run showed.
+#[derive(Default)]
+pub(crate) struct Run {
+    /// Latencies in nanoseconds; the first is what the measurement is about.
+    pub(crate) latencies: Vec<(&'static str, Histogram<u64>)>,
+    /// Rates, ratios, counts; the name ends with the unit.
+    pub(crate) figures: Vec<(&'static str, f64)>,
+    /// What is no number: the provider and why.
+    pub(crate) facts: Vec<(&'static str, Value)>,
 }
 
-/// Adds a latency.
-pub(crate) fn record(histogram: &mut Histogram<u64>, latency: Duration) {
-    histogram.saturating_record((latency.as_nanos() as u64).max(1));
+impl Run {
+    /// Adds a latency.
+    pub(crate) fn latency(&mut self, name: &'static str, histogram: Histogram<u64>) {
+        self.latencies.push((name, histogram));
+    }
+
+    /// Adds a figure.
+    pub(crate) fn figure(&mut self, name: &'static str, value: f64) {
+        self.figures.push((name, value));
+    }
+
+    /// Adds a fact.
+    pub(crate) fn fact(&mut self, name: &'static str, value: impl Serialize) {
+        self.facts.push((name, json!(value)));
+    }
 }
 
-const PERCENTILES: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
-
-/// One measurement's outcome.
+/// All runs of a measurement.
 pub(crate) struct Report {
-    name: &'static str,
-    fields: Map<String, Value>,
+    measurement: &'static str,
+    parameters: Map<String, Value>,
+    runs: Vec<Run>,
 }
 
 impl Report {
-    /// A report of this measurement.
-    pub(crate) fn new(name: &'static str) -> Report {
-        Report { name, fields: Map::new() }
+    /// A report of this measurement, with these parameters.
+    pub(crate) fn new(measurement: &'static str, parameters: Value) -> Report {
+        let Value::Object(parameters) = parameters else { panic!("parameters have names") };
+        Report { measurement, parameters, runs: Vec::new() }
     }
 
-    /// Adds a parameter or a figure.
-    pub(crate) fn set(&mut self, name: &str, value: impl Serialize) {
-        self.fields.insert(name.to_owned(), json!(value));
+    /// Adds a run. All runs of a report say the same things.
+    pub(crate) fn add(&mut self, run: Run) {
+        self.runs.push(run);
     }
 
-    /// Adds percentiles of a latency.
-    pub(crate) fn latency(&mut self, name: &str, histogram: &Histogram<u64>) {
-        let mut value = Map::new();
-        value.insert("count".into(), json!(histogram.len()));
-        value.insert("mean_ns".into(), json!(histogram.mean()));
-        for percentile in PERCENTILES {
-            value.insert(label(percentile), json!(histogram.value_at_percentile(percentile)));
-        }
-        self.fields.insert(name.to_owned(), Value::Object(value));
-    }
-
-    /// Prints it.
-    pub(crate) fn print(&self, json: bool) {
-        if json {
-            let mut whole = json!({ "schema": SCHEMA, "measurement": self.name, "host": host() });
-            whole.as_object_mut().expect("made as an object").extend(self.fields.clone());
-            println!("{whole:#}");
-            return;
-        }
-        println!("{}", self.name);
-        for (name, value) in &self.fields {
-            match value {
-                Value::Object(latency) => {
-                    print!("  {name:<22}");
-                    for percentile in PERCENTILES {
-                        let label = label(percentile);
-                        let ns = latency.get(&label).and_then(Value::as_u64).unwrap_or(0);
-                        print!(" {} {:.2} µs ", label.trim_end_matches("_ns"), ns as f64 / 1e3);
-                    }
-                    println!();
-                }
-                Value::Number(number) if number.is_f64() => {
-                    println!("  {name:<22} {:.3}", number.as_f64().unwrap_or(0.0))
-                }
-                Value::String(text) => println!("  {name:<22} {text}"),
-                other => println!("  {name:<22} {other}"),
+    /// Latencies by name, over all runs.
+    pub(crate) fn latencies(&self) -> Vec<(&'static str, Histogram<u64>)> {
+        let mut all: Vec<(&'static str, Histogram<u64>)> = Vec::new();
+        for (name, one) in self.runs.iter().flat_map(|run| &run.latencies) {
+            match all.iter_mut().find(|(known, _)| known == name) {
+                Some((_, sum)) => *sum += one,
+                None => all.push((name, one.clone())),
             }
         }
+        all
+    }
+
+    /// What is told of a latency: of all runs together, with how much single runs differ.
+    fn estimates(&self, name: &str, all: &Histogram<u64>) -> Vec<(&'static str, Estimate)> {
+        let runs: Vec<Vec<(&str, f64)>> = self
+            .runs
+            .iter()
+            .flat_map(|run| run.latencies.iter().find(|(known, _)| *known == name))
+            .map(|(_, histogram)| told(histogram))
+            .collect();
+        told(all)
+            .into_iter()
+            .enumerate()
+            .map(|(at, (what, value))| {
+                let values: Vec<f64> = runs.iter().map(|run| run[at].1).collect();
+                (what, Estimate { value, ..Estimate::of(&values) })
+            })
+            .collect()
+    }
+
+    /// Figures by name, over all runs.
+    pub(crate) fn figures(&self) -> Vec<(&'static str, Estimate)> {
+        let Some(first) = self.runs.first() else { return Vec::new() };
+        first
+            .figures
+            .iter()
+            .map(|(name, _)| {
+                let of = |run: &Run| run.figures.iter().find(|(n, _)| n == name).map(|f| f.1);
+                (*name, Estimate::of(&self.runs.iter().filter_map(of).collect::<Vec<_>>()))
+            })
+            .collect()
+    }
+
+    /// The whole of it, for programs.
+    pub(crate) fn json(&self) -> Value {
+        let latencies: Map<String, Value> = self
+            .latencies()
+            .into_iter()
+            .map(|(name, all)| {
+                let mut value = Map::from_iter([("count".to_owned(), json!(all.len()))]);
+                let mut around = Map::new();
+                for (what, estimate) in self.estimates(name, &all) {
+                    value.insert(what.into(), json!(estimate.value));
+                    if let Some(plus_minus) = estimate.plus_minus {
+                        around.insert(what.into(), json!(plus_minus));
+                    }
+                }
+                if !around.is_empty() {
+                    value.insert("plus_minus".into(), Value::Object(around));
+                }
+                (name.to_owned(), Value::Object(value))
+            })
+            .collect();
+        let figures: Map<String, Value> = self
+            .figures()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect();
+        json!({
+            "schema": SCHEMA,
+            "measurement": self.measurement,
+            "parameters": self.parameters,
+            "host": crate::host::describe(),
+            "runs": self.runs.len(),
+            "facts": self.facts(),
+            "latencies": latencies,
+            "figures": figures,
+        })
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        let facts = self.runs.iter().flat_map(|run| &run.facts);
+        facts.map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    }
+
+    /// The whole of it, for people.
+    pub(crate) fn table(&self) -> String {
+        let runs = match self.runs.len() {
+            1 => String::new(),
+            runs => format!(", {runs} runs; ± is the 95 % confidence interval of their mean"),
+        };
+        let mut text = format!("{}{runs}\n", self.measurement);
+        for (name, value) in self.parameters.iter().chain(&self.facts()) {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            text += &format!("  {name:<26} {value}\n");
+        }
+        let latencies = self.latencies();
+        if let Some((_, first)) = latencies.first() {
+            text += &format!("  {:<26}", "µs");
+            for (what, _) in told(first) {
+                text += &format!("{:>16}", what.trim_end_matches("_ns"));
+            }
+            text += "\n";
+        }
+        for (name, all) in &latencies {
+            text += &format!("  {name:<26}");
+            for (_, estimate) in self.estimates(name, all) {
+                let around = |pm: f64| format!(" ±{:.2}", pm / 1e3);
+                let around = estimate.plus_minus.map_or_else(String::new, around);
+                text += &format!("{:>16}", format!("{:.2}{around}", estimate.value / 1e3));
+            }
+            text += "\n";
+        }
+        for (name, estimate) in self.figures() {
+            let around = estimate.plus_minus.map_or_else(String::new, |pm| format!(" ±{pm:.2}"));
+            text += &format!("  {name:<26} {:.2}{around}\n", estimate.value);
+        }
+        text
     }
 }
 
-fn label(percentile: f64) -> String {
-    if percentile >= 100.0 { "max_ns".into() } else { format!("p{percentile}_ns") }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::{histogram, record};
+    use std::time::Duration;
 
-fn host() -> Value {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let model = read("/proc/cpuinfo");
-    let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    json!({
-        "kernel": read("/proc/sys/kernel/osrelease"),
-        "cpu": model.trim_start_matches([' ', '\t', ':']),
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
-    })
-}
+    fn run(latency_us: u64, ratio: f64) -> Run {
+        let (mut run, mut latencies) = (Run::default(), histogram());
+        record(&mut latencies, Duration::from_micros(latency_us));
+        run.latency("rtt", latencies);
+        run.figure("ratio", ratio);
+        run.fact("provider", "shm");
+        run
+    }
 
-/// CPU time of this process and of its ended children.
-pub(crate) fn cpu_time() -> Duration {
-    [libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN]
-        .into_iter()
-        .map(|who| {
-            let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-            // SAFETY: `usage` is writable memory of the type getrusage fills; zeroed bytes are a valid rusage.
-            let usage = unsafe {
-                libc::getrusage(who, usage.as_mut_ptr());
-                usage.assume_init()
-            };
-            let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-            time(usage.ru_utime) + time(usage.ru_stime)
-        })
-        .sum()
+    #[test]
+    fn json_has_everything_by_name() {
+        let mut report = Report::new("pingpong", json!({ "size_bytes": 64 }));
+        report.add(run(10, 1.5));
+        let json = report.json();
+        assert_eq!(json["schema"], 2);
+        assert_eq!(json["measurement"], "pingpong");
+        assert_eq!(json["parameters"]["size_bytes"], 64);
+        assert_eq!(json["facts"]["provider"], "shm");
+        assert_eq!(json["latencies"]["rtt"]["count"], 1);
+        assert_eq!(json["latencies"]["rtt"]["p99.999_ns"], json["latencies"]["rtt"]["max_ns"]);
+        assert_eq!(json["figures"]["ratio"], json!({ "value": 1.5 }));
+        assert!(
+            json["latencies"]["rtt"].get("plus_minus").is_none(),
+            "one run says nothing of others"
+        );
+        for known in ["name", "kernel", "cpu", "cores"] {
+            assert!(json["host"].get(known).is_some(), "{known}");
+        }
+    }
+
+    #[test]
+    fn runs_are_put_together() {
+        let mut report = Report::new("pingpong", json!({}));
+        report.add(run(10, 1.0));
+        report.add(run(20, 3.0));
+        let json = report.json();
+        assert_eq!(json["latencies"]["rtt"]["count"], 2);
+        assert_eq!(json["figures"]["ratio"]["value"], 2.0);
+        assert!(json["figures"]["ratio"]["plus_minus"].as_f64() > Some(12.0));
+        assert!(json["latencies"]["rtt"]["plus_minus"]["p50_ns"].as_f64() > Some(60_000.0));
+        let table = report.table();
+        assert!(table.contains("2 runs") && table.contains("p99.999"), "{table}");
+        assert!(table.contains("2.00 ±12.71"), "{table}");
+    }
 }

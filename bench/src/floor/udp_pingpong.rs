@@ -1,0 +1,112 @@
+//! The least that a round trip by UDP can cost: one plain datagram there and one back.
+
+use super::{Wait, touch};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+/// Greatest message: what one datagram holds.
+pub(crate) const SIZE_MAX: usize = 65_507;
+
+/// What the answering process is told.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Pong {
+    asker: SocketAddr,
+    size: usize,
+    rounds: u64,
+    wait: Wait,
+}
+
+/// One side.
+pub(crate) struct Side {
+    socket: UdpSocket,
+    message: Vec<u8>,
+    buffer: Vec<u8>,
+    wait: Wait,
+}
+
+impl Side {
+    /// The asking side, and what the other must be told. It asks only when it has been told where the other is.
+    pub(crate) fn first(size: usize, rounds: u64, wait: Wait) -> io::Result<(Side, Pong)> {
+        let side = Side::new(size, wait)?;
+        let pong = Pong { asker: side.socket.local_addr()?, size, rounds, wait };
+        Ok((side, pong))
+    }
+
+    fn new(size: usize, wait: Wait) -> io::Result<Side> {
+        if size > SIZE_MAX {
+            return Err(io::Error::other(format!("a datagram holds {SIZE_MAX} bytes, not {size}")));
+        }
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.set_nonblocking(wait == Wait::Look)?;
+        // A datagram that is lost ends a measurement, not never.
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+        Ok(Side { socket, message: vec![7; size], buffer: vec![0; SIZE_MAX], wait })
+    }
+
+    /// Where the other side is.
+    pub(crate) fn connect(&self, other: SocketAddr) -> io::Result<()> {
+        self.socket.connect(other)
+    }
+
+    /// One round trip.
+    pub(crate) fn exchange(&mut self) -> io::Result<()> {
+        self.socket.send(&self.message)?;
+        self.receive()
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        loop {
+            match self.socket.recv(&mut self.buffer) {
+                Ok(len) => {
+                    touch(&self.buffer[..len]);
+                    return Ok(());
+                }
+                Err(error)
+                    if self.wait == Wait::Look && error.kind() == io::ErrorKind::WouldBlock =>
+                {
+                    std::hint::spin_loop()
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Says where it is, then answers all rounds.
+pub(crate) fn answer(pong: &Pong, say: impl FnOnce(SocketAddr)) -> io::Result<()> {
+    let mut side = Side::new(pong.size, pong.wait)?;
+    side.connect(pong.asker)?;
+    say(side.socket.local_addr()?);
+    for _ in 0..pong.rounds {
+        side.receive()?;
+        side.socket.send(&side.message)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn every_round_is_answered_however_the_sides_wait() {
+        for wait in [Wait::Look, Wait::Sleep] {
+            let (mut side, pong) = Side::first(100, 50, wait).expect("a socket");
+            let (said, heard) = mpsc::channel();
+            let other = std::thread::spawn(move || answer(&pong, |at| said.send(at).unwrap()));
+            side.connect(heard.recv().expect("an address")).expect("connected");
+            for _ in 0..50 {
+                side.exchange().expect("a round trip");
+            }
+            other.join().expect("the answering side").expect("its socket");
+        }
+    }
+
+    #[test]
+    fn what_no_datagram_holds_is_refused() {
+        let error = Side::first(SIZE_MAX + 1, 1, Wait::Look).err().expect("too long");
+        assert!(error.to_string().contains("65507"), "{error}");
+    }
+}

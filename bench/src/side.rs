@@ -1,0 +1,137 @@
+//! One end of a link between two pollers, each alone in its process: what the measurements of the transport use.
+
+use crate::{Provider, Waiting};
+use quintet_transport::{
+    Config, Event, GROUP, Incarnation, LinkId, LinkStatus, LogWriter, Member, NodeId, PeerConfig,
+    Poller, Time, clock,
+};
+use serde::{Deserialize, Serialize};
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long the two may take to find each other.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What both sides must agree on.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Ends {
+    /// What carries the bytes.
+    pub(crate) provider: Provider,
+    /// How both sides wait.
+    pub(crate) wait: Waiting,
+    /// Name of the measurement's own cluster.
+    pub(crate) cluster: String,
+    /// Where the first and the second side receive.
+    pub(crate) addresses: [SocketAddr; 2],
+}
+
+/// One end.
+pub(crate) struct Side {
+    pub(crate) poller: Poller,
+    pub(crate) log: LogWriter,
+    pub(crate) link: LinkId,
+    index: u64,
+    cursor: u64,
+}
+
+impl Side {
+    /// The first or the second side, linked to the other.
+    pub(crate) fn connect(ends: &Ends, node: u16) -> Result<Side, Box<dyn Error>> {
+        let [first, second] = ends.addresses;
+        let (own, peer) = if node == 1 { (first, second) } else { (second, first) };
+        let me =
+            Member { node: NodeId(node), incarnation: Incarnation(u64::from(std::process::id())) };
+        let mut config = Config::new(&ends.cluster, me, own);
+        config.peers = vec![PeerConfig { node: NodeId(3 - node), addr: peer }];
+        config.path = ends.provider.policy();
+        config.wait = ends.wait.wait();
+        let mut poller = Poller::new(config)?;
+        let log = poller.log(GROUP);
+        let deadline = clock::now() + CONNECT;
+        let link = loop {
+            let now = clock::now();
+            poller.poll(now);
+            if let Some(Event::Up { link, .. }) = poller.poll_event() {
+                break link;
+            }
+            if now > deadline {
+                let seconds = CONNECT.as_secs();
+                return Err(format!("the two sides did not meet within {seconds} s").into());
+            }
+            poller.flush(now);
+            poller.park(now, Some(deadline), &mut || false);
+        };
+        poller.attach(link, GROUP, 0);
+        poller.open(link, GROUP, 0);
+        poller.flush(clock::now());
+        Ok(Side { poller, log, link, index: 0, cursor: 0 })
+    }
+
+    /// Publishes one message, and makes it visible.
+    pub(crate) fn send(&mut self, payload: &[u8]) -> Result<(), Box<dyn Error>> {
+        let mut slot = self
+            .log
+            .reserve(payload.len())
+            .map_err(|error| format!("no room in the log: {error}"))?;
+        slot.copy_from_slice(payload);
+        slot.commit();
+        self.publish()?;
+        self.poller.flush(clock::now());
+        Ok(())
+    }
+
+    /// Publishes the oldest committed message.
+    pub(crate) fn publish(&mut self) -> Result<(), Box<dyn Error>> {
+        self.poller.committed(GROUP).ok_or("a committed record is not there")?;
+        self.poller.publish(GROUP, self.index);
+        self.index += 1;
+        Ok(())
+    }
+
+    /// Waits for a message, as the policy says.
+    pub(crate) fn receive(&mut self) -> Result<(), Box<dyn Error>> {
+        loop {
+            let now = clock::now();
+            self.turn(now)?;
+            if self.take(|_| ()).is_some() {
+                self.release();
+                return Ok(());
+            }
+            self.poller.flush(now);
+            self.poller.park(now, None::<Time>, &mut || false);
+        }
+    }
+
+    /// Looks what there is. An end of the link is an error.
+    pub(crate) fn turn(&mut self, now: Time) -> Result<bool, Box<dyn Error>> {
+        let progress = self.poller.poll(now);
+        while let Some(event) = self.poller.poll_event() {
+            if let Event::Dead { evidence, .. } = event {
+                return Err(format!("the link died: {evidence}").into());
+            }
+        }
+        Ok(progress)
+    }
+
+    /// The next message, if one is visible; all its cache lines are looked at.
+    pub(crate) fn take<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let record = self.poller.peek(self.link, GROUP, self.cursor)?;
+        crate::floor::touch(record.payload);
+        let value = read(record.payload);
+        self.cursor = record.end;
+        Some(value)
+    }
+
+    /// What was taken is no longer needed; nor is of the own log what the other has released.
+    pub(crate) fn release(&mut self) {
+        self.poller.release(self.link, GROUP, self.cursor);
+        let released = self.poller.released(self.link, GROUP);
+        self.poller.reclaim(GROUP, released);
+    }
+
+    /// The link.
+    pub(crate) fn status(&self) -> Result<LinkStatus, Box<dyn Error>> {
+        Ok(self.poller.links().into_iter().next().ok_or("the link is gone")?)
+    }
+}

@@ -1,0 +1,57 @@
+//! `quintet-perf` as its users start it. What it says is checked, not how fast anything was.
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn perf(arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_quintet-perf"))
+        .args(arguments.split(' '))
+        .output()
+        .expect("the program starts")
+}
+
+fn json(arguments: &str) -> Value {
+    let output = perf(arguments);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments}: {error}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn positive(value: &Value) -> bool {
+    value.as_f64().is_some_and(|value| value > 0.0)
+}
+
+#[test]
+fn round_trips_are_compared_with_raw_ones_in_the_same_run() {
+    for (how, raw) in [
+        ("--provider shm --wait block", "raw_futex_rtt"),
+        ("--provider udp --wait adaptive", "raw_blocking_rtt"),
+        ("--provider udp --wait spin", "raw_busy_poll_rtt"),
+    ] {
+        let said = json(&format!("pingpong {how} -n 50 --warm-up 5 --compare raw --json"));
+        assert_eq!(said["facts"]["compared_with"], raw);
+        assert!(positive(&said["figures"]["ratio_p50"]["value"]), "{said:#}");
+        for series in ["rtt", "half_rtt", raw] {
+            assert_eq!(said["latencies"][series]["count"], 50, "{series}: {said:#}");
+        }
+        assert_eq!(said["facts"]["provider"].as_str(), how.split(' ').nth(1));
+        assert!(
+            said["parameters"]["cores"][0].is_u64(),
+            "pinned, to be on the same cores: {said:#}"
+        );
+    }
+}
+
+#[test]
+fn the_waits_of_two_on_one_core_are_compared_with_sleeping_only() {
+    let core =
+        json("pingpong --wait block -n 5 --warm-up 1 --compare raw --json")["parameters"]["cores"]
+            [0]
+        .as_u64()
+        .expect("a core");
+    let said = json(&format!(
+        "pingpong --wait block -n 50 --warm-up 5 --compare raw --json --pin {core},{core}"
+    ));
+    assert_eq!(said["latencies"]["raw_futex_rtt"]["count"], 50);
+    assert!(said["latencies"].get("raw_spinning_rtt").is_none(), "{said:#}");
+}
