@@ -19,7 +19,16 @@ fn child_node() {
     child();
 }
 
-fn removed(path: PathPolicy) {
+/// How the first node's membership ends.
+#[derive(PartialEq)]
+enum End {
+    Evicted,
+    /// It had asked to leave, which needs a quorum that it did not have.
+    Left,
+}
+
+/// A member falls silent with messages on their way, and the others go on without it.
+fn removed(path: PathPolicy, end: End) {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(3, path);
     options.data = Some(dir.path().into());
@@ -35,12 +44,18 @@ fn removed(path: PathPolicy) {
     // Its view is wedged: what comes now stays where it is.
     nodes[0].send("committed", 50);
     wait_for("the commits", || nodes[0].seen().sent.len() == 150);
+    if end == End::Left {
+        nodes[0].leave();
+    }
     nodes[0].signal(SIGSTOP);
     nodes[1].signal(SIGCONT);
     nodes[2].signal(SIGCONT);
     wait_for("the view without it", || nodes[1].seen().view.1 == 2 && nodes[2].seen().view.1 == 2);
     nodes[0].signal(SIGCONT);
-    wait_for("its eviction", || nodes[0].seen().evictions > 0);
+    wait_for("its end", || match end {
+        End::Evicted => nodes[0].seen().evictions > 0,
+        End::Left => nodes[0].seen().left,
+    });
 
     let seen = nodes[0].seen();
     let [delivered, indeterminate, not_delivered] = &seen.fates;
@@ -54,12 +69,17 @@ fn removed(path: PathPolicy) {
 
 #[test]
 fn a_removed_member_learns_what_became_of_its_messages_over_shared_memory() {
-    removed(PathPolicy::Auto);
+    removed(PathPolicy::Auto, End::Evicted);
 }
 
 #[test]
 fn a_removed_member_learns_what_became_of_its_messages_over_udp() {
-    removed(PathPolicy::Udp);
+    removed(PathPolicy::Udp, End::Evicted);
+}
+
+#[test]
+fn a_member_that_leaves_and_does_not_see_its_view_end_cannot_tell_what_became_of_its_messages() {
+    removed(PathPolicy::Auto, End::Left);
 }
 
 /// Ends the senders however the test ends.

@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quintet_transport::{Config, GROUP, LogWriter, Member, Poller, Time};
+use quintet_transport::{
+    Config, GROUP, LogBytes, LogWriter, Member, NodeId, PathPolicy, PeerConfig, Poller, Time, clock,
+};
 
 use super::Deliveries;
 use crate::core::ViewId;
@@ -187,6 +189,79 @@ fn a_state_that_was_never_whole_is_not_followed_by_messages() {
     let unresolved = d.unresolved().unwrap();
     assert_eq!(unresolved.indeterminate, delivered_unseen);
     assert_eq!(unresolved.not_delivered, [MessageId(hidden), MessageId(behind)]);
+}
+
+/// A peer's log whose first record was delivered here and then overwritten, for the peer does not count us any more.
+fn overwritten() -> (LogBytes, Descriptor) {
+    let sockets = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    let addresses = sockets.map(|s| s.local_addr().unwrap());
+    let cluster = format!("overwritten-{}", std::process::id());
+    let [mut peer, mut me] = [1, 0].map(|other: u16| {
+        let node = 2 - other;
+        let address = addresses[usize::from(1 - other)];
+        let mut config = Config::new(&cluster, Member::new(node, 1), address);
+        let addr = addresses[usize::from(other)];
+        config.peers = vec![PeerConfig { node: NodeId(3 - node), addr }];
+        config.path = PathPolicy::Shm;
+        Poller::new(config).unwrap()
+    });
+    let turn = |poller: &mut Poller| {
+        poller.poll(clock::now());
+        poller.flush(clock::now());
+        match poller.poll_event() {
+            Some(quintet_transport::Event::Up { link, .. }) => Some(link),
+            _ => None,
+        }
+    };
+    let (mut to_me, mut to_peer) = (None, None);
+    while to_me.is_none() || to_peer.is_none() {
+        to_me = to_me.or(turn(&mut peer));
+        to_peer = to_peer.or(turn(&mut me));
+    }
+    let (to_me, to_peer) = (to_me.unwrap(), to_peer.unwrap());
+    peer.attach(to_me, GROUP, 0);
+    me.open(to_peer, GROUP, 0);
+    peer.log(GROUP).reserve(8).unwrap().commit();
+    assert!(peer.committed(GROUP).is_some());
+    let record = peer.publish(GROUP, 0);
+    while me.peek(to_peer, GROUP, 0).is_none() {
+        turn(&mut peer);
+        turn(&mut me);
+    }
+    let bytes = me.peer_bytes(to_peer, GROUP).unwrap();
+    assert!(bytes.intact(0));
+    let end = peer.head(GROUP);
+    peer.detach(to_me, GROUP);
+    peer.reclaim(GROUP, end);
+    turn(&mut peer);
+    assert!(!bytes.intact(0), "its owner went on without this node");
+    let position = record.position;
+    (bytes, Descriptor { kind: Kind::Message, slot: 1, len: record.len, at: 1, position, end })
+}
+
+#[test]
+fn own_messages_behind_one_that_is_not_whole_are_indeterminate() {
+    let (mut f, mut d) = fixture(16);
+    let (bytes, gone) = overwritten();
+    let consumed = Arc::new(AtomicU64::new(0));
+    let member = Member::new(2, 1);
+    let source = Source { member, own: false, bytes, consumed, wake_every: 1 };
+    f.outbox.item(Item::Source { slot: 1, source: Some(Box::new(source)) });
+    let first = f.send();
+    f.outbox.message(gone);
+    let second = f.send();
+    f.send();
+    let committed = f.writer.reserve(8).unwrap().commit();
+    let mut remains = remains(&f.poller, &f.writer);
+    let published = MessageId(committed + 1000);
+    remains.unresolved.indeterminate = vec![published];
+    f.outbox.end(remains, Some(Item::Evicted(ViewId(7))));
+    assert_eq!(message(&mut d), Some(0));
+    assert!(matches!(d.try_next(), Some(Event::Evicted(_))), "the rest is not handed out");
+    let unresolved = d.unresolved().unwrap();
+    assert_eq!(unresolved.indeterminate, [MessageId(first), MessageId(second), published]);
+    assert_eq!(unresolved.not_delivered, [MessageId(committed)]);
+    assert_eq!(d.unresolved(), Some(unresolved), "and again");
 }
 
 #[test]

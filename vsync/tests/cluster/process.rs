@@ -10,7 +10,7 @@ use std::thread;
 
 use quintet_vsync::PathPolicy;
 
-use super::{App, Options, PATIENCE, wait_for};
+use super::{App, Ledger, Options, PATIENCE, wait_for};
 
 /// What the parent knows of a child.
 #[derive(Debug, Default, Clone)]
@@ -21,6 +21,8 @@ pub struct Seen {
     pub view: (u64, usize),
     pub blocked: bool,
     pub evictions: usize,
+    /// It has left.
+    pub left: bool,
     /// Ids that `commit` returned, in every incarnation.
     pub sent: Vec<u64>,
     /// Ids of the incarnation that ended last: delivered, indeterminate, not delivered.
@@ -70,6 +72,10 @@ impl Process {
         writeln!(self.input, "send {prefix} {count}").unwrap();
     }
 
+    pub fn leave(&mut self) {
+        writeln!(self.input, "leave").unwrap();
+    }
+
     pub fn signal(&self, signal: i32) {
         // The child is ours and not yet waited for, so its id is its own.
         let status = Command::new("kill")
@@ -108,6 +114,7 @@ fn note(seen: &mut Seen, line: &str) {
         ["sent", id] => seen.sent.push(id.parse().unwrap()),
         ["fate", kind, id] => seen.fates[kind.parse::<usize>().unwrap()].push(id.parse().unwrap()),
         ["evictions", n] => seen.evictions = n.parse().unwrap(),
+        ["left"] => seen.left = true,
         _ => {}
     }
 }
@@ -155,10 +162,14 @@ pub fn child() {
         move || {
             for line in std::io::stdin().lines().map_while(Result::ok) {
                 let words: Vec<&str> = line.split(' ').collect();
-                if let ["send", prefix, count] = words[..] {
-                    for i in 0..count.parse::<usize>().unwrap() {
-                        println!("sent {}", app.send_id(&format!("{prefix}{i}")).0);
+                match words[..] {
+                    ["send", prefix, count] => {
+                        for i in 0..count.parse::<usize>().unwrap() {
+                            println!("sent {}", app.send_id(&format!("{prefix}{i}")).0);
+                        }
                     }
+                    ["leave"] => app.leave(),
+                    _ => panic!("no command: {line}"),
                 }
             }
             // The parent is gone, and so is our reason to be.
@@ -168,8 +179,16 @@ pub fn child() {
     report(&app);
 }
 
+fn report_fates(ledger: &Ledger) {
+    let Some((delivered, rest)) = ledger.ended.last() else { return };
+    delivered.iter().for_each(|(_, id)| println!("fate 0 {}", id.0));
+    rest.indeterminate.iter().for_each(|id| println!("fate 1 {}", id.0));
+    rest.not_delivered.iter().for_each(|id| println!("fate 2 {}", id.0));
+}
+
 fn report(app: &App) {
     let (mut told, mut view, mut blocked, mut evictions, mut generation) = (0, 0, false, 0, 0);
+    let mut left = false;
     // The test harness has begun a line of its own.
     println!();
     let start = std::time::Instant::now();
@@ -179,12 +198,13 @@ fn report(app: &App) {
             let ledger = app.ledger();
             if ledger.evictions != evictions {
                 evictions = ledger.evictions;
-                if let Some((delivered, rest)) = ledger.ended.last() {
-                    delivered.iter().for_each(|(_, id)| println!("fate 0 {}", id.0));
-                    rest.indeterminate.iter().for_each(|id| println!("fate 1 {}", id.0));
-                    rest.not_delivered.iter().for_each(|id| println!("fate 2 {}", id.0));
-                }
+                report_fates(&ledger);
                 println!("evictions {evictions}");
+            }
+            if ledger.left && !left {
+                left = true;
+                report_fates(&ledger);
+                println!("left");
             }
             if ledger.entries.len() < told
                 || (ledger.loaded > 0 && generation != ledger.evictions + 1)

@@ -240,6 +240,49 @@ fn a_member_leaves_at_once_and_the_last_may_go_too() {
     assert!(net.procs[&3].events.contains(&Event::Left));
 }
 
+/// Member 1 has published what nobody delivers, because member 3 says nothing any more.
+fn with_something_on_its_way() -> Net {
+    let mut net = Net::founded(3);
+    net.procs.get_mut(&3).unwrap().stopped = true;
+    (0..4).for_each(|_| assert!(net.send(1) > 0));
+    net.calm();
+    assert!(net.procs[&1].core.undelivered().count() > 1);
+    net
+}
+
+#[test]
+fn who_leaves_and_delivers_to_the_trim_knows_that_nobody_delivers_the_rest() {
+    let mut net = with_something_on_its_way();
+    let now = net.now;
+    net.procs.get_mut(&1).unwrap().core.leave(now);
+    net.kill(3, Why::Exited);
+    net.run();
+    let core = &net.procs[&1].core;
+    assert!(net.procs[&1].events.contains(&Event::Left));
+    assert!(core.departed_at_trim() && core.undelivered().count() > 0);
+    assert_eq!(net.members(2), [2]);
+    let m = net.send(2);
+    net.run();
+    assert_eq!(net.messages(2), [net.messages(1), vec![m]].concat());
+}
+
+#[test]
+fn who_leaves_and_hears_of_it_from_others_does_not_know_what_they_delivered() {
+    let mut net = with_something_on_its_way();
+    net.cut(1, 2);
+    net.cut(1, 3);
+    let now = net.now;
+    net.procs.get_mut(&1).unwrap().core.leave(now);
+    net.procs.get_mut(&3).unwrap().stopped = false;
+    net.run();
+    assert_eq!(net.members(2), [2, 3]);
+    net.heal();
+    net.run();
+    let core = &net.procs[&1].core;
+    assert!(net.procs[&1].events.contains(&Event::Left));
+    assert!(!core.departed_at_trim() && core.undelivered().count() > 0);
+}
+
 #[test]
 fn a_minority_is_evicted_when_the_partition_heals() {
     let mut net = Net::founded(3);
