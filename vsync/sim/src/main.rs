@@ -12,8 +12,11 @@ use quintet_sim::run::{hunt, run, run_many, shrink};
 use quintet_sim::world::{Report, acted};
 
 /// Deterministic simulator of the virtual-synchrony core: real protocol code, virtual everything else.
+///
+/// A seed is a whole run of a small cluster: how many nodes, which faults strike when, in which order things happen. The
+/// invariants of the protocol are checked at every step, and the same seed always gives the same run.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -21,26 +24,43 @@ struct Cli {
     replay: Replay,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  quintet-sim run --seeds 0..300            300 runs, and a table of what they met; without arguments, the same
+  quintet-sim --seed 7                      one of them again
+  quintet-sim --seed 7 --trace | less       every step of it: virtual time, who, what
+  quintet-sim --seed 7 --shrink             if it fails: the same failure with fewer faults, in less time
+  quintet-sim canary                        is the simulator awake? it must find every bug planted in the core
+
+A violation is printed with the command that replays it. The exit status is 0 if no invariant was violated (of `canary`: if
+every planted bug was caught).";
+
 #[derive(Subcommand)]
 enum Command {
-    /// Run many seeds and say what happened.
+    /// Run many seeds and say what happened; the first violation ends it and is shrunk.
+    ///
+    /// The table says in how many seeds each fault class was used and how often it acted, what was sent, delivered and
+    /// acknowledged, and how long after the last fault the cluster was whole again, in virtual time.
     Run(Many),
     /// Run each planted bug over its seeds and say which invariant caught it.
+    ///
+    /// The core carries known bugs behind a switch that only the simulator compiles in. One that is not caught means that
+    /// a check, or a fault that provokes it, has been lost.
     Canary(Canary),
 }
 
 #[derive(Args)]
 struct Many {
-    /// Seeds, as FROM..TO.
+    /// Seeds, as FROM..TO; TO is not run.
     #[arg(long, default_value = "0..300", value_parser = range)]
     seeds: Range<u64>,
-    /// Switch a planted bug on.
+    /// Switch a planted bug on (`canary` names them).
     #[arg(long, value_parser = bug)]
     bug: Option<&'static str>,
-    /// Threads.
+    /// Threads; each runs a seed at a time.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Go on after a violation.
+    /// Run all seeds, also after a violation.
     #[arg(long)]
     keep_going: bool,
     /// Do not shrink a failing seed.
@@ -50,32 +70,32 @@ struct Many {
 
 #[derive(Args)]
 struct Canary {
-    /// Seeds tried per bug at most.
+    /// Seeds tried per bug, at most.
     #[arg(long, default_value_t = 300)]
     most: u64,
 }
 
 #[derive(Args)]
 struct Replay {
-    /// Replay one seed.
+    /// Run this seed alone.
     #[arg(long)]
     seed: Option<u64>,
-    /// Print every step.
+    /// Print every step: virtual time, then what happened.
     #[arg(long)]
     trace: bool,
-    /// Switch a planted bug on.
+    /// Switch a planted bug on (`canary` names them).
     #[arg(long, value_parser = bug)]
     bug: Option<&'static str>,
-    /// Fault classes to leave out, with commas.
+    /// Fault classes to leave out, with commas (`run` names them).
     #[arg(long, value_parser = faults, default_value = "none")]
     without: Faults,
     /// Length of the faulty phase, milliseconds of virtual time.
     #[arg(long)]
     chaos_ms: Option<u64>,
-    /// Draws on each fault tape.
+    /// How much of the seed's fault schedule is used: draws per fault class.
     #[arg(long)]
     tape: Option<u64>,
-    /// Shrink it, if it fails.
+    /// If it fails, look for the same failure with fewer faults and in less time.
     #[arg(long)]
     shrink: bool,
 }
@@ -100,7 +120,16 @@ fn faults(text: &str) -> Result<Faults, String> {
         .try_fold(Faults::default(), |set, fault| Ok(set.with(fault?)))
 }
 
+/// `quintet-sim --seed 7 --trace | head` is to end with `head`, quietly, as other tools do.
+fn end_with_reader() {
+    // SAFETY: called before any other thread exists; SIG_DFL is a valid disposition for SIGPIPE.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
 fn main() -> ExitCode {
+    end_with_reader();
     let cli = Cli::parse();
     let good = match (cli.command, cli.replay) {
         (Some(Command::Run(many)), _) => run_seeds(&many),
