@@ -144,26 +144,13 @@ impl Core {
         view: ViewId,
         ballot: Ballot,
     ) -> Result<(), Malformed> {
-        if ballot.by != from {
-            return Err(Malformed("a ballot of somebody else"));
-        }
-        if view < self.latest().view.id {
-            // It missed how this ended.
-            let value = self.latest().clone();
-            self.broadcast(&Control::Decide { value });
-            return Ok(());
-        }
-        if view > self.current.id {
-            if self.installing.is_some() {
+        if !self.concerns(from, view, ballot)? {
+            if view > self.current.id && self.installing.is_some() {
                 self.acceptor.parked = Some((from, view, ballot));
             }
             return Ok(());
         }
-        if !self.votes() {
-            return Ok(());
-        }
-        if let Some(promised) = self.acceptor.promised.filter(|p| *p > ballot) {
-            self.broadcast(&Control::Nack { view, ballot, promised });
+        if !self.votes() || self.outbid(view, ballot) {
             return Ok(());
         }
         self.yield_to(now, ballot);
@@ -177,6 +164,28 @@ impl Core {
         self.acceptor.promised = Some(ballot);
         self.acceptor.say_when_durable(Due::Promise(ballot));
         Ok(())
+    }
+
+    /// Whether what `from` says in `ballot` is about how the current view ends. Who missed that is told.
+    fn concerns(&mut self, from: Member, view: ViewId, ballot: Ballot) -> Result<bool, Malformed> {
+        if ballot.by != from {
+            return Err(Malformed("a ballot of somebody else"));
+        }
+        if view < self.latest().view.id {
+            let value = self.latest().clone();
+            self.broadcast(&Control::Decide { value });
+            return Ok(false);
+        }
+        Ok(view <= self.current.id)
+    }
+
+    /// Whether a higher ballot was promised; then its proposer is told.
+    fn outbid(&mut self, view: ViewId, ballot: Ballot) -> bool {
+        let higher = self.acceptor.promised.filter(|p| *p > ballot);
+        if let Some(promised) = higher {
+            self.broadcast(&Control::Nack { view, ballot, promised });
+        }
+        higher.is_some()
     }
 
     /// Another proposer is at work: ours gives way, and gives it time.
@@ -229,15 +238,7 @@ impl Core {
         ballot: Ballot,
         value: Value,
     ) -> Result<(), Malformed> {
-        if ballot.by != from {
-            return Err(Malformed("a ballot of somebody else"));
-        }
-        if view < self.latest().view.id {
-            let value = self.latest().clone();
-            self.broadcast(&Control::Decide { value });
-            return Ok(());
-        }
-        if view > self.current.id {
+        if !self.concerns(from, view, ballot)? {
             return Ok(());
         }
         self.check_succession(&value)?;
@@ -249,8 +250,7 @@ impl Core {
         if self.installing.is_some() || self.current.id != view || !self.votes() {
             return Ok(());
         }
-        if let Some(promised) = self.acceptor.promised.filter(|p| *p > ballot) {
-            self.broadcast(&Control::Nack { view, ballot, promised });
+        if self.outbid(view, ballot) {
             return Ok(());
         }
         self.yield_to(now, ballot);
