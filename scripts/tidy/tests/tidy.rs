@@ -19,7 +19,7 @@ fn assert_none(broken: Vec<String>) {
 }
 
 /// Past this there is a second story in a file.
-const LINES: usize = 700;
+const LINES: usize = 600;
 
 fn planted(path: &str, text: &str) -> Vec<Source> {
     vec![Source { path: path.into(), text: text.into() }]
