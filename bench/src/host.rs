@@ -1,6 +1,8 @@
 //! The machine that measures.
 
 use serde_json::{Value, json};
+use std::ffi::CStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What a reader needs to know of it.
 pub(crate) fn describe() -> Value {
@@ -15,4 +17,77 @@ pub(crate) fn describe() -> Value {
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "load_average": load.split(' ').next().and_then(|load| load.parse::<f64>().ok()),
     })
+}
+
+/// The interface that has that address.
+pub(crate) fn nic(address: IpAddr) -> Value {
+    let Some(name) = interface(address) else { return Value::Null };
+    let read = |what: &str| {
+        let text = std::fs::read_to_string(format!("/sys/class/net/{name}/{what}")).ok()?;
+        text.trim().parse::<i64>().ok()
+    };
+    let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver")).ok();
+    let driver = driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    json!({
+        "name": name,
+        "driver": driver,
+        "mtu": read("mtu"),
+        "megabits_per_s": read("speed").filter(|speed| *speed > 0),
+    })
+}
+
+fn interface(address: IpAddr) -> Option<String> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: the call fills `list`, which is freed below, once.
+    if unsafe { libc::getifaddrs(&raw mut list) } < 0 {
+        return None;
+    }
+    let (mut at, mut found) = (list.cast_const(), None);
+    while !at.is_null() && found.is_none() {
+        // SAFETY: (1) `at` is an entry of the list, which is freed only below; (2) an entry's name is NUL-terminated;
+        // (3) its address, where there is one, is as long as its family says.
+        unsafe {
+            let entry = &*at;
+            if address_at(entry.ifa_addr) == Some(address) {
+                found = Some(CStr::from_ptr(entry.ifa_name).to_string_lossy().into_owned());
+            }
+            at = entry.ifa_next;
+        }
+    }
+    // SAFETY: it came from getifaddrs, and nothing of it is used any more.
+    unsafe { libc::freeifaddrs(list) };
+    found
+}
+
+/// # Safety
+/// Null, or an address that is as long as its family says.
+unsafe fn address_at(at: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match i32::from(at.as_ref()?.sa_family) {
+            libc::AF_INET => {
+                let address = at.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr))))
+            }
+            libc::AF_INET6 => {
+                let address = at.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(IpAddr::V6(Ipv6Addr::from(address.sin6_addr.s6_addr)))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_leads_to_its_interface() {
+        let lo = nic(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert_eq!(lo["name"], "lo");
+        assert!(lo["mtu"].as_i64() > Some(1000), "{lo}");
+        // Reserved for examples: nobody has it.
+        assert_eq!(nic("192.0.2.77".parse().expect("an address")), Value::Null);
+    }
 }

@@ -8,6 +8,7 @@ mod cpu;
 mod floor;
 mod host;
 mod multicast;
+mod output;
 mod pingpong;
 mod report;
 mod setup;

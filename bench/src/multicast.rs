@@ -5,6 +5,7 @@
 
 use crate::children::{Peer, free_addresses};
 use crate::cpu::cpu_time;
+use crate::output::Outputs;
 use crate::report::{Report, Run};
 use crate::statistics::{histogram, record};
 use crate::task::Task;
@@ -48,9 +49,9 @@ pub(crate) struct Arguments {
     /// How pollers wait.
     #[arg(long, value_enum, default_value_t)]
     wait: Waiting,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    #[serde(skip)]
+    outputs: Outputs,
     /// This member's number.
     #[arg(long, default_value_t = 1, hide = true)]
     node: u16,
@@ -92,17 +93,7 @@ struct Counted {
 
 /// Measures, and starts the other members.
 pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments {
-        addresses: free_addresses(usize::from(arguments.members))?,
-        cluster: format!("perf-{}", std::process::id()),
-        ..arguments.clone()
-    };
-    let mut peers = Vec::new();
-    for node in 2..=arguments.members {
-        peers.push(Peer::start(&Task::Member(Arguments { node, ..arguments.clone() }), None)?);
-    }
-    let mut member = Part::join(&arguments)?;
-    let mut report = Report::new(
+    let report = Report::new(
         "multicast",
         json!({
             "members": arguments.members,
@@ -115,7 +106,22 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             "think_us": arguments.think_us,
         }),
     );
-    let mut run = Run::default();
+    arguments.outputs.take(report, || run(arguments))
+}
+
+/// One run, by members of its own.
+fn run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
+    let arguments = Arguments {
+        addresses: free_addresses(usize::from(arguments.members))?,
+        cluster: format!("perf-{}", std::process::id()),
+        ..arguments.clone()
+    };
+    let mut peers = Vec::new();
+    for node in 2..=arguments.members {
+        peers.push(Peer::start(&Task::Member(Arguments { node, ..arguments.clone() }), None)?);
+    }
+    let mut member = Part::join(&arguments)?;
+    let mut run = Run { took: Duration::from_secs(arguments.duration), ..Run::default() };
     match arguments.mode {
         Mode::Latency => {
             let mut latencies = histogram();
@@ -137,18 +143,10 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         }
     }
     if let Some(link) = member.node.status().links.first() {
-        run.fact("provider", link.path.to_string());
-        run.fact("reason", &link.reason);
-        run.figure("retransmits", link.counters.retransmits as f64);
-    }
-    report.add(run);
-    if arguments.json {
-        println!("{:#}", report.json());
-    } else {
-        print!("{}", report.table());
+        run.link(link, arguments.addresses[0].ip());
     }
     peers.into_iter().try_for_each(Peer::end)?;
-    Ok(())
+    Ok(run)
 }
 
 /// A member that consumes, and sends if all do.

@@ -3,6 +3,7 @@
 
 use crate::children::{Peer, free_addresses};
 use crate::floor::{self, shm_pingpong, udp_pingpong};
+use crate::output::Outputs;
 use crate::report::{Report, Run};
 use crate::setup::{Compare, Setup, Usage};
 use crate::side::{Ends, Side};
@@ -32,9 +33,8 @@ pub(crate) struct Arguments {
     /// What to run beside it, in the same run on the same cores.
     #[arg(long, value_enum)]
     compare: Option<Compare>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    outputs: Outputs,
 }
 
 /// What the answering process is told.
@@ -48,7 +48,7 @@ pub(crate) struct Pong {
 pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let [own, other] = arguments.setup.cores(arguments.compare.is_some())?;
     own.map_or(Ok(()), cpu::pin)?;
-    let mut report = Report::new(
+    let report = Report::new(
         "pingpong",
         json!({
             "size_bytes": arguments.size,
@@ -58,18 +58,14 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             "cores": [own, other],
         }),
     );
-    let mut run = Run::default();
-    transport(arguments, other, &mut run)?;
-    if arguments.compare == Some(Compare::Raw) {
-        beside_raw(arguments, [own, other], &mut run)?;
-    }
-    report.add(run);
-    if arguments.json {
-        println!("{:#}", report.json());
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(())
+    arguments.outputs.take(report, || {
+        let mut run = Run::default();
+        transport(arguments, other, &mut run)?;
+        if arguments.compare == Some(Compare::Raw) {
+            beside_raw(arguments, [own, other], &mut run)?;
+        }
+        Ok(run)
+    })
 }
 
 /// The transport's round trips.
@@ -90,8 +86,11 @@ fn transport(
     let mut side = Side::connect(&ends, 1)?;
     let payload = vec![7; arguments.size];
     let mut usage = None;
+    let kept = if arguments.outputs.wants_samples() { arguments.count } else { 0 };
+    run.samples_ns.reserve_exact(usize::try_from(kept)?);
     let rtt = timed(
         arguments,
+        &mut run.samples_ns,
         || usage = Some(Usage::begin(Some(&other))),
         || {
             side.send(&payload)?;
@@ -100,9 +99,7 @@ fn transport(
     )?;
     usage.ok_or("nothing was measured")?.end(run);
     let link = side.status()?;
-    run.fact("provider", link.path.to_string());
-    run.fact("reason", &link.reason);
-    run.figure("retransmits", link.counters.retransmits as f64);
+    run.link(&link, ends.addresses[0].ip());
     run.figure("rescues", side.poller.counters().rescues as f64);
     run.latency("half_rtt", halved(&rtt));
     run.latencies.insert(0, ("rtt", rtt));
@@ -152,6 +149,7 @@ fn raw_shm(
     let other = Peer::start(&Task::RawShmPong(pong), other_core)?;
     let rtt = timed(
         arguments,
+        &mut Vec::new(),
         || {},
         || {
             side.exchange();
@@ -171,14 +169,15 @@ fn raw_udp(
     let (mut side, pong) = udp_pingpong::Side::first(arguments.size, rounds, wait)?;
     let mut other = Peer::start(&Task::RawUdpPong(pong), other_core)?;
     side.connect(other.line()?.parse()?)?;
-    let rtt = timed(arguments, || {}, || Ok(side.exchange()?))?;
+    let rtt = timed(arguments, &mut Vec::new(), || {}, || Ok(side.exchange()?))?;
     other.end()?;
     Ok(rtt)
 }
 
-/// Times round trips, the transport's and the raw ones alike.
+/// Times round trips, the transport's and the raw ones alike. Keeps as many single ones as there is room for.
 fn timed(
     arguments: &Arguments,
+    samples_ns: &mut Vec<u64>,
     mut begin: impl FnMut(),
     mut exchange: impl FnMut() -> Result<(), Box<dyn Error>>,
 ) -> Result<Histogram<u64>, Box<dyn Error>> {
@@ -190,7 +189,11 @@ fn timed(
     for _ in 0..arguments.count {
         let start = clock::now();
         exchange()?;
-        record(&mut latencies, clock::now().since(start));
+        let latency = clock::now().since(start);
+        record(&mut latencies, latency);
+        if samples_ns.len() < samples_ns.capacity() {
+            samples_ns.push(latency.as_nanos() as u64);
+        }
     }
     Ok(latencies)
 }

@@ -1,16 +1,24 @@
 //! One measurement's outcome: what was measured, where, and what came of it, for people or as JSON.
 
+use crate::host;
 use crate::statistics::{Estimate, told};
 use hdrhistogram::Histogram;
+use quintet_transport::{LinkStatus, Path};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
+use std::time::Duration;
 
 /// Version of the JSON; fields are only ever added within a version.
-const SCHEMA: u32 = 2;
+pub(crate) const SCHEMA: u32 = 2;
 
 /// What one run showed.
 #[derive(Default)]
 pub(crate) struct Run {
+    /// How long it took.
+    pub(crate) took: Duration,
+    /// Single latencies of what is measured, if they were asked for.
+    pub(crate) samples_ns: Vec<u64>,
     /// Latencies in nanoseconds; the first is what the measurement is about.
     pub(crate) latencies: Vec<(&'static str, Histogram<u64>)>,
     /// Rates, ratios, counts; the name ends with the unit.
@@ -28,6 +36,16 @@ impl Run {
     /// Adds a figure.
     pub(crate) fn figure(&mut self, name: &'static str, value: f64) {
         self.figures.push((name, value));
+    }
+
+    /// Tells of the link that carried it, which receives at that address.
+    pub(crate) fn link(&mut self, link: &LinkStatus, own: IpAddr) {
+        self.fact("provider", link.path.to_string());
+        self.fact("reason", &link.reason);
+        if link.path == Path::Udp {
+            self.fact("nic", host::nic(own));
+        }
+        self.figure("retransmits", link.counters.retransmits as f64);
     }
 
     /// Adds a fact.
@@ -55,6 +73,11 @@ impl Report {
         self.runs.push(run);
     }
 
+    /// Each run.
+    pub(crate) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
     /// Latencies by name, over all runs.
     pub(crate) fn latencies(&self) -> Vec<(&'static str, Histogram<u64>)> {
         let mut all: Vec<(&'static str, Histogram<u64>)> = Vec::new();
@@ -68,7 +91,11 @@ impl Report {
     }
 
     /// What is told of a latency: of all runs together, with how much single runs differ.
-    fn estimates(&self, name: &str, all: &Histogram<u64>) -> Vec<(&'static str, Estimate)> {
+    pub(crate) fn estimates(
+        &self,
+        name: &str,
+        all: &Histogram<u64>,
+    ) -> Vec<(&'static str, Estimate)> {
         let runs: Vec<Vec<(&str, f64)>> = self
             .runs
             .iter()
@@ -127,7 +154,8 @@ impl Report {
             "schema": SCHEMA,
             "measurement": self.measurement,
             "parameters": self.parameters,
-            "host": crate::host::describe(),
+            "host": host::describe(),
+            "about": self.latencies().first().map(|(name, _)| *name),
             "runs": self.runs.len(),
             "facts": self.facts(),
             "latencies": latencies,
@@ -180,7 +208,6 @@ impl Report {
 mod tests {
     use super::*;
     use crate::statistics::{histogram, record};
-    use std::time::Duration;
 
     fn run(latency_us: u64, ratio: f64) -> Run {
         let (mut run, mut latencies) = (Run::default(), histogram());
@@ -198,6 +225,7 @@ mod tests {
         let json = report.json();
         assert_eq!(json["schema"], 2);
         assert_eq!(json["measurement"], "pingpong");
+        assert_eq!(json["about"], "rtt");
         assert_eq!(json["parameters"]["size_bytes"], 64);
         assert_eq!(json["facts"]["provider"], "shm");
         assert_eq!(json["latencies"]["rtt"]["count"], 1);

@@ -66,7 +66,8 @@ impl<'a> Usage<'a> {
 
     /// Up to here. Returns the seconds between.
     pub(crate) fn end(self, run: &mut Run) -> f64 {
-        let span = clock::now().since(self.began).as_secs_f64();
+        run.took = clock::now().since(self.began);
+        let span = run.took.as_secs_f64();
         let percent = |now: Duration, then: Duration| {
             100.0 * now.saturating_sub(then).as_secs_f64() / span.max(1e-9)
         };

@@ -55,3 +55,44 @@ fn the_waits_of_two_on_one_core_are_compared_with_sleeping_only() {
     assert_eq!(said["latencies"]["raw_futex_rtt"]["count"], 50);
     assert!(said["latencies"].get("raw_spinning_rtt").is_none(), "{said:#}");
 }
+
+#[test]
+fn several_runs_have_intervals_and_every_form_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let common = "pingpong --wait adaptive -n 40 --warm-up 5";
+    let said = json(&format!(
+        "{common} --json --repeat 3 --hgrm {} --hlog {} --samples {}",
+        path("plot"),
+        path("log"),
+        path("samples")
+    ));
+    assert_eq!((&said["runs"], &said["latencies"]["rtt"]["count"]), (&3.into(), &120.into()));
+    assert!(said["latencies"]["rtt"]["plus_minus"]["p50_ns"].is_f64(), "{said:#}");
+    let read = |name: &str| std::fs::read_to_string(path(name)).expect(name);
+    assert!(read("plot.rtt.hgrm").contains("Total count    =          120"));
+    assert_eq!(read("log").lines().filter(|line| line.starts_with("Tag=rtt,")).count(), 3);
+    assert!(read("samples").lines().filter(|line| line.parse::<u64>().is_ok()).count() == 120);
+    let csv = perf(&format!("{common} --csv"));
+    assert!(String::from_utf8_lossy(&csv.stdout).starts_with("run,name,figure,value"));
+}
+
+#[test]
+fn a_measurement_that_is_not_good_enough_fails() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("baseline.json");
+    let common = "pingpong --wait adaptive -n 40 --warm-up 5";
+    std::fs::write(&file, perf(&format!("{common} --json")).stdout).expect("written");
+    let with = |condition: &str| {
+        let output = perf(&format!("{common} --baseline {} --fail-if {condition}", file.display()));
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (passed, said) = with("p50>1000s");
+    assert!(passed && said.contains("since the baseline"), "{said}");
+    let (passed, said) = with("p50>=0ns");
+    assert!(!passed && said.contains("--fail-if 'p50>=0ns'"), "{said}");
+    let (passed, said) = with("p50>=0x");
+    assert!(!passed && said.contains("p50>=0x"), "{said}");
+    let (passed, said) = with("p51>1us");
+    assert!(!passed && said.contains("there is no p51"), "{said}");
+}
