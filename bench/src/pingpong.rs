@@ -5,16 +5,18 @@ use crate::children::{Peer, free_addresses};
 use crate::floor::{self, shm_pingpong, udp_pingpong};
 use crate::output::Outputs;
 use crate::report::{Report, Run};
+use crate::schedule::{Arrivals, Schedule};
 use crate::setup::{Compare, Setup, Usage};
 use crate::side::{Ends, Side};
 use crate::statistics::{halved, histogram, record};
 use crate::task::Task;
-use crate::{Provider, cpu};
+use crate::{Provider, cpu, open_loop};
 use hdrhistogram::Histogram;
 use quintet_transport::clock;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::error::Error;
+use std::time::Duration;
 
 /// Flags of `pingpong`.
 #[derive(clap::Args, Clone, Debug)]
@@ -30,6 +32,16 @@ pub(crate) struct Arguments {
     /// Round trips before that, not measured.
     #[arg(long, default_value_t = 10_000)]
     warm_up: u64,
+    /// Messages per second, sent on schedule whether or not the last ones are answered. Latency counts from the instant
+    /// that a message was meant to be sent at. Without it, the next message is sent when the last one is answered.
+    #[arg(long, conflicts_with = "compare", value_parser = rate)]
+    rate: Option<f64>,
+    /// How far apart the messages of --rate are.
+    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    arrivals: Arrivals,
+    /// What the instants of --arrivals poisson are drawn from.
+    #[arg(long, default_value_t = 1, requires = "rate")]
+    seed: u64,
     /// What to run beside it, in the same run on the same cores.
     #[arg(long, value_enum)]
     compare: Option<Compare>,
@@ -55,6 +67,9 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             "wait": arguments.setup.wait,
             "count": arguments.count,
             "warm_up": arguments.warm_up,
+            "rate": arguments.rate,
+            "arrivals": arguments.rate.map(|_| arguments.arrivals),
+            "seed": arguments.rate.map(|_| arguments.seed),
             "cores": [own, other],
         }),
     );
@@ -84,27 +99,75 @@ fn transport(
     let pong = Pong { ends: ends.clone(), size: arguments.size };
     let other = Peer::start(&Task::Pong(pong), other_core)?;
     let mut side = Side::connect(&ends, 1)?;
-    let payload = vec![7; arguments.size];
-    let mut usage = None;
     let kept = if arguments.outputs.wants_samples() { arguments.count } else { 0 };
     run.samples_ns.reserve_exact(usize::try_from(kept)?);
-    let rtt = timed(
-        arguments,
-        &mut run.samples_ns,
-        || usage = Some(Usage::begin(Some(&other))),
-        || {
-            side.send(&payload)?;
-            side.receive()
-        },
-    )?;
-    usage.ok_or("nothing was measured")?.end(run);
+    match arguments.rate {
+        None => one_by_one(arguments, &mut side, &other, run)?,
+        Some(rate) => on_schedule(arguments, rate, &mut side, &other, run)?,
+    }
     let link = side.status()?;
     run.link(&link, ends.addresses[0].ip());
     run.figure("rescues", side.poller.counters().rescues as f64);
-    run.latency("half_rtt", halved(&rtt));
-    run.latencies.insert(0, ("rtt", rtt));
     other.end()?;
     Ok(())
+}
+
+/// The next message when the last one is answered.
+fn one_by_one(
+    arguments: &Arguments,
+    side: &mut Side,
+    other: &Peer,
+    run: &mut Run,
+) -> Result<(), Box<dyn Error>> {
+    let payload = vec![7; arguments.size];
+    let mut usage = None;
+    let begin = || usage = Some(Usage::begin(Some(other)));
+    let rtt = timed(arguments, &mut run.samples_ns, begin, || {
+        side.send(&payload)?;
+        side.receive()
+    })?;
+    usage.ok_or("nothing was measured")?.end(run);
+    let half = halved(&rtt);
+    run.latency("rtt", rtt);
+    run.latency("half_rtt", half);
+    Ok(())
+}
+
+/// Messages when they are meant to be sent.
+fn on_schedule(
+    arguments: &Arguments,
+    rate: f64,
+    side: &mut Side,
+    other: &Peer,
+    run: &mut Run,
+) -> Result<(), Box<dyn Error>> {
+    let payload = vec![7; arguments.size];
+    let total = usize::try_from(arguments.warm_up + arguments.count)?;
+    let schedule = Schedule::new(arguments.arrivals, rate, arguments.seed).take(total);
+    let mut usage = None;
+    let begin = || usage = Some(Usage::begin(Some(other)));
+    let samples_ns = &mut run.samples_ns;
+    let sample = |latency: Duration| {
+        if samples_ns.len() < samples_ns.capacity() {
+            samples_ns.push(latency.as_nanos() as u64);
+        }
+    };
+    let measured = open_loop::run(side, &payload, schedule, arguments.warm_up, begin, sample)?;
+    let seconds = usage.ok_or("nothing was measured")?.end(run);
+    let half = halved(&measured.latencies);
+    run.latency("rtt_from_intended", measured.latencies);
+    run.latency("half_rtt_from_intended", half);
+    run.latency("send_delay", measured.send_delay);
+    run.figure("answers_per_s", arguments.count as f64 / seconds);
+    run.figure("under_way_max", measured.under_way_max as f64);
+    Ok(())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
+        _ => Err("messages per second, more than 0 and at most 1000000000".into()),
+    }
 }
 
 /// The raw round trips, and how the transport's compare.

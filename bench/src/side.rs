@@ -3,7 +3,7 @@
 use crate::{Provider, Waiting};
 use quintet_transport::{
     Config, Event, GROUP, Incarnation, LinkId, LinkStatus, LogWriter, Member, NodeId, PeerConfig,
-    Poller, Time, clock,
+    Poller, ReserveError, Time, clock,
 };
 use serde::{Deserialize, Serialize};
 use std::error::Error;
@@ -68,25 +68,32 @@ impl Side {
         Ok(Side { poller, log, link, index: 0, cursor: 0 })
     }
 
-    /// Publishes one message, and makes it visible.
+    /// Publishes one message as soon as there is room, and makes it visible.
     pub(crate) fn send(&mut self, payload: &[u8]) -> Result<(), Box<dyn Error>> {
-        let mut slot = self
-            .log
-            .reserve(payload.len())
-            .map_err(|error| format!("no room in the log: {error}"))?;
-        slot.copy_from_slice(payload);
-        slot.commit();
-        self.publish()?;
+        while !self.commit(payload)? {
+            let now = clock::now();
+            self.turn(now)?;
+            self.release();
+            self.poller.flush(now);
+            self.poller.park(now, None, &mut || false);
+        }
         self.poller.flush(clock::now());
         Ok(())
     }
 
-    /// Publishes the oldest committed message.
-    pub(crate) fn publish(&mut self) -> Result<(), Box<dyn Error>> {
+    /// Publishes one message for the next flush; false while the log has no room.
+    pub(crate) fn commit(&mut self, payload: &[u8]) -> Result<bool, Box<dyn Error>> {
+        let mut slot = match self.log.reserve(payload.len()) {
+            Ok(slot) => slot,
+            Err(ReserveError::Full) => return Ok(false),
+            Err(error) => return Err(format!("a message of {} B: {error}", payload.len()).into()),
+        };
+        slot.copy_from_slice(payload);
+        slot.commit();
         self.poller.committed(GROUP).ok_or("a committed record is not there")?;
         self.poller.publish(GROUP, self.index);
         self.index += 1;
-        Ok(())
+        Ok(true)
     }
 
     /// Waits for a message, as the policy says.

@@ -96,3 +96,34 @@ fn a_measurement_that_is_not_good_enough_fails() {
     let (passed, said) = with("p51>1us");
     assert!(!passed && said.contains("there is no p51"), "{said}");
 }
+
+#[test]
+fn messages_on_schedule_are_all_answered_and_timed_from_the_schedule() {
+    for (provider, arrivals) in [("shm", "fixed"), ("udp", "poisson")] {
+        let said = json(&format!(
+            "pingpong --provider {provider} --rate 5000 --arrivals {arrivals} -n 200 --warm-up 50 --json"
+        ));
+        assert_eq!(said["about"], "rtt_from_intended");
+        for series in ["rtt_from_intended", "half_rtt_from_intended", "send_delay"] {
+            assert_eq!(said["latencies"][series]["count"], 200, "{said:#}");
+        }
+    }
+}
+
+/// At a rate that nothing can carry all messages are due at once, so the last one waits for all others: as long as the
+/// whole run, whatever the machine. Timed from its sending it would have waited for those in the log only.
+#[test]
+fn waiting_for_ones_turn_counts() {
+    let count = 300_000;
+    let said = json(&format!("pingpong --rate 1000000000 -n {count} --warm-up 0 --json"));
+    let longest = said["latencies"]["rtt_from_intended"]["max_ns"].as_f64().expect("told");
+    let rate = said["figures"]["answers_per_s"]["value"].as_f64().expect("told");
+    assert!(longest > 0.5e9 * f64::from(count) / rate, "{said:#}");
+}
+
+#[test]
+fn a_schedule_needs_a_rate() {
+    for wrong in ["--rate 0", "--rate -5", "--rate nan", "--arrivals poisson"] {
+        assert!(!perf(&format!("pingpong {wrong} -n 5")).status.success(), "{wrong}");
+    }
+}
