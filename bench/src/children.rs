@@ -4,11 +4,12 @@ use crate::task::Task;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 
 /// Another process of this measurement.
 pub(crate) struct Peer {
     child: Child,
-    output: BufReader<ChildStdout>,
+    output: Option<BufReader<ChildStdout>>,
 }
 
 impl Peer {
@@ -20,17 +21,21 @@ impl Peer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let output = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
+        let output = Some(BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?));
         Ok(Peer { child, output })
+    }
+
+    /// The next line that it prints, when it prints it; this thread has other things to do.
+    pub(crate) fn line_later(&mut self) -> io::Result<Receiver<io::Result<String>>> {
+        let output = self.output.take().ok_or_else(|| io::Error::other("somebody else reads"))?;
+        let (say, hear) = mpsc::channel();
+        std::thread::spawn(move || say.send(next_line(&mut { output })));
+        Ok(hear)
     }
 
     /// The next line that it prints.
     pub(crate) fn line(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        if self.output.read_line(&mut line)? == 0 {
-            return Err(io::Error::other("a peer process ended early; its message is above"));
-        }
-        Ok(line.trim_end().to_owned())
+        next_line(self.output.as_mut().ok_or_else(|| io::Error::other("somebody else reads"))?)
     }
 
     /// Its process.
@@ -52,12 +57,26 @@ impl Drop for Peer {
     }
 }
 
+fn next_line(output: &mut BufReader<ChildStdout>) -> io::Result<String> {
+    let mut line = String::new();
+    if output.read_line(&mut line)? == 0 {
+        return Err(io::Error::other("a peer process ended early; its message is above"));
+    }
+    Ok(line.trim_end().to_owned())
+}
+
 /// Ends this process when the one that started it is done or gone.
 pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
+}
+
+/// Two loopback addresses with free UDP ports.
+pub(crate) fn two_addresses() -> io::Result<[SocketAddr; 2]> {
+    let addresses = free_addresses(2)?;
+    Ok([addresses[0], addresses[1]])
 }
 
 /// Loopback addresses with free UDP ports, all different.

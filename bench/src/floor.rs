@@ -4,7 +4,9 @@
 //! mostly how fast that machine is. So each floor runs in the same run as what is compared with it, on the same
 //! cores, timed by the same loop. The floors give no reliability, no failure detection, no second peer.
 
-pub(crate) mod memory;
+pub(crate) mod copy_stream;
+pub(crate) mod gso_stream;
+mod memory;
 pub(crate) mod shm_pingpong;
 pub(crate) mod udp_pingpong;
 

@@ -16,6 +16,7 @@ mod schedule;
 mod setup;
 mod side;
 mod statistics;
+mod stream;
 mod task;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -34,6 +35,11 @@ struct Arguments {
 enum Measurement {
     /// Round trip of one message between two processes.
     Pingpong(pingpong::Arguments),
+    /// Small messages per second from one process to another.
+    Rate(stream::Arguments),
+    /// Bytes per second from one process to another, in large messages.
+    #[command(visible_alias = "put")]
+    Bw(stream::Arguments),
     /// Stable, totally ordered multicast among processes: latency of a lone message, or messages per second.
     Multicast(multicast::Arguments),
     /// The other side of a measurement; started by it.
@@ -93,6 +99,8 @@ impl Waiting {
 fn main() -> ExitCode {
     let done = match Arguments::parse().measurement {
         Measurement::Pingpong(arguments) => pingpong::measure(&arguments),
+        Measurement::Rate(arguments) => stream::measure("rate", 64, &arguments),
+        Measurement::Bw(arguments) => stream::measure("bw", 65_536, &arguments),
         Measurement::Multicast(arguments) => multicast::measure(&arguments),
         Measurement::Peer { task, core } => task::perform(&task, core),
     };

@@ -1,7 +1,7 @@
 //! Round trip of one message between two pollers in two processes: a record goes out on the group lane, the other
 //! side sends one back. With `--compare raw` the least code that does the same runs beside it.
 
-use crate::children::{Peer, free_addresses};
+use crate::children::{Peer, two_addresses};
 use crate::floor::{self, shm_pingpong, udp_pingpong};
 use crate::output::Outputs;
 use crate::report::{Report, Run};
@@ -89,13 +89,7 @@ fn transport(
     other_core: Option<usize>,
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
-    let addresses = free_addresses(2)?;
-    let ends = Ends {
-        provider: arguments.setup.provider,
-        wait: arguments.setup.wait,
-        cluster: format!("perf-{}", std::process::id()),
-        addresses: [addresses[0], addresses[1]],
-    };
+    let ends = Ends::new(&arguments.setup, two_addresses()?);
     let pong = Pong { ends: ends.clone(), size: arguments.size };
     let other = Peer::start(&Task::Pong(pong), other_core)?;
     let mut side = Side::connect(&ends, 1)?;

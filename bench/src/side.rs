@@ -1,5 +1,6 @@
 //! One end of a link between two pollers, each alone in its process: what the measurements of the transport use.
 
+use crate::setup::Setup;
 use crate::{Provider, Waiting};
 use quintet_transport::{
     Config, Event, GROUP, Incarnation, LinkId, LinkStatus, LogWriter, Member, NodeId, PeerConfig,
@@ -24,6 +25,14 @@ pub(crate) struct Ends {
     pub(crate) cluster: String,
     /// Where the first and the second side receive.
     pub(crate) addresses: [SocketAddr; 2],
+}
+
+impl Ends {
+    /// Of a measurement of its own.
+    pub(crate) fn new(setup: &Setup, addresses: [SocketAddr; 2]) -> Ends {
+        let cluster = format!("perf-{}", std::process::id());
+        Ends { provider: setup.provider, wait: setup.wait, cluster, addresses }
+    }
 }
 
 /// One end.

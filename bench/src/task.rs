@@ -1,6 +1,6 @@
 //! What another process of a measurement is to do. It is told in one argument, so that both sides mean the same.
 
-use crate::{children, cpu, floor, multicast, pingpong};
+use crate::{children, cpu, floor, multicast, pingpong, stream};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 
@@ -14,6 +14,12 @@ pub(crate) enum Task {
     RawShmPong(floor::shm_pingpong::Pong),
     /// Answers round trips of raw datagrams.
     RawUdpPong(floor::udp_pingpong::Pong),
+    /// Receives a stream over the transport.
+    Sink(stream::Sink),
+    /// Receives a stream through raw memory.
+    RawShmSink(stream::RawSink<floor::copy_stream::Reader>),
+    /// Receives a stream of raw datagrams.
+    RawUdpSink(stream::RawSink<floor::gso_stream::Reader>),
     /// Is a member of a group.
     Member(multicast::Arguments),
 }
@@ -33,6 +39,16 @@ pub(crate) fn perform(task: &Task, core: Option<usize>) -> Result<(), Box<dyn Er
         Task::Pong(pong) => pingpong::answer(pong)?,
         Task::RawShmPong(pong) => floor::shm_pingpong::answer(pong)?,
         Task::RawUdpPong(pong) => floor::udp_pingpong::answer(pong, |at| println!("{at}"))?,
+        Task::Sink(sink) => stream::sink(sink)?,
+        Task::RawShmSink(sink) => {
+            let counted = floor::copy_stream::read(&sink.reader, sink.counter.clone())?;
+            println!("{}", serde_json::to_string(&counted)?);
+        }
+        Task::RawUdpSink(sink) => {
+            let at = |at| println!("{at}");
+            let counted = floor::gso_stream::read(&sink.reader, sink.counter.clone(), at)?;
+            println!("{}", serde_json::to_string(&counted)?);
+        }
         Task::Member(arguments) => multicast::take_part(arguments)?,
     }
     Ok(())

@@ -127,3 +127,22 @@ fn a_schedule_needs_a_rate() {
         assert!(!perf(&format!("pingpong {wrong} -n 5")).status.success(), "{wrong}");
     }
 }
+
+#[test]
+fn streams_are_counted_where_they_arrive_beside_raw_ones() {
+    for (how, ratios) in [
+        ("rate --provider shm", &["ratio_to_raw_copy"][..]),
+        ("rate --provider udp --size 100", &["ratio_to_raw_gso"]),
+        ("bw --provider shm", &["ratio_to_raw_copy"]),
+        ("put --provider udp", &["ratio_to_raw_gso_1400", "ratio_to_raw_gso_8192"]),
+    ] {
+        let said = json(&format!("{how} --duration 0.05 --warm-up 0.01 --compare raw --json"));
+        for figure in ["messages_per_s", "megabytes_per_s"].iter().chain(ratios) {
+            assert!(positive(&said["figures"][*figure]["value"]), "{figure} of {how}: {said:#}");
+        }
+        let of = |figure: &str| said["figures"][figure]["value"].as_f64().expect("told");
+        let size = said["parameters"]["size_bytes"].as_f64().expect("told");
+        let bytes = of("messages_per_s") * size / 1e6;
+        assert!((of("megabytes_per_s") / bytes - 1.0).abs() < 1e-6, "{said:#}");
+    }
+}

@@ -1,0 +1,224 @@
+//! `rate` and `bw`: as many messages as one side can send and the other look at, counted where they arrive.
+
+mod counter;
+
+pub(crate) use counter::{Counted, Counter};
+
+use crate::children::{Peer, two_addresses};
+use crate::floor::{copy_stream, gso_stream};
+use crate::output::Outputs;
+use crate::report::{Report, Run};
+use crate::setup::{Compare, Setup, Usage};
+use crate::side::{Ends, Side};
+use crate::task::Task;
+use crate::{Provider, cpu};
+use quintet_transport::{Time, clock};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::error::Error;
+use std::time::Duration;
+
+/// Flags of `rate` and `bw`.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    setup: Setup,
+    /// Payload bytes; by default 64 for `rate` and 65536 for `bw`.
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    size: Option<u32>,
+    /// Seconds measured, in each run.
+    #[arg(short = 'D', long, default_value_t = 3.0, value_parser = seconds)]
+    duration: f64,
+    /// Seconds before that, not measured.
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    warm_up: f64,
+    /// Messages published at a time, if there is room.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: u32,
+    /// What to run beside it, in the same run on the same cores.
+    #[arg(long, value_enum)]
+    compare: Option<Compare>,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// What the receiving process is told.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Sink {
+    ends: Ends,
+    counter: Counter,
+}
+
+/// What one who counts raw messages is told.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct RawSink<T> {
+    pub(crate) reader: T,
+    pub(crate) counter: Counter,
+}
+
+/// Measures messages of `size` bytes, unless another size is asked for.
+pub(crate) fn measure(
+    name: &'static str,
+    size: u32,
+    arguments: &Arguments,
+) -> Result<(), Box<dyn Error>> {
+    let size = arguments.size.unwrap_or(size) as usize;
+    let [own, other] = arguments.setup.cores(arguments.compare.is_some())?;
+    own.map_or(Ok(()), cpu::pin)?;
+    let report = Report::new(
+        name,
+        json!({
+            "size_bytes": size,
+            "wait": arguments.setup.wait,
+            "duration_s": arguments.duration,
+            "warm_up_s": arguments.warm_up,
+            "batch": arguments.batch,
+            "cores": [own, other],
+        }),
+    );
+    let measured = Duration::from_secs_f64(arguments.duration);
+    let counter = Counter::new(Duration::from_secs_f64(arguments.warm_up), measured);
+    arguments.outputs.take(report, || {
+        let mut run = Run::default();
+        let ours = transport(arguments, size, counter.clone(), other, &mut run)?;
+        run.figure("messages_per_s", ours.messages_per_s());
+        run.figure("megabytes_per_s", ours.megabytes_per_s());
+        if arguments.compare == Some(Compare::Raw) {
+            match arguments.setup.provider {
+                Provider::Shm => beside_copies(size, counter.clone(), other, &ours, &mut run)?,
+                Provider::Udp => beside_datagrams(size, &counter, other, &ours, &mut run)?,
+            }
+        }
+        Ok(run)
+    })
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("seconds, at most a day".into()),
+    }
+}
+
+/// The transport's stream.
+fn transport(
+    arguments: &Arguments,
+    size: usize,
+    counter: Counter,
+    other_core: Option<usize>,
+    run: &mut Run,
+) -> Result<Counted, Box<dyn Error>> {
+    let ends = Ends::new(&arguments.setup, two_addresses()?);
+    let sink = Sink { ends: ends.clone(), counter };
+    let mut other = Peer::start(&Task::Sink(sink), other_core)?;
+    let mut side = Side::connect(&ends, 1)?;
+    let answer = other.line_later()?;
+    let usage = Usage::begin(Some(&other));
+    let payload = vec![7; size];
+    let counted = loop {
+        let now = clock::now();
+        let mut moved = side.turn(now)?;
+        side.release();
+        for _ in 0..arguments.batch {
+            if !side.commit(&payload)? {
+                break;
+            }
+            moved = true;
+        }
+        side.poller.flush(now);
+        if let Ok(line) = answer.try_recv() {
+            break serde_json::from_str::<Counted>(&line?)?;
+        }
+        if !moved {
+            side.poller.park(now, Some(now + Duration::from_millis(50)), &mut || false);
+        }
+    };
+    usage.end(run);
+    run.link(&side.status()?, ends.addresses[0].ip());
+    other.end()?;
+    Ok(counted)
+}
+
+/// Takes what comes and counts it; says what it counted, and goes on, for the sender may still wait for room.
+pub(crate) fn sink(sink: &Sink) -> Result<(), Box<dyn Error>> {
+    let mut side = Side::connect(&sink.ends, 2)?;
+    let (mut counter, mut said) = (sink.counter.clone(), false);
+    loop {
+        let now = clock::now();
+        side.turn(now)?;
+        let (mut messages, mut bytes) = (0, 0);
+        // Room is given back now and then, not only when all has been looked at.
+        while messages < 64
+            && let Some(len) = side.take(<[u8]>::len)
+        {
+            messages += 1;
+            bytes += len as u64;
+        }
+        if messages > 0 {
+            side.release();
+        }
+        side.poller.flush(now);
+        if !said && let Some(counted) = counter.arrived(messages, bytes, now) {
+            said = true;
+            println!("{}", serde_json::to_string(&counted)?);
+        }
+        if messages == 0 {
+            side.poller.park(now, None::<Time>, &mut || false);
+        }
+    }
+}
+
+/// The stream through raw memory.
+fn beside_copies(
+    size: usize,
+    counter: Counter,
+    other_core: Option<usize>,
+    ours: &Counted,
+    run: &mut Run,
+) -> Result<(), Box<dyn Error>> {
+    let (mut writer, reader) = copy_stream::Writer::new(size)?;
+    let patience = counter.patience();
+    let mut other = Peer::start(&Task::RawShmSink(RawSink { reader, counter }), other_core)?;
+    writer.run(clock::now() + patience);
+    let raw: Counted = serde_json::from_str(&other.line()?)?;
+    other.end()?;
+    run.fact("compared_with", "raw copies through shared memory");
+    run.figure("raw_copy_messages_per_s", raw.messages_per_s());
+    run.figure("raw_copy_megabytes_per_s", raw.megabytes_per_s());
+    run.figure("ratio_to_raw_copy", ours.megabytes_per_s() / raw.megabytes_per_s());
+    Ok(())
+}
+
+/// The streams of raw datagrams: of the size of a message if one holds it, else of two that are common.
+fn beside_datagrams(
+    size: usize,
+    counter: &Counter,
+    other_core: Option<usize>,
+    ours: &Counted,
+    run: &mut Run,
+) -> Result<(), Box<dyn Error>> {
+    let names = if size <= 1400 {
+        vec![(size as u16, "raw_gso_megabytes_per_s", "ratio_to_raw_gso")]
+    } else {
+        vec![
+            (1400, "raw_gso_1400_megabytes_per_s", "ratio_to_raw_gso_1400"),
+            (8192, "raw_gso_8192_megabytes_per_s", "ratio_to_raw_gso_8192"),
+        ]
+    };
+    for (segment, name, ratio) in names {
+        let (sender, reader) = gso_stream::Sender::new(segment)?;
+        let sink = RawSink { reader, counter: counter.clone() };
+        let mut other = Peer::start(&Task::RawUdpSink(sink), other_core)?;
+        sender.connect(other.line()?.parse()?)?;
+        sender.run(clock::now() + counter.patience())?;
+        let raw: Counted = serde_json::from_str(&other.line()?)?;
+        other.end()?;
+        if size <= 1400 {
+            run.figure("raw_gso_messages_per_s", raw.messages_per_s());
+        }
+        run.figure(name, raw.megabytes_per_s());
+        run.figure(ratio, ours.megabytes_per_s() / raw.megabytes_per_s());
+    }
+    run.fact("compared_with", "raw datagrams, cut and joined by the kernel, lost ones not counted");
+    Ok(())
+}

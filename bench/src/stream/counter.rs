@@ -1,0 +1,89 @@
+//! What arrives, from some time after the first arrival on, for some time.
+
+use quintet_transport::Time;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Counted {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) seconds: f64,
+}
+
+impl Counted {
+    pub(crate) fn messages_per_s(&self) -> f64 {
+        self.messages as f64 / self.seconds
+    }
+
+    pub(crate) fn megabytes_per_s(&self) -> f64 {
+        self.bytes as f64 / self.seconds / 1e6
+    }
+}
+
+/// Counts. It is told what time it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Counter {
+    warm_up: Duration,
+    duration: Duration,
+    /// From when on it counts, in nanoseconds.
+    from: Option<u64>,
+    messages: u64,
+    bytes: u64,
+}
+
+impl Counter {
+    /// Counts for `duration`, from `warm_up` after the first arrival on.
+    pub(crate) fn new(warm_up: Duration, duration: Duration) -> Counter {
+        Counter { warm_up, duration, from: None, messages: 0, bytes: 0 }
+    }
+
+    /// How long a stream must go on to be counted, with much to spare: a machine may be busy.
+    pub(crate) fn patience(&self) -> Duration {
+        self.warm_up + self.duration + Duration::from_secs(30)
+    }
+
+    /// That many have arrived. Says what was counted when it is time.
+    pub(crate) fn arrived(&mut self, messages: u64, bytes: u64, now: Time) -> Option<Counted> {
+        let from = match self.from {
+            Some(from) => Time::from_nanos(from),
+            None if messages == 0 => return None,
+            None => {
+                self.from = Some((now + self.warm_up).as_nanos());
+                now + self.warm_up
+            }
+        };
+        // What arrived by the first instant that counts arrived before it.
+        if now > from {
+            self.messages += messages;
+            self.bytes += bytes;
+        }
+        let passed = now.since(from);
+        (passed >= self.duration && !passed.is_zero()).then_some(Counted {
+            messages: self.messages,
+            bytes: self.bytes,
+            seconds: passed.as_secs_f64(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_counts_between_the_warm_up_and_the_end() {
+        let at = |ms: u64| Time::from_millis(1000 + ms);
+        let mut counter = Counter::new(Duration::from_millis(10), Duration::from_millis(100));
+        assert_eq!(counter.arrived(0, 0, at(0)), None, "nothing came: the warm-up has not begun");
+        assert_eq!(counter.arrived(7, 700, at(500)), None);
+        assert_eq!(counter.arrived(7, 700, at(510)), None);
+        assert_eq!(counter.arrived(1, 100, at(511)), None);
+        assert_eq!(counter.arrived(2, 200, at(609)), None);
+        let counted = counter.arrived(1, 100, at(660)).expect("time is up");
+        assert_eq!(counted, Counted { messages: 4, bytes: 400, seconds: 0.15 });
+        assert!((counted.megabytes_per_s() - 400e-6 / 0.15).abs() < 1e-9);
+        assert!((counted.messages_per_s() - 4.0 / 0.15).abs() < 1e-9);
+    }
+}
