@@ -43,6 +43,21 @@ impl Peer {
         self.child.id()
     }
 
+    /// Ends it without a word.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+
+    /// Stops it where it is.
+    pub(crate) fn freeze(&mut self) -> io::Result<()> {
+        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        // SAFETY: no pointers. The process is our child and nobody has waited for it, so that the number is its own.
+        if unsafe { libc::kill(pid, libc::SIGSTOP) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
     /// Tells it to end, and waits.
     pub(crate) fn end(mut self) -> io::Result<()> {
         drop(self.child.stdin.take());

@@ -5,6 +5,7 @@
 
 mod children;
 mod cpu;
+mod detect;
 mod floor;
 mod host;
 mod multicast;
@@ -40,6 +41,8 @@ enum Measurement {
     /// Bytes per second from one process to another, in large messages.
     #[command(visible_alias = "put")]
     Bw(stream::Arguments),
+    /// How soon a dead process is noticed, and by what.
+    Detect(detect::Arguments),
     /// Stable, totally ordered multicast among processes: latency of a lone message, or messages per second.
     Multicast(multicast::Arguments),
     /// The other side of a measurement; started by it.
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Measurement::Pingpong(arguments) => pingpong::measure(&arguments),
         Measurement::Rate(arguments) => stream::measure("rate", 64, &arguments),
         Measurement::Bw(arguments) => stream::measure("bw", 65_536, &arguments),
+        Measurement::Detect(arguments) => detect::measure(&arguments),
         Measurement::Multicast(arguments) => multicast::measure(&arguments),
         Measurement::Peer { task, core } => task::perform(&task, core),
     };

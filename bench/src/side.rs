@@ -12,7 +12,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long the two may take to find each other.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long one may be silent, where its death is not what is measured.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What both sides must agree on.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -23,6 +26,9 @@ pub(crate) struct Ends {
     pub(crate) wait: Waiting,
     /// Name of the measurement's own cluster.
     pub(crate) cluster: String,
+    /// Silence after which a link is dead, if not as the transport has it. A measurement on a busy machine shall not
+    /// fail because one side had to wait for a core.
+    pub(crate) dead: Option<Duration>,
     /// Where the first and the second side receive.
     pub(crate) addresses: [SocketAddr; 2],
 }
@@ -31,7 +37,8 @@ impl Ends {
     /// Of a measurement of its own.
     pub(crate) fn new(setup: &Setup, addresses: [SocketAddr; 2]) -> Ends {
         let cluster = format!("perf-{}", std::process::id());
-        Ends { provider: setup.provider, wait: setup.wait, cluster, addresses }
+        let dead = Some(PATIENCE);
+        Ends { provider: setup.provider, wait: setup.wait, cluster, dead, addresses }
     }
 }
 
@@ -55,6 +62,7 @@ impl Side {
         config.peers = vec![PeerConfig { node: NodeId(3 - node), addr: peer }];
         config.path = ends.provider.policy();
         config.wait = ends.wait.wait();
+        config.timing.dead = ends.dead.unwrap_or(config.timing.dead);
         let mut poller = Poller::new(config)?;
         let log = poller.log(GROUP);
         let deadline = clock::now() + CONNECT;

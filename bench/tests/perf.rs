@@ -146,3 +146,19 @@ fn streams_are_counted_where_they_arrive_beside_raw_ones() {
         assert!((of("megabytes_per_s") / bytes - 1.0).abs() < 1e-6, "{said:#}");
     }
 }
+
+#[test]
+fn a_death_is_told_with_its_evidence() {
+    for (how, evidence) in [
+        ("--provider shm --fault kill --memory-mib 8", &["by_process_exited"][..]),
+        ("--provider shm --fault freeze", &["by_heartbeat_missed"]),
+        ("--provider udp --fault kill", &["by_port_unreachable", "by_heartbeat_missed"]),
+        ("--provider udp --fault freeze", &["by_heartbeat_missed"]),
+    ] {
+        let said = json(&format!("detect {how} -n 2 --json"));
+        let of = |name: &&str| said["figures"][*name]["value"].as_f64().expect("told");
+        assert_eq!(evidence.iter().map(of).sum::<f64>(), 2.0, "{how}: {said:#}");
+        assert_eq!(said["latencies"]["fault_to_dead"]["count"], 2);
+        assert_eq!(said["facts"]["provider"].as_str(), how.split(' ').nth(1));
+    }
+}

@@ -52,6 +52,7 @@ impl Sender {
             match self.socket.send(&self.data) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
@@ -74,7 +75,11 @@ pub(crate) fn read(
     say(socket.local_addr()?);
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let len = socket.recv(&mut buffer)?;
+        let len = match socket.recv(&mut buffer) {
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
         super::touch(&buffer[..len]);
         let messages = len.div_ceil(usize::from(reader.segment)) as u64;
         if let Some(counted) = counter.arrived(messages, len as u64, clock::now()) {

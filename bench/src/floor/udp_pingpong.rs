@@ -67,6 +67,8 @@ impl Side {
                 {
                     std::hint::spin_loop()
                 }
+                // A time-out makes calls interruptible, by what the transport's io_uring leaves behind for instance.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
