@@ -16,6 +16,8 @@ mod report;
 mod schedule;
 mod setup;
 mod side;
+mod sizes;
+mod stages;
 mod statistics;
 mod stream;
 mod task;

@@ -4,6 +4,7 @@ mod baseline;
 mod condition;
 mod csv;
 mod hdr;
+mod svg;
 
 use crate::report::{Report, Run};
 use condition::Condition;
@@ -38,6 +39,9 @@ pub(crate) struct Outputs {
     /// Write an HdrHistogram log, an interval for each run and a tag for each latency.
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
+    /// Write a plot of the percentiles.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Write every single latency of what is measured, in nanoseconds, a line each, in order.
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
@@ -89,6 +93,11 @@ impl Outputs {
         }
         if let Some(path) = &self.hlog {
             hdr::log(&mut create(path)?, report.runs())?;
+        }
+        if let Some(path) = &self.svg {
+            let mut file = create(path)?;
+            file.write_all(svg::plot(&report.title(), &report.latencies()).as_bytes())?;
+            file.flush()?;
         }
         if let Some(path) = &self.samples {
             let mut file = create(path)?;

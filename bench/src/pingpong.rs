@@ -8,9 +8,10 @@ use crate::report::{Report, Run};
 use crate::schedule::{Arrivals, Schedule};
 use crate::setup::{Compare, Setup, Usage};
 use crate::side::{Ends, Side};
+use crate::stages::Stages;
 use crate::statistics::{halved, histogram, record};
 use crate::task::Task;
-use crate::{Provider, cpu, open_loop};
+use crate::{Provider, cpu, open_loop, sizes};
 use hdrhistogram::Histogram;
 use quintet_transport::clock;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,12 @@ pub(crate) struct Arguments {
     /// Payload bytes.
     #[arg(short, long, default_value_t = 64)]
     size: usize,
+    /// Measure messages of many sizes, from 8 B to 1 MiB, a report each.
+    #[arg(long, conflicts_with_all = ["size", "hgrm", "hlog", "svg", "samples", "baseline"])]
+    all_sizes: bool,
+    /// Also tell where the time of a round trip goes.
+    #[arg(long, conflicts_with = "rate")]
+    stages: bool,
     /// Round trips measured, in each run.
     #[arg(short = 'n', long, default_value_t = 100_000)]
     count: u64,
@@ -58,8 +65,14 @@ pub(crate) struct Pong {
 
 /// Measures, and starts the other sides.
 pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let [own, other] = arguments.setup.cores(arguments.compare.is_some())?;
-    own.map_or(Ok(()), cpu::pin)?;
+    let cores = arguments.setup.cores(arguments.compare.is_some())?;
+    cores[0].map_or(Ok(()), cpu::pin)?;
+    sizes::chosen(arguments.all_sizes, arguments.size)
+        .into_iter()
+        .try_for_each(|size| measure_one(&Arguments { size, ..arguments.clone() }, cores))
+}
+
+fn measure_one(arguments: &Arguments, cores: [Option<usize>; 2]) -> Result<(), Box<dyn Error>> {
     let report = Report::new(
         "pingpong",
         json!({
@@ -70,14 +83,14 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             "rate": arguments.rate,
             "arrivals": arguments.rate.map(|_| arguments.arrivals),
             "seed": arguments.rate.map(|_| arguments.seed),
-            "cores": [own, other],
+            "cores": cores,
         }),
     );
     arguments.outputs.take(report, || {
         let mut run = Run::default();
-        transport(arguments, other, &mut run)?;
+        transport(arguments, cores[1], &mut run)?;
         if arguments.compare == Some(Compare::Raw) {
-            beside_raw(arguments, [own, other], &mut run)?;
+            beside_raw(arguments, cores, &mut run)?;
         }
         Ok(run)
     })
@@ -116,14 +129,21 @@ fn one_by_one(
     let payload = vec![7; arguments.size];
     let mut usage = None;
     let begin = || usage = Some(Usage::begin(Some(other)));
-    let rtt = timed(arguments, &mut run.samples_ns, begin, || {
-        side.send(&payload)?;
-        side.receive()
+    let mut stages = arguments.stages.then(|| Stages::new(arguments.warm_up));
+    let rtt = timed(arguments, &mut run.samples_ns, begin, || match &mut stages {
+        Some(stages) => stages.exchange(side, &payload),
+        None => {
+            side.send(&payload)?;
+            side.receive()
+        }
     })?;
     usage.ok_or("nothing was measured")?.end(run);
     let half = halved(&rtt);
     run.latency("rtt", rtt);
     run.latency("half_rtt", half);
+    if let Some(stages) = stages {
+        stages.tell(run);
+    }
     Ok(())
 }
 
@@ -171,6 +191,10 @@ fn beside_raw(
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
     let against = floor::counterpart(arguments.setup.wait);
+    if arguments.setup.provider == Provider::Udp && arguments.size > udp_pingpong::SIZE_MAX {
+        run.fact("compared_with", "nothing: no single datagram holds that much");
+        return Ok(());
+    }
     for wait in [floor::Wait::Look, floor::Wait::Sleep] {
         // Two that look again and again on one core wait for the scheduler: that is no floor.
         if wait == floor::Wait::Look && own == other && wait != against {

@@ -68,6 +68,22 @@ impl Report {
         Report { measurement, parameters, runs: Vec::new() }
     }
 
+    /// Bytes of a message, where there are messages.
+    pub(crate) fn size(&self) -> String {
+        self.parameters.get("size_bytes").map_or_else(String::new, Value::to_string)
+    }
+
+    /// What was measured, in a line.
+    pub(crate) fn title(&self) -> String {
+        let of = |name: &str| match self.parameters.get(name).or(self.facts().get(name)) {
+            Some(Value::String(text)) => format!(", {text}"),
+            Some(value) => format!(", {value}"),
+            None => String::new(),
+        };
+        let size = if self.size().is_empty() { String::new() } else { of("size_bytes") + " B" };
+        format!("{}{}{size}{}", self.measurement, of("provider"), of("wait"))
+    }
+
     /// Adds a run. All runs of a report say the same things.
     pub(crate) fn add(&mut self, run: Run) {
         self.runs.push(run);
@@ -175,7 +191,8 @@ impl Report {
             runs => format!(", {runs} runs; ± is the 95 % confidence interval of their mean"),
         };
         let mut text = format!("{}{runs}\n", self.measurement);
-        for (name, value) in self.parameters.iter().chain(&self.facts()) {
+        let known = |(_, value): &(&String, &Value)| !value.is_null();
+        for (name, value) in self.parameters.iter().chain(&self.facts()).filter(known) {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             text += &format!("  {name:<26} {value}\n");
         }

@@ -11,7 +11,7 @@ use crate::report::{Report, Run};
 use crate::setup::{Compare, Setup, Usage};
 use crate::side::{Ends, Side};
 use crate::task::Task;
-use crate::{Provider, cpu};
+use crate::{Provider, cpu, sizes};
 use quintet_transport::{Time, clock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// Payload bytes; by default 64 for `rate` and 65536 for `bw`.
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     size: Option<u32>,
+    /// Measure messages of many sizes, from 8 B to 1 MiB, a report each.
+    #[arg(long, conflicts_with_all = ["size", "hgrm", "hlog", "svg", "samples", "baseline"])]
+    all_sizes: bool,
     /// Seconds measured, in each run.
     #[arg(short = 'D', long, default_value_t = 3.0, value_parser = seconds)]
     duration: f64,
@@ -63,8 +66,20 @@ pub(crate) fn measure(
     arguments: &Arguments,
 ) -> Result<(), Box<dyn Error>> {
     let size = arguments.size.unwrap_or(size) as usize;
-    let [own, other] = arguments.setup.cores(arguments.compare.is_some())?;
-    own.map_or(Ok(()), cpu::pin)?;
+    let cores = arguments.setup.cores(arguments.compare.is_some())?;
+    cores[0].map_or(Ok(()), cpu::pin)?;
+    sizes::chosen(arguments.all_sizes, size)
+        .into_iter()
+        .try_for_each(|size| measure_one(name, size, arguments, cores))
+}
+
+fn measure_one(
+    name: &'static str,
+    size: usize,
+    arguments: &Arguments,
+    cores: [Option<usize>; 2],
+) -> Result<(), Box<dyn Error>> {
+    let other = cores[1];
     let report = Report::new(
         name,
         json!({
@@ -73,7 +88,7 @@ pub(crate) fn measure(
             "duration_s": arguments.duration,
             "warm_up_s": arguments.warm_up,
             "batch": arguments.batch,
-            "cores": [own, other],
+            "cores": cores,
         }),
     );
     let measured = Duration::from_secs_f64(arguments.duration);

@@ -62,19 +62,21 @@ fn several_runs_have_intervals_and_every_form_is_written() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     let common = "pingpong --wait adaptive -n 40 --warm-up 5";
     let said = json(&format!(
-        "{common} --json --repeat 3 --hgrm {} --hlog {} --samples {}",
-        path("plot"),
+        "{common} --json --repeat 3 --svg {} --hlog {} --samples {} --hgrm {}",
+        path("svg"),
         path("log"),
-        path("samples")
+        path("samples"),
+        path("plot")
     ));
     assert_eq!((&said["runs"], &said["latencies"]["rtt"]["count"]), (&3.into(), &120.into()));
     assert!(said["latencies"]["rtt"]["plus_minus"]["p50_ns"].is_f64(), "{said:#}");
     let read = |name: &str| std::fs::read_to_string(path(name)).expect(name);
+    assert!(read("svg").contains("pingpong, shm, 64 B, adaptive"));
     assert!(read("plot.rtt.hgrm").contains("Total count    =          120"));
     assert_eq!(read("log").lines().filter(|line| line.starts_with("Tag=rtt,")).count(), 3);
     assert!(read("samples").lines().filter(|line| line.parse::<u64>().is_ok()).count() == 120);
     let csv = perf(&format!("{common} --csv"));
-    assert!(String::from_utf8_lossy(&csv.stdout).starts_with("run,name,figure,value"));
+    assert!(String::from_utf8_lossy(&csv.stdout).starts_with("size_bytes,run,name,figure,value"));
 }
 
 #[test]
@@ -160,5 +162,33 @@ fn a_death_is_told_with_its_evidence() {
         assert_eq!(evidence.iter().map(of).sum::<f64>(), 2.0, "{how}: {said:#}");
         assert_eq!(said["latencies"]["fault_to_dead"]["count"], 2);
         assert_eq!(said["facts"]["provider"].as_str(), how.split(' ').nth(1));
+    }
+}
+
+#[test]
+fn stages_are_told_for_every_round_trip_that_counts() {
+    let said = json("pingpong --wait adaptive --stages -n 30 --warm-up 5 --json");
+    assert_eq!(said["about"], "rtt");
+    for stage in ["stage_commit", "stage_flush", "stage_until_taken", "stage_release"] {
+        assert_eq!(said["latencies"][stage]["count"], 30, "{stage}: {said:#}");
+    }
+}
+
+#[test]
+fn all_sizes_are_measured_a_report_each() {
+    for (how, waits) in [
+        ("pingpong --provider shm -n 5 --warm-up 1", "--wait block"),
+        ("pingpong --provider udp -n 5 --warm-up 1", "--compare raw --wait block"),
+        ("bw --provider shm --duration 0.01 --warm-up 0", "--wait adaptive"),
+    ] {
+        let output = perf(&format!("{how} {waits} --all-sizes --json"));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{how}: {error}");
+        let sizes: Vec<u64> = serde_json::Deserializer::from_slice(&output.stdout)
+            .into_iter::<Value>()
+            .map(|said| said.expect("JSON")["parameters"]["size_bytes"].as_u64().expect("told"))
+            .collect();
+        assert_eq!((sizes.len(), sizes[0], sizes[9]), (10, 8, 1 << 20), "{how}: {sizes:?}");
+        assert!(sizes.is_sorted(), "{sizes:?}");
     }
 }

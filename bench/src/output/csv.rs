@@ -5,10 +5,11 @@ use crate::statistics::told;
 
 /// With a head line.
 pub(super) fn text(report: &Report) -> String {
-    let mut text = "run,name,figure,value,plus_minus\n".to_owned();
+    let mut text = "size_bytes,run,name,figure,value,plus_minus\n".to_owned();
+    let size = report.size();
     let mut line = |run: &str, name: &str, figure: &str, value: f64, around: Option<f64>| {
         let around = around.map_or_else(String::new, |around| around.to_string());
-        text += &format!("{run},{name},{figure},{value},{around}\n");
+        text += &format!("{size},{run},{name},{figure},{value},{around}\n");
     };
     for (name, all) in report.latencies() {
         for (figure, estimate) in report.estimates(name, &all) {
@@ -39,7 +40,7 @@ mod tests {
 
     #[test]
     fn every_line_has_the_columns_of_the_head() {
-        let mut report = Report::new("pingpong", serde_json::json!({}));
+        let mut report = Report::new("pingpong", serde_json::json!({ "size_bytes": 64 }));
         for ratio in [1.0, 2.0] {
             let (mut run, mut latencies) = (Run::default(), histogram());
             record(&mut latencies, Duration::from_nanos(100));
@@ -48,9 +49,9 @@ mod tests {
             report.add(run);
         }
         let text = text(&report);
-        assert!(text.lines().all(|line| line.split(',').count() == 5), "{text}");
-        assert!(text.contains("\nall,rtt,p99_ns,100,0\n"), "{text}");
-        assert!(text.contains("\nall,,ratio_p50,1.5,6.353\n"), "{text}");
-        assert!(text.contains("\n2,,ratio_p50,2,\n"), "{text}");
+        assert!(text.lines().all(|line| line.split(',').count() == 6), "{text}");
+        assert!(text.contains("\n64,all,rtt,p99_ns,100,0\n"), "{text}");
+        assert!(text.contains("\n64,all,,ratio_p50,1.5,6.353\n"), "{text}");
+        assert!(text.contains("\n64,2,,ratio_p50,2,\n"), "{text}");
     }
 }
