@@ -78,7 +78,7 @@ def run(options, number):
             stop_progress()
             load.stop()
         books = Books(target, cluster)
-        return report(outcome, books, before, faults.done, cluster.json("events"), cluster.json("status")["proxy"], idle)
+        return report(options.transport, outcome, books, before, faults.done, cluster.json("events"), cluster.json("status")["proxy"], idle)
 
 
 def progress(load):

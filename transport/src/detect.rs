@@ -6,6 +6,10 @@
 //! (later than we meant to be by more than [`STALL_SLACK`]) is taken off every peer's silence, and a
 //! verdict is only spoken in a turn in which we have looked.
 //!
+//! A peer may be late for reasons that are not its own, too. How late it has been lately ([`Health::jitter`]), and what
+//! is known of its host, earn it a pardon ([`Health::pardon`]): a bounded time beyond the limit, granted in steps, so that
+//! a verdict follows soon after the reason has gone.
+//!
 //! Suspicion is revocable; death is not. No clock in here: time is handed in.
 
 use std::time::Duration;
@@ -14,6 +18,11 @@ use crate::time::Time;
 
 /// Lateness of our own loop beyond which it counts as a stall.
 pub(crate) const STALL_SLACK: Duration = Duration::from_millis(4);
+
+/// A pardon is granted in steps of this part of the limit.
+const PARDON_STEPS: u32 = 8;
+/// What a peer's lateness is forgotten in, about.
+const JITTER_MEMORY: Duration = Duration::from_secs(8);
 
 /// How long a peer may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,20 +68,54 @@ impl StallGuard {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Health {
     heard: Time,
-    /// Since when silence counts: `heard`, moved forward by own stalls.
+    /// Since when silence counts: `heard`, moved forward by own stalls and pardons.
     base: Time,
     suspected: bool,
+    /// What this silence was pardoned already.
+    pardoned: Duration,
+    /// Longest silence lately, slowly forgotten.
+    jitter: Duration,
 }
 
 impl Health {
     pub(crate) fn new(now: Time) -> Health {
-        Health { heard: now, base: now, suspected: false }
+        Health {
+            heard: now,
+            base: now,
+            suspected: false,
+            pardoned: Duration::ZERO,
+            jitter: Duration::ZERO,
+        }
     }
 
     /// A sign of life, at `at`.
     pub(crate) fn hear(&mut self, at: Time) {
-        self.heard = self.heard.max(at);
+        if at <= self.heard {
+            return;
+        }
+        let silence = at.since(self.base) + self.pardoned;
+        let forgotten =
+            self.jitter.mul_f64((silence.as_secs_f64() / JITTER_MEMORY.as_secs_f64()).min(1.0));
+        self.jitter = silence.max(self.jitter - forgotten);
+        self.heard = at;
         self.base = self.base.max(at);
+        self.pardoned = Duration::ZERO;
+    }
+
+    /// The longest that the peer was silent lately, own stalls not counted.
+    pub(crate) fn jitter(&self) -> Duration {
+        self.jitter
+    }
+
+    /// Puts off a verdict of death by a step, if `patience` beyond the limit is not used up.
+    pub(crate) fn pardon(&mut self, patience: Duration, limits: &Thresholds) -> bool {
+        let step = limits.dead / PARDON_STEPS;
+        if self.pardoned + step > patience {
+            return false;
+        }
+        self.pardoned += step;
+        self.base += step;
+        true
     }
 
     pub(crate) fn heard(&self) -> Time {
@@ -151,6 +194,42 @@ mod tests {
         assert_eq!(guard.tick(ms(55)), None, "woken early");
         guard.sleeping(ms(70));
         assert_eq!(guard.tick(ms(90)), Some(Duration::from_millis(20)), "overslept");
+    }
+
+    #[test]
+    fn a_pardon_is_bounded_and_ends_with_a_word() {
+        let mut h = Health::new(ms(0));
+        let patience = Duration::from_millis(30);
+        assert_eq!(h.judge(ms(100), &LIMITS), Some(Verdict::Dead));
+        assert!(h.pardon(patience, &LIMITS));
+        assert_eq!(h.judge(ms(112), &LIMITS), Some(Verdict::Suspected));
+        assert_eq!(h.judge(ms(113), &LIMITS), Some(Verdict::Dead), "12.5 ms later");
+        assert!(h.pardon(patience, &LIMITS));
+        assert!(!h.pardon(patience, &LIMITS), "37.5 ms would be more than 30");
+        h.hear(ms(120));
+        assert_eq!(h.judge(ms(219), &LIMITS), None);
+        assert_eq!(h.judge(ms(220), &LIMITS), Some(Verdict::Dead));
+        assert!(h.pardon(patience, &LIMITS), "a new silence, a new patience");
+    }
+
+    #[test]
+    fn lateness_is_remembered_for_a_while() {
+        let mut h = Health::new(ms(0));
+        h.hear(ms(10));
+        h.hear(ms(10));
+        assert_eq!(h.jitter(), Duration::from_millis(10));
+        h.hear(ms(90));
+        assert_eq!(h.jitter(), Duration::from_millis(80));
+        // Our own stall is not the peer's lateness.
+        h.excuse(Duration::from_secs(1), ms(1190));
+        h.hear(ms(1195));
+        assert!(h.jitter() <= Duration::from_millis(105), "{:?}", h.jitter());
+        (0..4000).for_each(|n| h.hear(ms(1200 + 10 * n)));
+        assert!(h.jitter() < Duration::from_millis(15), "{:?}", h.jitter());
+        let mut pardoned = Health::new(ms(0));
+        assert!(pardoned.pardon(LIMITS.dead, &LIMITS));
+        pardoned.hear(ms(105));
+        assert_eq!(pardoned.jitter(), Duration::from_millis(105), "a pardon does not hide it");
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub enum Evidence {
     ProcessExited,
     /// ICMP says that nobody receives there, and probes went unanswered.
     PortUnreachable,
-    /// Nothing was heard for [`Timing::dead`](crate::Timing::dead), own stalls not counted.
+    /// Nothing was heard for [`Timing::dead`](crate::Timing::dead) and what a lack of processors excused; own stalls
+    /// are not counted.
     HeartbeatMissed,
     /// The peer closed the link (it fenced us, or its poller was dropped).
     ClosedByPeer,
@@ -136,6 +137,8 @@ pub struct PollerCounters {
     pub rescues: u64,
     /// Own stalls that were noticed, and discounted from what was held against peers.
     pub stalls: u64,
+    /// Verdicts of death put off a step, because the silent peer or this host lacks processors.
+    pub pardons: u64,
 }
 
 impl fmt::Display for Path {

@@ -23,6 +23,8 @@ mod own;
 #[cfg(not(loom))]
 mod poller;
 #[cfg(not(loom))]
+mod pressure;
+#[cfg(not(loom))]
 pub mod reliable;
 #[cfg(not(loom))]
 mod roster;

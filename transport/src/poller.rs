@@ -25,6 +25,7 @@ use crate::id::{LinkId, Member};
 use crate::lane::LaneId;
 use crate::log::{Committed, LogBytes, LogWriter, Malformed, Published, Record};
 use crate::own::Own;
+use crate::pressure::Pressure;
 use crate::roster::{Link, Roster, Wire};
 use crate::shm::{Rendezvous, Segment};
 use crate::time::Time;
@@ -45,6 +46,7 @@ pub struct Poller {
     events: VecDeque<Event>,
     counters: PollerCounters,
     stalls: StallGuard,
+    pressure: Pressure,
     /// How silent shared-memory peers may be.
     limits: Thresholds,
     /// The same of peers reached by UDP.
@@ -121,6 +123,7 @@ impl Poller {
             events: VecDeque::new(),
             counters: PollerCounters::default(),
             stalls: StallGuard::new(now),
+            pressure: Pressure::new(cores),
             limits,
             limits_udp: Thresholds { suspect: config.timing.suspect, dead: config.timing.dead },
             born: now,

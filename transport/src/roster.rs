@@ -7,6 +7,7 @@ use crate::detect::Health;
 use crate::event::Path;
 use crate::id::{Incarnation, LinkId, Member, NodeId};
 use crate::limits::LINKS_PER_PEER_MAX;
+use crate::pressure::Reading;
 use crate::shm::{ShmLink, Standing};
 use crate::udp::UdpLink;
 use crate::wait::Token;
@@ -29,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) malformed: Cell<bool>,
     pub(crate) reason: String,
     pub(crate) health: Health,
+    /// How pressed this host was when the peer was suspected last.
+    pub(crate) pressed: Option<Reading>,
     pub(crate) wire: Wire,
     /// Its wake-up sources.
     pub(crate) tokens: Vec<Token>,

@@ -10,6 +10,7 @@
 //!   which believes nothing.
 //! - `socket`, `hello`, `rendezvous`: how two processes find each other and exchange descriptors.
 //! - `robust`: how the kernel tells within a millisecond that a process has died.
+//! - `thread`: whether a peer that is silent would speak if it got a processor.
 //! - `link`: the operations of an established link.
 
 mod hello;
@@ -22,6 +23,7 @@ mod segment;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 pub(crate) use link::ShmLink;
 pub(crate) use rendezvous::{BACKOFF_MAX, Meeting, Reach, Rendezvous, Scene, Standing};

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::Poller;
-use crate::detect::Verdict;
+use crate::detect::{Thresholds, Verdict};
 use crate::event::{Event, Evidence};
 use crate::id::{LinkId, Member};
+use crate::pressure::Pressure;
 use crate::roster::{Link, Wire};
 use crate::time::Time;
 
@@ -13,6 +14,26 @@ use crate::time::Time;
 const HOUSEKEEPING: Duration = Duration::from_micros(500);
 /// Descriptors are asked for deaths and newcomers this often while busy: the robust futex tells sooner.
 const AUTOPSY: Duration = Duration::from_millis(5);
+
+/// A peer on this host that waits for a processor is given this many times the limit.
+const STARVED: u32 = 10;
+/// A peer on the network is given this many times the limit more at most.
+const PRESSED: u32 = 3;
+
+/// How much longer than the limit a silent peer may stay so. A peer on the same host gets it if the kernel says that
+/// it would run if it could, else nothing. Of one on the network we know only how late it tends to be, and how short
+/// of processors our own host is.
+fn patience(link: &mut Link, limits: &Thresholds, pressure: &Pressure, now: Time) -> Duration {
+    if let Wire::Shm(shm) = &mut link.wire
+        && let Some(starved) = shm.is_starved()
+    {
+        return if starved { limits.dead * STARVED } else { Duration::ZERO };
+    }
+    let share = link.pressed.map_or(0.0, |since| pressure.share(since, now));
+    let pressed = limits.dead.mul_f64(share * f64::from(PRESSED));
+    let jitter = (link.health.jitter() * PRESSED).saturating_sub(limits.dead);
+    pressed.max(jitter).min(limits.dead * PRESSED)
+}
 
 impl Poller {
     /// Writes our sign of life.
@@ -70,8 +91,18 @@ impl Poller {
                 }
             }
             match link.health.judge(now, limits) {
-                Some(Verdict::Dead) => dead.push((id, Evidence::HeartbeatMissed)),
-                Some(Verdict::Suspected) => self.events.push_back(Event::Suspected { link: id }),
+                Some(Verdict::Dead) => {
+                    let patience = patience(link, limits, &self.pressure, now);
+                    if link.health.pardon(patience, limits) {
+                        self.counters.pardons += 1;
+                    } else {
+                        dead.push((id, Evidence::HeartbeatMissed));
+                    }
+                }
+                Some(Verdict::Suspected) => {
+                    link.pressed = Some(self.pressure.read(now));
+                    self.events.push_back(Event::Suspected { link: id });
+                }
                 Some(Verdict::Trusted) => self.events.push_back(Event::Trusted { link: id }),
                 None => {}
             }

@@ -147,6 +147,7 @@ impl Poller {
             malformed: Cell::new(false),
             reason,
             health: Health::new(now),
+            pressed: None,
             wire,
             tokens,
         };

@@ -5,7 +5,7 @@
 //!     64  lane table: {words offset, words, log offset, log bytes} × LANES_MAX
 //!    512  turn, quiet turn, published end of each lane's log     (one cache line: all a poll looks at)
 //!    640  armed: number of the owner's sleep, 0 while it is awake
-//!    768  heartbeat: the owner's clock when it was last alive
+//!    768  heartbeat: the owner's clock when it was last alive; the thread that said so
 //!    896  wanted: lanes in which the owner waits for space
 //!   1024  reclaimed end of each lane's log
 //!   4096  rows, one per peer: {session, echo, rung, -, released end of each of the peer's logs}
@@ -18,7 +18,7 @@ use crate::limits::{LANE_WORDS_MAX, LANES_MAX, LOG_BYTES_MAX, LOG_BYTES_MIN, NOD
 use crate::memory::pages;
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"QNTSEGM\x01");
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 pub(super) const AT_MAGIC: usize = 0;
 pub(super) const AT_VERSION: usize = 8;
@@ -32,6 +32,7 @@ pub(super) const AT_QUIET: usize = 520;
 pub(super) const AT_HEADS: usize = 528;
 pub(super) const AT_ARMED: usize = 640;
 pub(super) const AT_HEARTBEAT: usize = 768;
+pub(super) const AT_THREAD: usize = 776;
 pub(super) const AT_WANTED: usize = 896;
 pub(super) const AT_LOW: usize = 1024;
 const AT_ROWS: usize = 4096;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::replica::Replica;
 use super::segment::Segment;
 use super::socket::readable;
+use super::thread::Silence;
 use crate::clock;
 use crate::event::Evidence;
 use crate::id::Member;
@@ -59,6 +60,7 @@ pub(crate) struct ShmLink {
     malformed: Cell<bool>,
     rung: u64,
     heartbeat: u64,
+    silence: Silence,
     confirmed: Time,
     released_news: bool,
     pub(crate) doorbells: u64,
@@ -86,6 +88,7 @@ impl ShmLink {
             malformed: Cell::new(false),
             rung: 0,
             heartbeat: 0,
+            silence: Silence::default(),
             confirmed: Time::ZERO,
             released_news: false,
             doorbells: 0,
@@ -189,6 +192,7 @@ impl ShmLink {
             return Ok(None);
         }
         self.heartbeat = heartbeat;
+        self.silence = Silence::default();
         // After the load: what we confirm was heard no later than we say it was.
         let heard = clock::now();
         segment.echo(self.terms.peer, heartbeat);
@@ -208,6 +212,12 @@ impl ShmLink {
             (true, true) => Some(Evidence::ProcessExited),
             (true, false) => Some(Evidence::ClosedByPeer),
         }
+    }
+
+    /// Whether the peer's poller is silent only because it is not let onto a processor; `None` if that cannot be
+    /// known. Costs system calls.
+    pub(crate) fn is_starved(&mut self) -> Option<bool> {
+        self.silence.is_starved(self.pidfd.as_fd(), self.replica.thread())
     }
 
     /// Rings if the peer sleeps. A fence must separate this from the stores it is to see.

@@ -113,6 +113,11 @@ impl Replica {
         self.load(AT_HEARTBEAT)
     }
 
+    /// The thread that writes the heartbeat, as its own process numbers it.
+    pub(crate) fn thread(&self) -> u32 {
+        self.load(AT_THREAD) as u32
+    }
+
     /// Lanes in which the peer waits for its readers.
     pub(crate) fn wanted(&self) -> u64 {
         self.load(AT_WANTED)

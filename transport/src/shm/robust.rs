@@ -17,6 +17,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::layout::{ROBUST_STRIDE, robust};
+use super::thread::own_thread;
 use crate::limits::NODES_MAX;
 use crate::memory::Memory;
 
@@ -72,8 +73,7 @@ impl Drop for Sentinel {
 }
 
 fn watch(memory: &Memory, ready: &mpsc::Sender<bool>, stopped: &mpsc::Receiver<()>) {
-    // SAFETY: no arguments.
-    let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
+    let tid = own_thread();
     for i in 0..NODES_MAX {
         // The u32 futex is the low half of its (little-endian) word.
         memory.word(robust(i)).store((tid | WAITERS) as u64, Ordering::Release);

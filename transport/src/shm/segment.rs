@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::layout::{self, *};
 use super::robust::Sentinel;
+use super::thread::own_thread;
 use crate::config::Config;
 use crate::lane::LaneId;
 use crate::log::Ring;
@@ -101,6 +102,7 @@ impl Segment {
     }
 
     pub(crate) fn beat(&self, now: Time) {
+        self.memory.word(AT_THREAD).store(own_thread().into(), Ordering::Relaxed);
         self.memory.word(AT_HEARTBEAT).store(now.as_nanos(), Ordering::Release);
     }
 

@@ -25,6 +25,67 @@ fn child() {
     }
 }
 
+/// Binds the calling thread to the first processor, so that it competes with all others that are bound to it.
+fn bind_to_first_processor() {
+    // SAFETY: an all-zero set is a valid value; the set is live, and of the stated size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0, "processor 0 is ours");
+    }
+}
+
+/// Not a test by itself: a node that gets the least share of a processor that others want.
+#[test]
+fn poor_child() {
+    if child_config().is_none() {
+        return;
+    }
+    bind_to_first_processor();
+    // SAFETY: plain numbers; 0 is the calling thread.
+    assert_eq!(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) }, 0);
+    child();
+}
+
+/// Not a test by itself: wants the first processor for itself, until it is killed.
+#[test]
+fn busy_child() {
+    if child_argument("QUINTET_TEST_CHILD").is_none() {
+        return;
+    }
+    bind_to_first_processor();
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Silent for longer than a peer may be, again and again, for want of a processor only.
+#[test]
+fn who_waits_for_a_processor_is_not_dead() {
+    let mut configs = configs(2, PathPolicy::Shm);
+    for config in &mut configs {
+        config.timing.suspect = Duration::from_millis(50);
+        config.timing.dead = Duration::from_millis(150);
+    }
+    let mut nodes = vec![Node::new(configs[0].clone())];
+    let process = Process::start("deaths::poor_child", &as_arguments(&configs[1]));
+    until(&mut nodes, "the child is linked", |nodes| nodes[0].try_link(2).is_some());
+    let link = nodes[0].link(2);
+    let busy: Vec<Process> = (0..4).map(|_| Process::start("deaths::busy_child", &[])).collect();
+    // Where this process has to wait for a processor too, its own stalls excuse the peer first.
+    let start = std::time::Instant::now();
+    while nodes[0].poller.counters().pardons < 3 && start.elapsed() < PATIENCE / 2 {
+        nodes[0].turn();
+        std::thread::yield_now();
+    }
+    drop(busy);
+    assert_eq!(nodes[0].dead(link), None, "it was let live");
+    // Stopped is no excuse.
+    process.signal(libc::SIGSTOP);
+    until(&mut nodes, "the hang is known", |nodes| nodes[0].dead(link).is_some());
+    assert_eq!(nodes[0].dead(link), Some(Evidence::HeartbeatMissed));
+}
+
 fn with_child(path: PathPolicy) -> (Vec<Node>, Process, Config) {
     let configs = configs(2, path);
     let process = Process::start("deaths::child", &as_arguments(&configs[1]));
