@@ -1,15 +1,66 @@
-//! The other processes of a measurement: started with what they shall do, ended with their standard input.
+//! The other processes of a measurement: started with what they shall do, ended with their standard input, here or at a
+//! server.
 
+use crate::cpu;
+use crate::serve::{self, Server};
 use crate::task::Task;
-use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::error::Error;
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 /// Another process of this measurement.
 pub(crate) struct Peer {
-    child: Child,
-    output: Option<BufReader<ChildStdout>>,
+    process: Process,
+    output: Option<Output>,
+}
+
+enum Process {
+    Child(Child),
+    /// It ends with the connection.
+    Remote(TcpStream),
+}
+
+/// What a process prints.
+pub(crate) type Output = BufReader<Box<dyn Read + Send>>;
+
+/// Where the other process of a measurement will be, and where both sides receive.
+pub(crate) enum Place {
+    Here([SocketAddr; 2]),
+    There(Server, [SocketAddr; 2]),
+}
+
+impl Place {
+    /// At that server, or here.
+    pub(crate) fn find(host: Option<&str>) -> Result<Place, Box<dyn Error>> {
+        match host {
+            None => Ok(Place::Here(two_addresses()?)),
+            Some(host) => serve::ask(host).map(|(server, both)| Place::There(server, both)),
+        }
+    }
+
+    /// Where this side and the other receive.
+    pub(crate) fn addresses(&self) -> [SocketAddr; 2] {
+        match self {
+            Place::Here(addresses) | Place::There(_, addresses) => *addresses,
+        }
+    }
+
+    /// Starts the other process there.
+    pub(crate) fn start(self, task: &Task, core: Option<usize>) -> Result<Peer, Box<dyn Error>> {
+        match self {
+            Place::Here(_) => Ok(Peer::start(task, core)?),
+            Place::There(mut server, _) => {
+                serve::order(&mut server, task, core)?;
+                let connection = server.get_ref().try_clone()?;
+                let output: Box<dyn Read + Send> = Box::new(server);
+                let output = Some(BufReader::new(output));
+                Ok(Peer { process: Process::Remote(connection), output })
+            }
+        }
+    }
 }
 
 impl Peer {
@@ -21,15 +72,21 @@ impl Peer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let output = Some(BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?));
-        Ok(Peer { child, output })
+        let output: Box<dyn Read + Send> =
+            Box::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
+        Ok(Peer { process: Process::Child(child), output: Some(BufReader::new(output)) })
+    }
+
+    /// All that it prints, for one who passes it on.
+    pub(crate) fn output(&mut self) -> io::Result<Output> {
+        self.output.take().ok_or_else(|| io::Error::other("somebody else reads"))
     }
 
     /// The next line that it prints, when it prints it; this thread has other things to do.
     pub(crate) fn line_later(&mut self) -> io::Result<Receiver<io::Result<String>>> {
-        let output = self.output.take().ok_or_else(|| io::Error::other("somebody else reads"))?;
+        let mut output = self.output()?;
         let (say, hear) = mpsc::channel();
-        std::thread::spawn(move || say.send(next_line(&mut { output })));
+        std::thread::spawn(move || say.send(next_line(&mut output)));
         Ok(hear)
     }
 
@@ -38,20 +95,29 @@ impl Peer {
         next_line(self.output.as_mut().ok_or_else(|| io::Error::other("somebody else reads"))?)
     }
 
-    /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    /// CPU time of its process so far, if it is on this machine.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        match &self.process {
+            Process::Child(child) => cpu::cpu_time_of(child.id()),
+            Process::Remote(_) => None,
+        }
     }
 
     /// Ends it without a word.
     pub(crate) fn kill(&mut self) -> io::Result<()> {
-        self.child.kill()
+        match &mut self.process {
+            Process::Child(child) => child.kill(),
+            Process::Remote(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Stops it where it is.
     pub(crate) fn freeze(&mut self) -> io::Result<()> {
-        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
-        // SAFETY: no pointers. The process is our child and nobody has waited for it, so that the number is its own.
+        let Process::Child(child) = &self.process else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        // SAFETY: no pointers. The process is our child and nobody has waited for it: the number is its own.
         if unsafe { libc::kill(pid, libc::SIGSTOP) } < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -60,22 +126,30 @@ impl Peer {
 
     /// Tells it to end, and waits.
     pub(crate) fn end(mut self) -> io::Result<()> {
-        drop(self.child.stdin.take());
-        self.child.wait().map(drop)
+        self.finish()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match &mut self.process {
+            Process::Child(child) => {
+                drop(child.stdin.take());
+                child.wait().map(drop)
+            }
+            Process::Remote(server) => server.shutdown(Shutdown::Both),
+        }
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
+        let _ = self.finish();
     }
 }
 
-fn next_line(output: &mut BufReader<ChildStdout>) -> io::Result<String> {
+fn next_line(output: &mut Output) -> io::Result<String> {
     let mut line = String::new();
     if output.read_line(&mut line)? == 0 {
-        return Err(io::Error::other("a peer process ended early; its message is above"));
+        return Err(io::Error::other("the other process ended early; its message is where it ran"));
     }
     Ok(line.trim_end().to_owned())
 }
@@ -88,8 +162,7 @@ pub(crate) fn end_with_parent() {
     });
 }
 
-/// Two loopback addresses with free UDP ports.
-pub(crate) fn two_addresses() -> io::Result<[SocketAddr; 2]> {
+fn two_addresses() -> io::Result<[SocketAddr; 2]> {
     let addresses = free_addresses(2)?;
     Ok([addresses[0], addresses[1]])
 }

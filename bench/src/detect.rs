@@ -1,7 +1,7 @@
 //! How soon a node knows that another one is dead, and from what: a linked process is killed or frozen, again and
 //! again, and the time from the signal to the verdict is measured.
 
-use crate::children::{Peer, two_addresses};
+use crate::children::Place;
 use crate::cpu;
 use crate::output::Outputs;
 use crate::report::{Report, Run};
@@ -145,9 +145,10 @@ fn injure(
     core: Option<usize>,
     run: &mut Run,
 ) -> Result<Verdict, Box<dyn Error>> {
-    let ends = Ends { dead: None, ..Ends::new(&arguments.setup, two_addresses()?) };
+    let place = Place::find(None)?;
+    let ends = Ends { dead: None, ..Ends::new(&arguments.setup, place.addresses()) };
     let victim = Victim { ends: ends.clone(), memory_mib: arguments.memory_mib };
-    let mut other = Peer::start(&Task::Victim(victim), core)?;
+    let mut other = place.start(&Task::Victim(victim), core)?;
     let mut side = Side::connect(&ends, 1)?;
     if round == 0 {
         run.link(&side.status()?, ends.addresses[0].ip());

@@ -14,6 +14,7 @@ mod output;
 mod pingpong;
 mod report;
 mod schedule;
+mod serve;
 mod setup;
 mod side;
 mod sizes;
@@ -47,6 +48,8 @@ enum Measurement {
     Detect(detect::Arguments),
     /// Stable, totally ordered multicast among processes: latency of a lone message, or messages per second.
     Multicast(multicast::Arguments),
+    /// Answer measurements of other hosts.
+    Serve(serve::Arguments),
     /// The other side of a measurement; started by it.
     #[command(hide = true)]
     Peer {
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Measurement::Bw(arguments) => stream::measure("bw", 65_536, &arguments),
         Measurement::Detect(arguments) => detect::measure(&arguments),
         Measurement::Multicast(arguments) => multicast::measure(&arguments),
+        Measurement::Serve(arguments) => serve::serve(&arguments),
         Measurement::Peer { task, core } => task::perform(&task, core),
     };
     match done {

@@ -1,12 +1,12 @@
 //! Round trip of one message between two pollers in two processes: a record goes out on the group lane, the other
 //! side sends one back. With `--compare raw` the least code that does the same runs beside it.
 
-use crate::children::{Peer, two_addresses};
+use crate::children::Peer;
 use crate::floor::{self, shm_pingpong, udp_pingpong};
 use crate::output::Outputs;
 use crate::report::{Report, Run};
 use crate::schedule::{Arrivals, Schedule};
-use crate::setup::{Compare, Setup, Usage};
+use crate::setup::{Away, Compare, Setup, Usage};
 use crate::side::{Ends, Side};
 use crate::stages::Stages;
 use crate::statistics::{halved, histogram, record};
@@ -24,6 +24,8 @@ use std::time::Duration;
 pub(crate) struct Arguments {
     #[command(flatten)]
     setup: Setup,
+    #[command(flatten)]
+    away: Away,
     /// Payload bytes.
     #[arg(short, long, default_value_t = 64)]
     size: usize,
@@ -59,7 +61,7 @@ pub(crate) struct Arguments {
 /// What the answering process is told.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Pong {
-    ends: Ends,
+    pub(crate) ends: Ends,
     size: usize,
 }
 
@@ -102,9 +104,10 @@ fn transport(
     other_core: Option<usize>,
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
-    let ends = Ends::new(&arguments.setup, two_addresses()?);
+    let place = arguments.away.place(arguments.setup.provider)?;
+    let ends = Ends::new(&arguments.setup, place.addresses());
     let pong = Pong { ends: ends.clone(), size: arguments.size };
-    let other = Peer::start(&Task::Pong(pong), other_core)?;
+    let other = place.start(&Task::Pong(pong), other_core)?;
     let mut side = Side::connect(&ends, 1)?;
     let kept = if arguments.outputs.wants_samples() { arguments.count } else { 0 };
     run.samples_ns.reserve_exact(usize::try_from(kept)?);

@@ -1,11 +1,12 @@
 //! What measurements have in common: what carries the bytes, how it is waited, on which cores, and what was used up.
 
-use crate::children::Peer;
+use crate::children::{Peer, Place};
 use crate::cpu;
 use crate::report::Run;
 use crate::{Provider, Waiting};
 use clap::ValueEnum;
 use quintet_transport::{Time, clock};
+use std::error::Error;
 use std::time::Duration;
 
 /// Flags of all measurements between two processes.
@@ -21,6 +22,24 @@ pub(crate) struct Setup {
     /// is compared runs on the first two cores.
     #[arg(long, value_delimiter = ',', value_name = "OWN,OTHER")]
     pub(crate) pin: Vec<usize>,
+}
+
+/// Flags of measurements between two hosts.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Away {
+    /// Address and port of `quintet-perf serve` on another host: the other process runs there. Without it, here.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "compare")]
+    host: Option<String>,
+}
+
+impl Away {
+    /// Where the other process will be.
+    pub(crate) fn place(&self, provider: Provider) -> Result<Place, Box<dyn Error>> {
+        if self.host.is_some() && provider != Provider::Udp {
+            return Err("another host is reached by --provider udp".into());
+        }
+        Place::find(self.host.as_deref())
+    }
 }
 
 /// What a measurement is compared with.
@@ -59,7 +78,7 @@ pub(crate) struct Usage<'a> {
 impl<'a> Usage<'a> {
     /// From here on, by this process and that one.
     pub(crate) fn begin(other: Option<&'a Peer>) -> Usage<'a> {
-        let others = other.and_then(|other| cpu::cpu_time_of(other.pid()));
+        let others = other.and_then(Peer::cpu_time);
         let (own, stolen) = (cpu::cpu_time(), cpu::stolen());
         Usage { other, began: clock::now(), own, others, stolen }
     }
@@ -72,7 +91,7 @@ impl<'a> Usage<'a> {
             100.0 * now.saturating_sub(then).as_secs_f64() / span.max(1e-9)
         };
         run.figure("own_cpu_percent", percent(cpu::cpu_time(), self.own));
-        let others = self.other.and_then(|other| cpu::cpu_time_of(other.pid()));
+        let others = self.other.and_then(Peer::cpu_time);
         if let (Some(now), Some(then)) = (others, self.others) {
             run.figure("other_cpu_percent", percent(now, then));
         }

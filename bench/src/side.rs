@@ -29,6 +29,8 @@ pub(crate) struct Ends {
     /// Silence after which a link is dead, if not as the transport has it. A measurement on a busy machine shall not
     /// fail because one side had to wait for a core.
     pub(crate) dead: Option<Duration>,
+    /// Unencrypted beyond loopback, which the transport allows in private network namespaces only.
+    pub(crate) plaintext: bool,
     /// Where the first and the second side receive.
     pub(crate) addresses: [SocketAddr; 2],
 }
@@ -38,7 +40,8 @@ impl Ends {
     pub(crate) fn new(setup: &Setup, addresses: [SocketAddr; 2]) -> Ends {
         let cluster = format!("perf-{}", std::process::id());
         let dead = Some(PATIENCE);
-        Ends { provider: setup.provider, wait: setup.wait, cluster, dead, addresses }
+        let plaintext = addresses.iter().any(|address| !address.ip().is_loopback());
+        Ends { provider: setup.provider, wait: setup.wait, cluster, dead, plaintext, addresses }
     }
 }
 
@@ -62,6 +65,7 @@ impl Side {
         config.peers = vec![PeerConfig { node: NodeId(3 - node), addr: peer }];
         config.path = ends.provider.policy();
         config.wait = ends.wait.wait();
+        config.plaintext = ends.plaintext;
         config.timing.dead = ends.dead.unwrap_or(config.timing.dead);
         let mut poller = Poller::new(config)?;
         let log = poller.log(GROUP);

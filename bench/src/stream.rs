@@ -4,11 +4,11 @@ mod counter;
 
 pub(crate) use counter::{Counted, Counter};
 
-use crate::children::{Peer, two_addresses};
+use crate::children::Peer;
 use crate::floor::{copy_stream, gso_stream};
 use crate::output::Outputs;
 use crate::report::{Report, Run};
-use crate::setup::{Compare, Setup, Usage};
+use crate::setup::{Away, Compare, Setup, Usage};
 use crate::side::{Ends, Side};
 use crate::task::Task;
 use crate::{Provider, cpu, sizes};
@@ -23,6 +23,8 @@ use std::time::Duration;
 pub(crate) struct Arguments {
     #[command(flatten)]
     setup: Setup,
+    #[command(flatten)]
+    away: Away,
     /// Payload bytes; by default 64 for `rate` and 65536 for `bw`.
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     size: Option<u32>,
@@ -48,7 +50,7 @@ pub(crate) struct Arguments {
 /// What the receiving process is told.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Sink {
-    ends: Ends,
+    pub(crate) ends: Ends,
     counter: Counter,
 }
 
@@ -123,9 +125,10 @@ fn transport(
     other_core: Option<usize>,
     run: &mut Run,
 ) -> Result<Counted, Box<dyn Error>> {
-    let ends = Ends::new(&arguments.setup, two_addresses()?);
+    let place = arguments.away.place(arguments.setup.provider)?;
+    let ends = Ends::new(&arguments.setup, place.addresses());
     let sink = Sink { ends: ends.clone(), counter };
-    let mut other = Peer::start(&Task::Sink(sink), other_core)?;
+    let mut other = place.start(&Task::Sink(sink), other_core)?;
     let mut side = Side::connect(&ends, 1)?;
     let answer = other.line_later()?;
     let usage = Usage::begin(Some(&other));

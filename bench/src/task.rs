@@ -1,5 +1,6 @@
 //! What another process of a measurement is to do. It is told in one argument, so that both sides mean the same.
 
+use crate::side::Ends;
 use crate::{children, cpu, detect, floor, multicast, pingpong, stream};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
@@ -24,6 +25,17 @@ pub(crate) enum Task {
     Victim(detect::Victim),
     /// Is a member of a group.
     Member(multicast::Arguments),
+}
+
+impl Task {
+    /// The two ends, of what can be measured between hosts.
+    pub(crate) fn ends(&self) -> Option<&Ends> {
+        match self {
+            Task::Pong(pong) => Some(&pong.ends),
+            Task::Sink(sink) => Some(&sink.ends),
+            _ => None,
+        }
+    }
 }
 
 impl std::str::FromStr for Task {

@@ -1,7 +1,9 @@
 //! `quintet-perf` as its users start it. What it says is checked, not how fast anything was.
 
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
 
 fn perf(arguments: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_quintet-perf"))
@@ -191,4 +193,57 @@ fn all_sizes_are_measured_a_report_each() {
         assert_eq!((sizes.len(), sizes[0], sizes[9]), (10, 8, 1 << 20), "{how}: {sizes:?}");
         assert!(sizes.is_sorted(), "{sizes:?}");
     }
+}
+
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start() -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_quintet-perf"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let address = line.trim().strip_prefix("listening on ").expect("where").to_owned();
+        Server { child, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().expect("it still served");
+        self.child.wait().expect("it ends");
+    }
+}
+
+#[test]
+fn a_server_answers_one_measurement_after_another_with_the_clients_options() {
+    let server = Server::start();
+    let host = format!("--host {}", server.address);
+    let said = json(&format!(
+        "pingpong --provider udp {host} --size 99 -n 30 --warm-up 3 --repeat 2 --json"
+    ));
+    assert_eq!(said["latencies"]["rtt"]["count"], 60, "{said:#}");
+    let said = json(&format!("rate --provider udp {host} --duration 0.05 --warm-up 0 --json"));
+    assert!(positive(&said["figures"]["messages_per_s"]["value"]), "{said:#}");
+    let shm = perf(&format!("pingpong --provider shm {host} -n 1"));
+    assert!(String::from_utf8_lossy(&shm.stderr).contains("--provider udp"));
+}
+
+#[test]
+fn a_server_survives_whoever_talks_to_it() {
+    let server = Server::start();
+    for nonsense in ["", "GET / HTTP/1.1\r\n\r\n", "{\"task\":{\"pong\":{}}}\n"] {
+        let mut stream = TcpStream::connect(&server.address).expect("it listens");
+        // What it does not like it may refuse to read.
+        let _ = stream.write_all(nonsense.as_bytes());
+    }
+    let host = &server.address;
+    let said = json(&format!("pingpong --provider udp --host {host} -n 5 --warm-up 1 --json"));
+    assert_eq!(said["latencies"]["rtt"]["count"], 5, "{said:#}");
 }
