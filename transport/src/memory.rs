@@ -36,7 +36,9 @@ impl Memory {
     /// The first `len` bytes of a file shared with other processes.
     pub(crate) fn shared(file: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Memory> {
         let prot = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
-        Memory::map(len, prot, libc::MAP_SHARED, file.as_raw_fd())
+        // The owner meets no page fault when it first writes somewhere. A reader meets one for many pages at a time.
+        let populate = if writable { libc::MAP_POPULATE } else { 0 };
+        Memory::map(len, prot, libc::MAP_SHARED | populate, file.as_raw_fd())
     }
 
     fn map(len: usize, prot: i32, flags: i32, fd: i32) -> io::Result<Memory> {

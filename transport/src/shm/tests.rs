@@ -92,3 +92,28 @@ proptest! {
         }
     }
 }
+
+/// Page faults of this thread so far that needed no disk.
+fn faults() -> i64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is writable memory of the type getrusage fills; zeroed bytes are a valid rusage.
+    unsafe {
+        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        usage.assume_init().ru_minflt
+    }
+}
+
+#[test]
+fn the_owner_meets_no_page_fault_where_it_first_writes() {
+    let mut config = config();
+    config.lanes[1].log_bytes = 4 << 20;
+    let segment = Segment::new(&config).map_err(|(_, e)| e).unwrap();
+    let memory = segment.memory_for_test();
+    let before = faults();
+    let end = memory.len() / 8 * 8;
+    for at in (end - (4 << 20)..end).step_by(4096) {
+        memory.word(at).store(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    let met = faults() - before;
+    assert!(met < 64, "{met} faults in 1024 pages");
+}
