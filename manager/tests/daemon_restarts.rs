@@ -296,7 +296,9 @@ fn sigterm_ends_a_node_that_is_no_member_at_once_and_cleanly() {
     let blocked = daemons.remove(2);
     Daemon::kill_at_once(daemons);
     blocked.wait_until("the loss of the quorum", |d| d.status()["state"] == "blocked");
-    let outside = Daemon::start(&common::Layout::new(3), 1);
+    // Kept to the end: its directory goes with it.
+    let elsewhere = common::Layout::new(3);
+    let outside = Daemon::start(&elsewhere, 1);
     outside.wait_until("the search", |d| d.status()["state"] == "outside");
     let sockets = [layout.socket(3), outside.socket().to_owned()];
     for daemon in [blocked, outside] {

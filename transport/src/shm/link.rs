@@ -361,7 +361,11 @@ impl ShmLink {
             let lane = &mut self.lanes[i];
             lane.released = released;
             if !writer_is_gone && let Some(reader) = &mut lane.reader {
-                *reader = copy(reader, || self.replica.low_after_reads(id));
+                let from = reader.released();
+                let copied = copy(reader, || self.replica.low_after_reads(id));
+                // Nothing to read must not look like nothing sent.
+                self.overrun.set(self.overrun.get() || copied.is_none());
+                *reader = copied.unwrap_or_else(|| nothing(from));
                 lane.copied = true;
             }
         }
@@ -369,17 +373,20 @@ impl ShmLink {
     }
 }
 
-/// A private copy of what a reader can see; of nothing, if the writer has begun to overwrite it.
-fn copy(reader: &Reader, low: impl Fn() -> u64) -> Reader {
+/// A reader of nothing.
+fn nothing(from: u64) -> Reader {
+    let smallest = Ring::private(4096).expect("one page of memory");
+    Reader::new(smallest, from)
+}
+
+/// A private copy of what a reader can see. `None` if the writer has begun to overwrite what the reader had not
+/// released, or there is no memory for the copy.
+fn copy(reader: &Reader, low: impl Fn() -> u64) -> Option<Reader> {
     let (from, to) = (reader.released(), reader.visible());
-    let nothing = || {
-        let smallest = Ring::private(4096).expect("one page of memory");
-        Reader::new(smallest, from)
-    };
     if from == to {
-        return nothing();
+        return (low() <= from).then(|| nothing(from));
     }
-    let Ok(ring) = Ring::private(reader.ring().capacity() as usize) else { return nothing() };
+    let ring = Ring::private(reader.ring().capacity() as usize).ok()?;
     // SAFETY: the target is ours alone. The source is visible and unreleased, so it does not change
     // unless the peer has fenced us; then `low` has moved, which is checked after, and the copy is
     // thrown away unread.
@@ -389,9 +396,9 @@ fn copy(reader: &Reader, low: impl Fn() -> u64) -> Reader {
         ring.place(from + a.len() as u64, b);
     }
     if low() > from {
-        return nothing();
+        return None;
     }
     let mut copied = Reader::new(ring, from);
     let _ = copied.advance(to);
-    copied
+    Some(copied)
 }

@@ -85,3 +85,25 @@ fn a_reader_that_slept_while_its_log_was_overwritten_is_told() {
     process.signal(libc::SIGCONT);
     assert!(process.ends_well(), "the reader took new bytes for old ones; its words are above");
 }
+
+/// The link ends before the reader has looked again: that there is nothing to read must not pass for "nothing was sent".
+#[test]
+fn a_log_that_was_overwritten_before_its_link_was_closed_is_not_intact() {
+    let mut nodes = reading(PathPolicy::Shm, GROUP);
+    let (to, from) = (nodes[0].link(2), nodes[1].link(1));
+    assert!(nodes[0].send(GROUP, 0, &payload(0)));
+    until(&mut nodes, "the record is there", |nodes| {
+        nodes[1].poller.peek(from, GROUP, 0).is_some()
+    });
+    nodes[0].poller.close(to);
+    for index in 1..200 {
+        while !nodes[0].send(GROUP, index, &payload(index)) {
+            let head = nodes[0].poller.head(GROUP);
+            nodes[0].poller.reclaim(GROUP, head);
+        }
+    }
+    nodes[0].turn();
+    nodes[1].poller.close(from);
+    assert!(nodes[1].poller.peek(from, GROUP, 0).is_none());
+    assert!(!nodes[1].poller.intact(from));
+}
