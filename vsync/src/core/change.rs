@@ -59,7 +59,7 @@ impl Core {
             Standing::Gone => {}
         }
         self.steer_attempt(now);
-        self.steer_blocked();
+        self.steer_blocked(now);
     }
 
     pub(super) fn on_timeout(&mut self, now: Time) {
@@ -81,6 +81,7 @@ impl Core {
         self.timers.fired(Timer::Lease, now);
         self.timers.fired(Timer::Donate, now);
         self.timers.fired(Timer::Patience, now);
+        self.timers.fired(Timer::Meeting, now);
         if self.timers.fired(Timer::Settle, now) && self.may_form() {
             self.form(now);
         }
@@ -444,15 +445,26 @@ impl Core {
 
     // --- saying why nothing happens ---
 
-    fn steer_blocked(&mut self) {
+    fn steer_blocked(&mut self, now: Time) {
         if self.standing == Standing::Gone || self.installing.is_some() {
             return;
         }
         let member = self.standing == Standing::Member;
         let patient = !member && self.timers.armed(Timer::Patience);
         let no_quorum = !self.decides(self.present());
+        if member || no_quorum {
+            self.met = false;
+            self.timers.cancel(Timer::Meeting);
+        } else if !self.met {
+            self.met = true;
+            self.timers.set(Timer::Meeting, now + self.config.settle * 2);
+        }
         let owed = if member || no_quorum { None } else { self.shortfall(&[], self.decided.owed) };
         let stuck = (no_quorum || owed.is_some()) && (member || !self.hears_group());
+        if stuck && owed.is_some() && self.timers.armed(Timer::Meeting) {
+            // What is owed may be here, untold. Nobody is asked yet to give it up, nor told that all is well again.
+            return;
+        }
         let reason = (stuck && !patient).then(|| self.reason(member, owed));
         if reason == self.blocked {
             return;

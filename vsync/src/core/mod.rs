@@ -91,6 +91,8 @@ pub struct Core {
     evidence_at: Option<Time>,
     wedged_at: Option<Time>,
     blocked: Option<BlockedReason>,
+    /// Outside, with a quorum.
+    met: bool,
     acceptor: Acceptor,
     attempt: Attempt,
     /// Attempts that failed since the last view.
@@ -126,6 +128,7 @@ impl Core {
             evidence_at: None,
             wedged_at: None,
             blocked: None,
+            met: false,
             acceptor: Acceptor::new(durable.promised, durable.accepted),
             attempt: Attempt::Idle,
             failures: 0,

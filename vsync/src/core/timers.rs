@@ -21,13 +21,15 @@ pub(super) enum Timer {
     Settle,
     /// We have stood outside for so long that people should know why.
     Patience,
+    /// A quorum has met outside; who is in it may not have said yet what state it has.
+    Meeting,
     /// Loaded learners waited long enough for those still loading.
     Batch,
     /// A learner we found a donor for has not said that it knows; or those left out may try again.
     Donate,
 }
 
-const COUNT: usize = 8;
+const COUNT: usize = 9;
 
 /// The armed timers.
 #[derive(Debug, Default)]

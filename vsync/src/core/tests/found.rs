@@ -101,6 +101,51 @@ fn fallen_short() -> (Net, Shortfall) {
     (net, Shortfall { owed, longest, at: NodeId(2) })
 }
 
+/// One that restarted waited for a quorum and said so. The second came with the state that was owed, but knew only the view
+/// before: as long as it has not said more, its vote is here and its state is not.
+#[test]
+fn a_quorum_that_has_just_met_is_not_yet_short_of_what_is_owed() {
+    let mut now = Time::from_millis(1);
+    let nodes: Vec<NodeId> = (1..=3).map(NodeId).collect();
+    let members: Vec<Member> = (1..=3).map(|n| Member::new(n, 1)).collect();
+    let owed = Position::new(ViewId(1), 9);
+    let view = View {
+        id: ViewId(1),
+        base: vec![0; 3],
+        joined: members.clone(),
+        members,
+        departed: Vec::new(),
+        origin: Origin::Founded,
+    };
+    let decided = Value { view, trim: Position::ZERO, owed, founded: ViewId(1) };
+    let durable = Durable { decided: decided.clone(), promised: None, accepted: None };
+    let config = Config::new(Member::new(1, 2), nodes.clone());
+    let patience = config.settle * 2;
+    let mut core = Core::new(now, config, Recovered { durable, state: Position::ZERO });
+    now += patience;
+    core.handle_timeout(now);
+    assert!(core.blocked().is_some_and(|b| b.owed.is_none()), "it waits for a quorum");
+
+    let second = Member::new(2, 2);
+    let says = |decided: Value| {
+        let (standing, votes, leaving) = (Standing::Outside, true, false);
+        let (lost, state, given_up) = (Vec::new(), owed, None);
+        Control::Announce(Announce { standing, leaving, votes, decided, lost, state, given_up })
+            .encode()
+    };
+    core.handle_up(now, second);
+    core.handle_control(now, second, &says(Durable::configured(&nodes).decided)).unwrap();
+    let soon = now + patience / 2;
+    core.handle_timeout(soon);
+    assert!(core.blocked().is_some_and(|b| b.owed.is_none()), "nobody is asked to give it up");
+    assert!(!core.recover(soon, owed), "nor heard who does");
+    // It never says more.
+    core.handle_timeout(now + patience);
+    assert!(core.blocked().is_some_and(|b| b.owed.is_some()), "it is missing indeed");
+    core.handle_control(now + patience, second, &says(decided)).unwrap();
+    assert_eq!(core.blocked(), None);
+}
+
 /// That all nodes are here does not make good what their disks have lost.
 #[test]
 fn all_nodes_together_do_not_restart_below_what_is_owed_either() {
