@@ -103,14 +103,15 @@ impl Why {
     }
 }
 
+/// As a view's cause tells it. "Died" is said of whoever [certainly](Why::certain) did: others may live, and say so themselves.
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Why::Exited => "died: process exited",
             Why::Restarted => "died: restarted",
-            Why::Unreachable => "died: unreachable",
-            Why::Silent => "died: heartbeat missed",
-            Why::Closed => "died: closed its link",
+            Why::Unreachable => "removed: unreachable",
+            Why::Silent => "removed: heartbeat missed",
+            Why::Closed => "removed: closed its link",
             Why::Cut => "removed: cut off from another member",
             Why::Left => "left",
         })

@@ -240,6 +240,17 @@ fn a_member_leaves_at_once_and_the_last_may_go_too() {
     assert!(net.procs[&3].events.contains(&Event::Left));
 }
 
+/// A member that is voted out for its silence may be alive, and tell its own side of it.
+#[test]
+fn only_who_certainly_died_is_said_to_have_died() {
+    use Why::*;
+    for why in [Exited, Restarted, Unreachable, Silent, Closed, Cut, Left] {
+        let told = why.to_string();
+        assert_eq!(told.starts_with("died: "), why.certain(), "{told}");
+        assert_eq!(told.starts_with("removed: "), !why.certain() && why != Left, "{told}");
+    }
+}
+
 /// Member 1 has published what nobody delivers, because member 3 says nothing any more.
 fn with_something_on_its_way() -> Net {
     let mut net = Net::founded(3);
