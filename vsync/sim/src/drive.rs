@@ -14,7 +14,7 @@ use quintet_vsync::core::{self, Core, Durable, Position, Rank, Recovered, Row, S
 
 use crate::app::App;
 use crate::check::words::WORDS;
-use crate::check::{Boot, ViewInfo, Violation};
+use crate::check::{Boot, REFUSAL, ViewInfo, Violation};
 use crate::env::{Env, Event, Input};
 use crate::link::{Record, State};
 use crate::plan::{Fault, MS, US};
@@ -185,7 +185,7 @@ impl Process {
         for bytes in records {
             if let Err(malformed) = self.core.handle_control(now, peer, &bytes) {
                 let text = format!("{} takes a control record of {peer} for {malformed}", self.me);
-                env.checks.note(Err(Violation::new(100, text)));
+                env.checks.note(Err(Violation::new(REFUSAL, text)));
             }
         }
     }
@@ -242,7 +242,7 @@ impl Process {
                     Err(malformed) => {
                         let text =
                             format!("{} takes {record:?} of {peer} for {malformed}", self.me);
-                        env.checks.note(Err(Violation::new(100, text)));
+                        env.checks.note(Err(Violation::new(REFUSAL, text)));
                         return;
                     }
                 }
@@ -259,7 +259,7 @@ impl Process {
                 };
                 if let Err(malformed) = self.core.handle_row(rank, row) {
                     let text = format!("{} takes the row of {peer} for {malformed}", self.me);
-                    env.checks.note(Err(Violation::new(100, text)));
+                    env.checks.note(Err(Violation::new(REFUSAL, text)));
                 }
             }
         }
@@ -283,7 +283,7 @@ impl Process {
                 Ok(true) => {}
                 other => {
                     let text = format!("{}: own record with an assigned index: {other:?}", self.me);
-                    env.checks.note(Err(Violation::new(100, text)));
+                    env.checks.note(Err(Violation::new(REFUSAL, text)));
                     return;
                 }
             }

@@ -103,7 +103,8 @@ struct Replay {
 fn range(text: &str) -> Result<Range<u64>, String> {
     let (from, to) = text.split_once("..").ok_or("expected FROM..TO, as in 0..300")?;
     let number = |t: &str| t.trim().parse::<u64>().map_err(|e| format!("{t}: {e}"));
-    Ok(number(from)?..number(to)?)
+    let range = number(from)?..number(to)?;
+    if range.is_empty() { Err(format!("no seed is in {text}: TO is not run")) } else { Ok(range) }
 }
 
 fn bug(text: &str) -> Result<&'static str, String> {
@@ -187,9 +188,8 @@ fn line(report: &Report) -> String {
 fn explain(report: &Report, shrinking: bool) {
     let Some(violation) = &report.violation else { return };
     println!(
-        "VIOLATION seed {} of invariant {} ({}): {}",
+        "VIOLATION seed {} of invariant {}: {}",
         report.options.seed,
-        violation.invariant,
         violation.name(),
         violation.text
     );
@@ -276,8 +276,7 @@ fn summary(reports: &[Report], spent: f64) {
     }
     let mut violations: BTreeMap<String, u64> = BTreeMap::new();
     for violation in reports.iter().filter_map(|r| r.violation.as_ref()) {
-        let name = format!("{:>3} {}", violation.invariant, violation.name());
-        *violations.entry(name).or_insert(0) += 1;
+        *violations.entry(violation.name()).or_insert(0) += 1;
     }
     for (name, count) in violations {
         println!("violated       {name}: {count} seeds");
@@ -297,14 +296,14 @@ fn run_canary(options: &Canary) -> bool {
         let found = hunt(trap, trap.seeds.start..trap.seeds.start + options.most);
         match found {
             Some(report) => {
-                let violation = report.violation.as_ref();
+                let (name, text) =
+                    report.violation.map_or_else(Default::default, |v| (v.name(), v.text));
                 println!(
-                    "{:<18} caught by invariant {:>3} at seed {:>4} (range {:?}): {}",
+                    "{:<18} caught by invariant {name:<26} at seed {:>4} (range {:?}): {}",
                     trap.name,
-                    violation.map_or(0, |v| v.invariant),
                     report.options.seed,
                     trap.seeds,
-                    violation.map_or("", |v| v.text.lines().next().unwrap_or(""))
+                    text.lines().next().unwrap_or("")
                 );
             }
             None => {

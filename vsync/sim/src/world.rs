@@ -168,7 +168,7 @@ impl World {
                 .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
                 .unwrap_or_default();
             let text = format!("{}: {text} ({})", process.me, crate::panics::last());
-            self.env.checks.note(Err(Violation::new(100, text)));
+            self.env.checks.note(Err(Violation::new(crate::check::PANIC, text)));
             return;
         }
         let node = process.me.node.0;

@@ -22,3 +22,30 @@ fn a_reader_that_has_seen_enough_ends_it_quietly() {
     assert!(!first.is_empty());
     assert_eq!((said.as_str(), status.signal()), ("", Some(libc::SIGPIPE)));
 }
+
+fn sim(args: &[&str]) -> (bool, String) {
+    let done =
+        Command::new(env!("CARGO_BIN_EXE_quintet-sim")).args(args).output().expect("it runs");
+    let said = [done.stdout, done.stderr].concat();
+    (done.status.success(), String::from_utf8(said).expect("text"))
+}
+
+#[test]
+fn no_seeds_are_not_seeds_that_passed() {
+    for seeds in ["5..5", "7..5"] {
+        let (good, said) = sim(&["run", "--seeds", seeds]);
+        assert!(!good && said.contains(&format!("no seed is in {seeds}")), "{said}");
+    }
+}
+
+#[test]
+fn what_did_not_hold_is_named() {
+    let (good, said) = sim(&["--seed", "0", "--bug", "null-over-record"]);
+    assert!(
+        !good && said.contains("VIOLATION seed 0 of invariant correct peers are believed"),
+        "{said}"
+    );
+    let (good, said) =
+        sim(&["run", "--seeds", "0..1", "--no-shrink", "--bug", "delivers-unstable"]);
+    assert!(!good && said.contains("violated       17 one trim: 1 seeds"), "{said}");
+}

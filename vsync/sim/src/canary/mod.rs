@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use quintet_vsync::core::Bug;
 
+use crate::check::{READ_LEASE, REFUSAL};
+
 /// A planted bug, where it must be found, and how it shows.
 #[derive(Clone, Debug)]
 pub struct Trap {
@@ -36,14 +38,19 @@ pub const TABLE: &[Trap] = &[
         invariants: &[9, 14, 15, 17],
     },
     Trap { name: "forgets-promise", bug: Bug::ForgetsPromise, seeds: 0..60, invariants: &[3, 4] },
-    Trap { name: "any-half", bug: Bug::AnyHalf, seeds: 0..20, invariants: &[0, 3, 4, 9, 14, 17] },
+    Trap {
+        name: "any-half",
+        bug: Bug::AnyHalf,
+        seeds: 0..20,
+        invariants: &[READ_LEASE, 3, 4, 9, 14, 17],
+    },
     Trap {
         name: "null-over-record",
         bug: Bug::NullOverRecord,
         seeds: 0..10,
-        invariants: &[5, 8, 11, 13, 100],
+        invariants: &[5, 8, 11, 13, REFUSAL],
     },
-    Trap { name: "no-fence", bug: Bug::NoFence, seeds: 0..60, invariants: &[0, 16] },
+    Trap { name: "no-fence", bug: Bug::NoFence, seeds: 0..60, invariants: &[READ_LEASE, 16] },
     Trap {
         name: "founds-below-owed",
         bug: Bug::FoundsBelowOwed,

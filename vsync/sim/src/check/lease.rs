@@ -37,7 +37,7 @@ impl Lease {
                 show(applied),
                 show(floor)
             );
-            return Err(Violation::new(0, text));
+            return Err(Violation::new(super::READ_LEASE, text));
         }
         Ok(())
     }

@@ -47,10 +47,17 @@ pub fn show(position: u64) -> String {
     format!("{}:{}", view_of(position), position & ((1 << VIEW_SHIFT) - 1))
 }
 
+/// A read under a lease is never older than a completed write. Not of the design page's list.
+pub const READ_LEASE: u8 = 0;
+/// No core refuses what a correct peer sent. Not of the design page's list.
+pub const REFUSAL: u8 = 100;
+/// No core panics. Not of the design page's list.
+pub const PANIC: u8 = 101;
+
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Its number in the design page; 0 for the lease check, 100 for a panic in the core.
+    /// Its number in the design page, or one of those above.
     pub invariant: u8,
     /// What was seen.
     pub text: String,
@@ -62,32 +69,40 @@ impl Violation {
         Violation { invariant, text: text.into() }
     }
 
-    /// The invariant's short name.
-    pub fn name(&self) -> &'static str {
+    /// What did not hold, for people: the number, if the design page gave it one, and the name.
+    pub fn name(&self) -> String {
         match self.invariant {
-            0 => "read lease",
-            1 => "self-inclusion",
-            2 => "view ids increase",
-            3 => "same id, same view",
-            4 => "primary uniqueness",
-            5 => "integrity",
-            6 => "no duplicates",
-            7 => "delivered in its view",
-            8 => "one outcome",
-            9 => "virtual synchrony",
-            10 => "transitional set",
-            11 => "FIFO without gaps",
-            13 => "total order",
-            14 => "uniformity",
-            15 => "words and reuse",
-            16 => "fence",
-            17 => "one trim",
-            18 => "joiner's state",
-            19 => "durability",
-            21 => "liveness",
-            100 => "core panicked",
-            _ => "invariant",
+            READ_LEASE => "fresh reads under a lease".into(),
+            REFUSAL => "correct peers are believed".into(),
+            PANIC => "no core panics".into(),
+            number => format!("{number} {}", numbered(number)),
         }
+    }
+}
+
+/// The short name of an invariant of the design page.
+fn numbered(invariant: u8) -> &'static str {
+    match invariant {
+        1 => "self-inclusion",
+        2 => "view ids increase",
+        3 => "same id, same view",
+        4 => "primary uniqueness",
+        5 => "integrity",
+        6 => "no duplicates",
+        7 => "delivered in its view",
+        8 => "one outcome",
+        9 => "virtual synchrony",
+        10 => "transitional set",
+        11 => "FIFO without gaps",
+        13 => "total order",
+        14 => "uniformity",
+        15 => "words and reuse",
+        16 => "fence",
+        17 => "one trim",
+        18 => "joiner's state",
+        19 => "durability",
+        21 => "liveness",
+        _ => "not checked",
     }
 }
 

@@ -56,6 +56,15 @@ fn found(checks: &Checks) -> u8 {
 }
 
 #[test]
+fn what_did_not_hold_has_a_name_of_its_own() {
+    let traps = crate::canary::TABLE.iter().flat_map(|t| t.invariants);
+    let name = |invariant: &u8| Violation::new(*invariant, "").name();
+    assert_eq!(traps.map(name).find(|n| n.contains("not checked")), None);
+    assert_eq!(name(&4), "4 primary uniqueness");
+    assert!(name(&PANIC) != name(&REFUSAL));
+}
+
+#[test]
 fn a_view_without_oneself() {
     let mut checks = three();
     accept(&mut checks, 2, &[1, 2], 78);
