@@ -1,6 +1,5 @@
-//! Generates messages, traits and dispatchers; two packages, so two descriptors.
+//! Generates messages, trait and dispatcher.
 
 fn main() -> Result<(), quintet_component::Error> {
-    quintet_component::build::compile(&["counter.proto"])?;
-    quintet_component::build::compile(&["gauge.proto"])
+    quintet_component::build::compile(&["counter.proto"])
 }

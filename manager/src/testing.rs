@@ -3,10 +3,10 @@
 use crate::config::Config;
 use crate::packages::{Linked, Packages};
 use crate::runtime::Shared;
-use counter::CounterFactory;
-use counter::proto::{Nothing, Step, Value};
 use quintet_component::Class;
 use quintet_component::prost::Message;
+use specimen::SpecimenFactory;
+use specimen::proto::{Nothing, Step, Value};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -16,7 +16,12 @@ static TOKIO: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
 
 /// What the parts of a daemon share, with this `[limits]` table; no incarnation runs.
 pub(crate) fn shared(dir: &Path, limits: &str) -> Arc<Shared> {
-    shared_with(dir, limits, Linked::shipped())
+    shared_with(dir, limits, linked())
+}
+
+/// What is linked into it.
+pub(crate) fn linked() -> Linked {
+    Linked::default().with("specimen", Arc::new(SpecimenFactory::new()))
 }
 
 /// As [`shared`], of a daemon with these linked components.
@@ -36,12 +41,12 @@ pub(crate) fn shared_with(dir: &Path, limits: &str, linked: Linked) -> Arc<Share
     Shared::new(Config::parse(&text).unwrap(), packages, TOKIO.handle().clone())
 }
 
-pub(crate) fn counter_class() -> Arc<Class> {
-    Arc::new(Class::of(&CounterFactory::new()).unwrap())
+pub(crate) fn specimen_class() -> Arc<Class> {
+    Arc::new(Class::of(&SpecimenFactory::new()).unwrap())
 }
 
 fn method(name: &str) -> u32 {
-    counter_class().method_named(name).unwrap().id()
+    specimen_class().method_named(name).unwrap().id()
 }
 
 /// Number and request of `Add`.

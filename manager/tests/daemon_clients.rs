@@ -180,12 +180,12 @@ async fn a_call_past_the_deadline_of_its_method_is_told_so_and_goes_on_to_its_on
     let layout = Layout::new(1);
     let daemon = Daemon::start(&layout, 1);
     daemon.wait_member();
-    daemon.deploy_counter();
+    daemon.deploy_specimen();
     let mut client = Native::connect(&layout, 1, 5).await;
     // protobuf: field 1, varint 1000; ten times as long as the method allows
     let body = Body::from(&[8, 0xe8, 7][..]);
     let (seq, first_incomplete, deadline_ms, min_position) = (1, 1, 0, 0);
-    let path = "/counter.Counter/Dawdle".into();
+    let path = "/specimen.Specimen/Dawdle".into();
     let call = Call { seq, first_incomplete, deadline_ms, min_position, path, body };
     client.writer.write_frame(&Frame::Call(call)).await.unwrap();
     let told = loop {
@@ -196,8 +196,9 @@ async fn a_call_past_the_deadline_of_its_method_is_told_so_and_goes_on_to_its_on
         }
     };
     assert!(told.seq == 1 && told.message.contains("unknown"), "{told:?}");
-    let (status, problem) = daemon.call("Dawdle", r#"{"ms":1000}"#);
+    let (status, problem) = daemon.call_of("specimen", "Dawdle", r#"{"ms":1000}"#);
     assert_eq!(status, 504, "{problem}");
     position(client.answer().await);
-    daemon.wait_value(2);
+    let (status, reply) = daemon.call_of("specimen", "Add", r#"{"amount":0}"#);
+    assert_eq!((status, &reply["body"]["value"]), (200, &"2".into()), "{reply}");
 }

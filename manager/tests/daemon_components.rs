@@ -41,11 +41,6 @@ fn what_is_no_component_is_refused_in_words_and_changes_nothing() {
 #[test]
 fn a_component_comes_to_all_goes_from_all_and_the_same_again_changes_nothing() {
     let (_layout, daemons) = cluster();
-    for daemon in &daemons {
-        daemon.wait_until("the counter", |d| {
-            d.get("/v1/components").unwrap()[0]["state"] == "active"
-        });
-    }
     daemons[1].call("Add", r#"{"amount":4}"#);
     daemons[2].deploy_counter();
     assert_eq!(daemons[2].value(), 4, "deploying it again did not begin it again");

@@ -313,11 +313,13 @@ fn sigterm_ends_a_node_that_is_no_member_at_once_and_cleanly() {
 #[test]
 fn a_component_that_panics_fails_visibly_and_the_managers_live_on() {
     let (_layout, daemons) = cluster();
-    let (status, reply) = daemons[0].call("Crash", "{}");
+    daemons[0].deploy_specimen();
+    let (status, reply) = daemons[0].call_of("specimen", "Crash", "{}");
     assert_eq!((status, &reply["status"]), (200, &"INTERNAL".into()), "{reply}");
     for daemon in &daemons {
         daemon
-            .wait_until("the failure", |d| d.get("/v1/instances").unwrap()[0]["state"] == "failed");
+            .wait_until("the failure", |d| d.get("/v1/instances").unwrap()[1]["state"] == "failed");
         assert_eq!(daemon.status()["state"], "member");
+        assert_eq!(daemon.get("/v1/instances").unwrap()[0]["state"], "running");
     }
 }

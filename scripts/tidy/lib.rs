@@ -217,6 +217,7 @@ pub const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("quintet-tidy", &[]),
     ("bank", &["quintet-component"]),
     ("counter", &["quintet-component"]),
+    ("specimen", &["quintet-component"]),
 ];
 
 /// Licences that may come in; an expression passes when one of its alternatives has only these.

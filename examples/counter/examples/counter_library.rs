@@ -1,3 +1,3 @@
-//! The shared library: `libcounter_library.so`, with two classes.
+//! The shared library: `libcounter_library.so`.
 
-quintet_component::export!(counter::CounterFactory, counter::GaugeFactory);
+quintet_component::export!(counter::CounterFactory);

@@ -3,14 +3,14 @@
 use super::*;
 use crate::events::Events;
 use crate::runtime::{Answer, Slots, Waiter};
-use crate::testing::{add, counter_class, crash, get, value_of};
-use counter::CounterFactory;
+use crate::testing::{add, crash, get, specimen_class, value_of};
+use specimen::SpecimenFactory;
 use tokio::sync::mpsc::unbounded_channel;
 
 fn instance() -> (Arc<Instance>, Arc<Events>) {
     let events = Arc::new(Events::new(1, 100));
     let instance =
-        Instance::create(1, counter_class(), &CounterFactory::new(), events.clone()).unwrap();
+        Instance::create(1, specimen_class(), &SpecimenFactory::new(), events.clone()).unwrap();
     (Arc::new(instance), events)
 }
 
@@ -69,9 +69,13 @@ fn a_panic_fails_the_instance_and_nothing_else() {
     let (tx, rx) = bounded(1);
     executor.send(Job::Save(tx));
     let saved = rx.recv().unwrap();
-    let again =
-        Instance::restore(saved.as_ref().unwrap(), counter_class(), &CounterFactory::new(), events)
-            .unwrap();
+    let again = Instance::restore(
+        saved.as_ref().unwrap(),
+        specimen_class(),
+        &SpecimenFactory::new(),
+        events,
+    )
+    .unwrap();
     assert_eq!(again.failure(), Some(why));
 }
 
@@ -86,9 +90,13 @@ fn saved_and_restored_is_the_same_instance_with_the_same_memory_of_replies() {
     let (tx, rx) = bounded(1);
     executor.send(Job::Save(tx));
     let saved = rx.recv().unwrap();
-    let again =
-        Instance::restore(saved.as_ref().unwrap(), counter_class(), &CounterFactory::new(), events)
-            .unwrap();
+    let again = Instance::restore(
+        saved.as_ref().unwrap(),
+        specimen_class(),
+        &SpecimenFactory::new(),
+        events,
+    )
+    .unwrap();
     let other = Executor::start(Arc::new(again), outbox, 16);
     for executor in [&executor, &other] {
         executor.update(update(21, 7, 3, add(3)));
@@ -153,7 +161,7 @@ impl quintet_component::Instance for Meeting {
 
 impl quintet_component::Factory for Meeting {
     fn class(&self) -> &str {
-        "counter.Counter"
+        "specimen.Specimen"
     }
 
     fn descriptor(&self) -> &[u8] {
@@ -169,7 +177,7 @@ impl quintet_component::Factory for Meeting {
 fn reads_of_one_instance_run_at_the_same_time() {
     let meeting = Meeting(Arc::new(std::sync::Barrier::new(2)));
     let events = Arc::new(Events::new(1, 100));
-    let instance = Arc::new(Instance::create(1, counter_class(), &meeting, events).unwrap());
+    let instance = Arc::new(Instance::create(1, specimen_class(), &meeting, events).unwrap());
     let readers = Readers::start(2, 2);
     let (tx, rx) = bounded(2);
     for _ in 0..2 {

@@ -17,8 +17,9 @@ use std::sync::Arc;
 pub struct Linked(pub(crate) BTreeMap<&'static str, Arc<dyn Factory>>);
 
 impl Linked {
-    /// What `quintetd` is built with. One more is a dependency of this crate and a line here; its
-    /// crate must not `export!`, for a program holds one library entry only.
+    /// What `quintetd` is built with. Who may call may call all of it, so nothing in it does harm. One more is a
+    /// dependency of this crate and a line here; its crate must not `export!`, for a program holds one library entry
+    /// only.
     pub fn shipped() -> Linked {
         Linked::default().with("counter", Arc::new(counter::CounterFactory::new()))
     }

@@ -78,7 +78,7 @@ fn a_linked_component_of_another_proto_is_refused() {
     let unsealed = Package::linked("counter").unwrap();
     let mut sealed = unsealed.clone();
     packages.seal(&mut sealed).unwrap();
-    let gauge: Arc<dyn Factory> = Arc::new(counter::GaugeFactory::new());
+    let gauge: Arc<dyn Factory> = Arc::new(specimen::GaugeFactory::new());
     let other = Linked([("counter", gauge)].into());
     let other = Packages::open(dir.path().to_owned(), other).unwrap();
     for package in [sealed, unsealed] {
@@ -87,4 +87,15 @@ fn a_linked_component_of_another_proto_is_refused() {
         other.store(&digest, &bytes).unwrap();
         assert!(matches!(other.load(&digest), Err(Error::Descriptor { .. })));
     }
+}
+
+#[test]
+fn what_is_shipped_does_nothing_but_count() {
+    let shipped = Linked::shipped();
+    let mut paths = Vec::new();
+    for factory in shipped.0.values() {
+        let class = Class::of(&**factory).unwrap();
+        paths.extend(class.methods().iter().map(|method| method.path().to_owned()));
+    }
+    assert_eq!(paths, ["/counter.Counter/Add", "/counter.Counter/Get"]);
 }

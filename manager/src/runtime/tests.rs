@@ -6,7 +6,7 @@ use crate::journal::{Entry, Journal, recover};
 use crate::package::{Digest, Package};
 use crate::packages::Linked;
 use crate::replica::{Call, Deploy, Message};
-use crate::testing::{add, crash};
+use crate::testing::{add, crash, linked};
 use crate::transfer::stream;
 use crossbeam_channel::unbounded;
 use proptest::prelude::*;
@@ -15,8 +15,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 static PACKAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut package = Package::linked("counter").unwrap();
-    let descriptor = Linked::shipped().descriptor("counter").unwrap();
+    let mut package = Package::linked("specimen").unwrap();
+    let descriptor = linked().descriptor("specimen").unwrap();
     package.manifest.descriptor = Some(descriptor.to_string());
     package.to_bytes()
 });
@@ -34,8 +34,8 @@ fn shared(dir: &Path) -> Arc<Shared> {
 
 /// Stands in for the group: the ordered entries of a run, the deployment first.
 fn ordered(steps: &[Vec<u8>]) -> Vec<(u64, Vec<u8>)> {
-    let classes = vec!["counter.Counter"];
-    let deploy = Deploy { digest: digest(), source: 1, name: "counter", version: "1", classes };
+    let classes = vec!["specimen.Specimen"];
+    let deploy = Deploy { digest: digest(), source: 1, name: "specimen", version: "1", classes };
     let begin = [
         Message::Deploy(deploy).encode(1),
         Message::Loaded { digest: digest(), node: 1, problem: "" }.encode(1),
@@ -160,17 +160,18 @@ fn a_method_is_found_as_a_person_writes_it() {
         machine.apply(at, &bytes);
     }
     let directory = shared.directory.load();
-    for (class, method) in [("counter", "Add"), ("Counter", "add"), ("counter.Counter", "ADD")] {
+    for (class, method) in [("specimen", "Add"), ("Specimen", "add"), ("specimen.Specimen", "ADD")]
+    {
         let (route, found) = directory.find(class, method).unwrap();
-        assert!(route.update && found.path() == "/counter.Counter/Add");
+        assert!(route.update && found.path() == "/specimen.Specimen/Add");
     }
-    let error = directory.find("counter", "Sub").err().unwrap();
+    let error = directory.find("specimen", "Sub").err().unwrap();
     assert!(error.contains("Add") && error.contains("Get"), "{error}");
-    assert!(directory.find("bank", "Add").err().unwrap().contains("counter.Counter"));
+    assert!(directory.find("bank", "Add").err().unwrap().contains("specimen.Specimen"));
 }
 
-/// A counter that can be created so many times.
-struct Scarce(std::sync::atomic::AtomicUsize, counter::CounterFactory);
+/// A specimen that can be created so many times.
+struct Scarce(std::sync::atomic::AtomicUsize, specimen::SpecimenFactory);
 
 impl quintet_component::Factory for Scarce {
     fn class(&self) -> &str {
@@ -193,14 +194,14 @@ impl quintet_component::Factory for Scarce {
 fn an_instance_that_cannot_be_created_here_alone_ends_the_incarnation_not_the_agreement() {
     let dir = tempfile::tempdir().unwrap();
     let scarce: Arc<dyn quintet_component::Factory> =
-        Arc::new(Scarce(1.into(), counter::CounterFactory::new()));
-    let linked = Linked([("counter", scarce)].into());
+        Arc::new(Scarce(1.into(), specimen::SpecimenFactory::new()));
+    let linked = Linked([("specimen", scarce)].into());
     let shared = crate::testing::shared_with(dir.path(), "", linked);
     shared.packages.store(&digest(), &PACKAGE).unwrap();
     let offered = &shared.packages.load(&digest()).unwrap()[0];
     assert_eq!(offered.try_out(), Ok(()));
     let why = offered.try_out().unwrap_err();
-    assert!(why.contains("counter.Counter") && why.contains("nothing is left"), "{why}");
+    assert!(why.contains("specimen.Specimen") && why.contains("nothing is left"), "{why}");
     let mut machine = begun(&shared);
     for (at, bytes) in ordered(&[]) {
         machine.apply(at, &bytes);

@@ -18,6 +18,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -210,12 +211,26 @@ impl Daemon {
 
     /// Deploys the counter; its library is built with these tests.
     pub fn deploy_counter(&self) {
-        let (status, body) = self.request("POST", "/v1/components", &counter_package()).unwrap();
+        self.deploy(&counter_package());
+    }
+
+    /// Deploys the component that crashes and dawdles when it is asked to.
+    pub fn deploy_specimen(&self) {
+        self.deploy(&package_of("specimen"));
+    }
+
+    fn deploy(&self, package: &[u8]) {
+        let (status, body) = self.request("POST", "/v1/components", package).unwrap();
         assert!(status < 300, "{status} {body}");
     }
 
+    /// Calls a method of the counter.
     pub fn call(&self, method: &str, body: &str) -> (u16, Value) {
-        let request = format!(r#"{{"class":"counter","method":"{method}","body":{body}}}"#);
+        self.call_of("counter", method, body)
+    }
+
+    pub fn call_of(&self, class: &str, method: &str, body: &str) -> (u16, Value) {
+        let request = format!(r#"{{"class":"{class}","method":"{method}","body":{body}}}"#);
         self.request("POST", "/v1/call", request.as_bytes()).expect("the daemon answers")
     }
 
@@ -277,7 +292,7 @@ pub fn exchange(
     Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
 }
 
-/// Three daemons in one view, with the counter deployed.
+/// Three daemons in one view, with the counter deployed on each.
 pub fn cluster() -> (Layout, Vec<Daemon>) {
     let layout = Layout::new(3);
     let daemons: Vec<_> = (1..=3).map(|node| Daemon::start(&layout, node)).collect();
@@ -285,35 +300,46 @@ pub fn cluster() -> (Layout, Vec<Daemon>) {
         daemon.wait_until("a view of three", |d| d.is_member(3));
     }
     daemons[0].deploy_counter();
+    for daemon in &daemons {
+        daemon.wait_until("the counter", |d| {
+            d.get("/v1/components").unwrap()[0]["state"] == "active"
+        });
+    }
     (layout, daemons)
 }
 
 pub fn counter_package() -> Vec<u8> {
-    use quintet_manager::package::Package;
-    let dir = tempfile::tempdir().unwrap();
-    let manifest = "name = \"counter\"\nversion = \"1\"\nlibrary = \"counter_library\"\n";
-    std::fs::write(dir.path().join("component.toml"), manifest).unwrap();
-    Package::from_dir(dir.path(), &[library_dir()]).unwrap().to_bytes()
+    package_of("counter")
 }
 
-/// Where cargo puts `examples/counter`'s library; built on demand, for `cargo test -p` does not.
-fn library_dir() -> PathBuf {
-    static DIR: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    DIR.get_or_init(|| {
-        let daemon = PathBuf::from(env!("CARGO_BIN_EXE_quintetd"));
-        let dir = daemon.parent().unwrap().join("examples");
+/// The package of a component of this workspace that has its library as an example.
+fn package_of(name: &str) -> Vec<u8> {
+    use quintet_manager::package::Package;
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = format!("name = \"{name}\"\nversion = \"1\"\nlibrary = \"{name}_library\"\n");
+    std::fs::write(dir.path().join("component.toml"), manifest).unwrap();
+    Package::from_dir(dir.path(), &[library_dir(name)]).unwrap().to_bytes()
+}
+
+/// Where cargo puts a component's library; built on demand, for `cargo test -p` does not.
+fn library_dir(name: &str) -> PathBuf {
+    static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let daemon = PathBuf::from(env!("CARGO_BIN_EXE_quintetd"));
+    let dir = daemon.parent().unwrap().join("examples");
+    let mut built = BUILT.lock().unwrap();
+    if !built.iter().any(|known| known == name) {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let target = daemon.parent().unwrap().parent().unwrap();
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", "counter", "--example", "counter_library"]);
+        build.args(["build", "--quiet", "-p", name, "--example", &format!("{name}_library")]);
         build.env("CARGO_TARGET_DIR", target);
         if daemon.parent().unwrap().ends_with("release") {
             build.arg("--release");
         }
         assert!(build.status().unwrap().success());
-        dir
-    })
-    .clone()
+        built.push(name.to_owned());
+    }
+    dir
 }
 
 /// A client that speaks frames.

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use counter::proto::{Dice, Rolled, Step, Value};
 use quintet_component::prost::Message;
 use quintet_component::{Class, Code, Context, Factory, Instance, library, state_hash};
+use specimen::proto::{Dice, Rolled, Step, Value};
 
 const ADD: u32 = 0;
 const GET: u32 = 1;
@@ -15,23 +15,23 @@ const ROLL: u32 = 2;
 const CRASH: u32 = 3;
 const CRASH_IN_READ: u32 = 4;
 
-/// `target/<profile>/examples/libcounter_library.so`, which cargo builds with this test.
+/// `target/<profile>/examples/libspecimen_library.so`, which cargo builds with this test.
 fn library_path() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its path");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
-    profile.join("examples/libcounter_library.so")
+    profile.join("examples/libspecimen_library.so")
 }
 
 fn loaded() -> Vec<Arc<dyn Factory>> {
     let path = library_path();
-    assert!(path.exists(), "{} is missing: cargo build -p counter --examples", path.display());
+    assert!(path.exists(), "{} is missing: cargo build -p specimen --examples", path.display());
     library::open(&path).expect("the library loads")
 }
 
-/// The counter, linked and loaded.
+/// The specimen, linked and loaded.
 fn hosts() -> [Arc<dyn Factory>; 2] {
-    let counter = loaded().into_iter().find(|factory| factory.class() == "counter.Counter");
-    [Arc::new(counter::CounterFactory::new()), counter.expect("the library has the counter")]
+    let specimen = loaded().into_iter().find(|factory| factory.class() == "specimen.Specimen");
+    [Arc::new(specimen::SpecimenFactory::new()), specimen.expect("the library has the specimen")]
 }
 
 fn at(position: u64) -> Context {
@@ -52,13 +52,13 @@ fn get(instance: &dyn Instance) -> i64 {
 fn one_library_exports_several_classes() {
     let factories = loaded();
     let classes: Vec<&str> = factories.iter().map(|factory| factory.class()).collect();
-    assert_eq!(classes, ["counter.Counter", "gauge.Gauge"]);
+    assert_eq!(classes, ["specimen.Specimen", "gauge.Gauge"]);
     for factory in &factories {
         assert_eq!(Class::of(&**factory).unwrap().name(), factory.class());
     }
     let mut gauge = factories[1].create().unwrap();
     let refused = gauge
-        .update(0, &at(1), &counter::gauge::Level { percent: 101 }.encode_to_vec())
+        .update(0, &at(1), &specimen::gauge::Level { percent: 101 }.encode_to_vec())
         .unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::OutOfRange, "101 % is more than full"));
 }
@@ -66,18 +66,18 @@ fn one_library_exports_several_classes() {
 #[test]
 fn updates_and_reads_reach_the_component() {
     for factory in hosts() {
-        let mut counter = factory.create().unwrap();
-        assert_eq!(add(&mut *counter, 5), 5);
-        assert_eq!(add(&mut *counter, -7), -2);
-        assert_eq!(get(&*counter), -2);
+        let mut specimen = factory.create().unwrap();
+        assert_eq!(add(&mut *specimen, 5), 5);
+        assert_eq!(add(&mut *specimen, -7), -2);
+        assert_eq!(get(&*specimen), -2);
     }
 }
 
 #[test]
 fn time_randomness_and_client_are_those_of_the_context() {
     let roll = |factory: &dyn Factory, position| {
-        let mut counter = factory.create().unwrap();
-        let reply = counter
+        let mut specimen = factory.create().unwrap();
+        let reply = specimen
             .update(ROLL, &at(position), &Dice { sides: 1_000_000 }.encode_to_vec())
             .unwrap();
         Rolled::decode(&*reply).unwrap()
@@ -102,7 +102,10 @@ fn a_panic_in_an_update_fails_the_instance_and_nothing_else() {
 
         let first = crashed.update(CRASH, &at(2), &[]).unwrap_err();
         assert_eq!(first.code(), Code::Internal);
-        assert!(first.message().contains("counter.Counter has failed: Crash panicked"), "{first}");
+        assert!(
+            first.message().contains("specimen.Specimen has failed: Crash panicked"),
+            "{first}"
+        );
         assert!(first.message().contains("asked to crash"), "{first}");
 
         // Whatever it is asked for, it answers the same, and shows no half changed state.
@@ -118,8 +121,8 @@ fn a_panic_in_an_update_fails_the_instance_and_nothing_else() {
 #[test]
 fn hosts_agree_on_how_an_instance_failed() {
     let failures = hosts().map(|factory| {
-        let mut counter = factory.create().unwrap();
-        counter.update(CRASH, &at(2), &[]).unwrap_err()
+        let mut specimen = factory.create().unwrap();
+        specimen.update(CRASH, &at(2), &[]).unwrap_err()
     });
     assert_eq!(failures[0], failures[1]);
 }
@@ -127,43 +130,43 @@ fn hosts_agree_on_how_an_instance_failed() {
 #[test]
 fn a_panic_in_a_read_fails_that_call_alone() {
     for factory in hosts() {
-        let mut counter = factory.create().unwrap();
-        add(&mut *counter, 5);
-        let failed = counter.read(CRASH_IN_READ, &at(2), &[]).unwrap_err();
+        let mut specimen = factory.create().unwrap();
+        add(&mut *specimen, 5);
+        let failed = specimen.read(CRASH_IN_READ, &at(2), &[]).unwrap_err();
         assert_eq!(failed.code(), Code::Internal);
         assert!(failed.message().contains("asked to crash in a read"), "{failed}");
-        assert_eq!(counter.failure(), None);
-        assert_eq!(get(&*counter), 5);
+        assert_eq!(specimen.failure(), None);
+        assert_eq!(get(&*specimen), 5);
     }
 }
 
 #[test]
 fn a_request_that_is_not_the_methods_is_refused() {
     for factory in hosts() {
-        let mut counter = factory.create().unwrap();
-        let refused = counter.update(ADD, &at(1), b"\xff\xff\xff").unwrap_err();
+        let mut specimen = factory.create().unwrap();
+        let refused = specimen.update(ADD, &at(1), b"\xff\xff\xff").unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
-        assert!(refused.message().contains("counter.Step"), "{refused}");
+        assert!(refused.message().contains("specimen.Step"), "{refused}");
         for refused in [
-            counter.update(99, &at(1), &[]).unwrap_err(),
-            counter.update(GET, &at(1), &[]).unwrap_err(),
-            counter.read(ADD, &at(1), &[]).unwrap_err(),
+            specimen.update(99, &at(1), &[]).unwrap_err(),
+            specimen.update(GET, &at(1), &[]).unwrap_err(),
+            specimen.read(ADD, &at(1), &[]).unwrap_err(),
         ] {
             assert_eq!(refused.code(), Code::Unimplemented);
         }
-        assert_eq!(counter.failure(), None);
+        assert_eq!(specimen.failure(), None);
     }
 }
 
 #[test]
 fn reads_run_beside_each_other() {
     for factory in hosts() {
-        let mut counter = factory.create().unwrap();
-        add(&mut *counter, 42);
-        let counter = &*counter;
+        let mut specimen = factory.create().unwrap();
+        add(&mut *specimen, 42);
+        let specimen = &*specimen;
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..1000).for_each(|_| assert_eq!(get(counter), 42)));
+                scope.spawn(|| (0..1000).for_each(|_| assert_eq!(get(specimen), 42)));
             }
         });
     }
@@ -188,12 +191,12 @@ impl Write for Full {
 #[test]
 fn what_stops_a_save_is_told_to_the_host() {
     for factory in hosts() {
-        let counter = factory.create().unwrap();
-        let error = counter.save(&mut Full { panics: false }).unwrap_err();
+        let specimen = factory.create().unwrap();
+        let error = specimen.save(&mut Full { panics: false }).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        let error = counter.save(&mut Full { panics: true }).unwrap_err();
+        let error = specimen.save(&mut Full { panics: true }).unwrap_err();
         assert!(error.to_string().contains("panicked"), "{error}");
-        assert!(counter.save(&mut Vec::new()).is_ok());
+        assert!(specimen.save(&mut Vec::new()).is_ok());
     }
 }
 
