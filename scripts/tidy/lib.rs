@@ -4,8 +4,12 @@
 //! Each rule is a function from the sources to the list of what breaks it, so that a rule can be tried on a
 //! text that must fail it.
 
+mod purity;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+pub use purity::{CORES, impure_cores, unasked_cores};
 
 /// One source file of the workspace.
 pub struct Source {
@@ -58,54 +62,6 @@ fn collect(top: &Path, folder: &Path, found: &mut Vec<Source>) {
             assert!(!name.ends_with(".rs"), "{} is not UTF-8", path.display());
         }
     }
-}
-
-/// Folders of protocol cores: driven by `handle_*`, drained by `poll_*`, everything else handed in.
-pub const CORES: &[&str] = &["transport/src/reliable/", "vsync/src/core/", "vsync/sim/src/"];
-
-/// What a core may not name, and why.
-const NOT_IN_A_CORE: &[(&str, &str)] = &[
-    ("unsafe ", "unsafe code lives in small files that do nothing else"),
-    ("Instant::now", "time is handed in"),
-    ("SystemTime", "time is handed in"),
-    ("std::net::UdpSocket", "a core has no sockets"),
-    ("std::net::Tcp", "a core has no sockets"),
-    ("std::os::", "a core knows no operating system"),
-    ("libc::", "a core knows no operating system"),
-    ("getrandom", "entropy is handed in"),
-    ("std::fs", "a core has no files"),
-    ("std::thread", "a core has no threads"),
-    ("std::sync::Mutex", "a core has no locks"),
-];
-
-/// Lines in protocol cores that name a clock, a socket, a thread, a file, randomness or unsafe code.
-pub fn impure_cores(sources: &[Source]) -> Vec<String> {
-    let mut broken = Vec::new();
-    for source in
-        sources.iter().filter(|source| CORES.iter().any(|core| source.path.starts_with(core)))
-    {
-        // The simulator's front end spreads seeds over threads; its world does not.
-        if ["vsync/sim/src/main.rs", "vsync/sim/src/run.rs"].contains(&source.path.as_str())
-            || source.path.ends_with("tests.rs")
-            || source.path.contains("/tests/")
-        {
-            continue;
-        }
-        for (number, line) in source.text.lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
-            for (word, why) in NOT_IN_A_CORE {
-                if code.contains(word) {
-                    broken.push(format!(
-                        "{}:{}: `{}`: {why}",
-                        source.path,
-                        number + 1,
-                        word.trim()
-                    ));
-                }
-            }
-        }
-    }
-    broken
 }
 
 /// Files, tests among them, that hold more lines than one story needs.
@@ -249,6 +205,16 @@ pub fn licence_passes(expression: &str) -> bool {
             }
         })
     })
+}
+
+/// Packages that come from elsewhere than this checkout and the one registry (`None`: this checkout).
+pub fn foreign_sources(packages: &[(String, Option<String>)]) -> Vec<String> {
+    const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+    let foreign =
+        packages.iter().filter(|(_, source)| source.as_deref().is_some_and(|s| s != REGISTRY));
+    foreign
+        .map(|(name, source)| format!("{name} from {}", source.as_deref().unwrap_or("")))
+        .collect()
 }
 
 /// Splits at `separator` where no parenthesis is open.

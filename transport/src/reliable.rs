@@ -19,6 +19,9 @@
 //! Acks, round-trip estimate, loss detection and congestion control follow RFC 9002 (QUIC) and RFC 8985 (RACK),
 //! with a cluster's constants: see [`Rtt`] and [`Congestion`].
 
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod congestion;
 mod connection;
 mod handshake;

@@ -27,6 +27,9 @@
 //! Call `handle_*`, then take [`poll_action`](Session::poll_action) until it is empty, then wait for
 //! [`next_timeout`](Session::next_timeout) or the next event.
 
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod calls;
 mod frames;
 mod managers;

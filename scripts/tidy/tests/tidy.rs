@@ -25,15 +25,72 @@ fn planted(path: &str, text: &str) -> Vec<Source> {
     vec![Source { path: path.into(), text: text.into() }]
 }
 
+/// What the workspace depends on, as a path names it.
+fn crates(metadata: &Metadata) -> Vec<String> {
+    let packages = metadata.workspace_packages().into_iter();
+    packages.flat_map(|p| &p.dependencies).map(|d| d.name.replace('-', "_")).collect()
+}
+
 #[test]
-fn cores_touch_no_clock_socket_thread_or_unsafe() {
-    assert_eq!(
-        impure_cores(&planted("vsync/src/core/order.rs", "let t = Instant::now();")).len(),
-        1
-    );
-    assert_eq!(impure_cores(&planted("transport/src/reliable/rtt.rs", "unsafe { x() }")).len(), 1);
-    assert_none(impure_cores(&planted("vsync/src/core/order.rs", "// never Instant::now()")));
-    assert_none(impure_cores(&sources()));
+fn cores_name_nothing_that_reaches_outside() {
+    let crates = crates(&metadata());
+    let found = |path: &str, text: &str| impure_cores(&planted(path, text), &crates);
+    for text in [
+        "let t = std::time::Instant::now();",
+        "use std::time::{Duration, Instant as Clock};",
+        "use super::{Duration, SystemTime};",
+        "use std::{fs, thread};",
+        "use std::{collections::{BTreeMap}, fs::{self, File}};",
+        "use std::net::{UdpSocket};",
+        "use ::std::net;",
+        "use std::net as elsewhere;",
+        "use std as everything;",
+        "use std::*;",
+        "use std::{self as everything};",
+        "use std::sync::{Arc, Mutex};",
+        "use std::sync::*;",
+        "fn f(file: ::std::fs::File) {}",
+        "assert!(x, \"{}\", std::process::id());",
+        "let n = std::env::var(\"SEED\");",
+        "fn f() { if x { <std::net::TcpStream as Read>::read(y) } }",
+        "std::thread_local! {}",
+        "use std::\n    os::fd::OwnedFd;",
+        "use getrandom::fill;",
+        "libc::close(0);",
+        "unsafe { x() }",
+        "let m: HashMap<u8, u8> = y;",
+        "not Rust (",
+    ] {
+        for (folder, root) in CORES {
+            assert_ne!(found(&format!("{folder}a.rs"), text).len(), 0, "{folder}: {text}");
+            assert_ne!(found(root, text).len(), 0, "{root}: {text}");
+        }
+    }
+    assert_eq!(found("vsync/sim/src/env.rs", "\nuse std::{fmt, fs};").len(), 1);
+    for text in [
+        "// never Instant::now()",
+        "/// See [`std::fs`].\nconst TEXT: &str = \"std::fs\";",
+        "use std::{fmt, sync::{Arc}, time::Duration};\nuse std::collections::*;",
+        "use std::fmt::{self as text, Display as Shown};",
+        "let a = b::<u8>::c as std::ops::Range<u64>; core::Event::Left; fs::d(x);",
+        "use quintet_transport::{Member, NodeId};",
+    ] {
+        let allowed = found("vsync/src/core/order.rs", text);
+        assert_none(allowed);
+    }
+    let lines = found("vsync/src/core/order.rs", "use std::{\n    fmt,\n    fs,\n};\n");
+    assert!(lines[0].starts_with("vsync/src/core/order.rs:3: `std::fs`"), "{lines:?}");
+    assert_none(found("vsync/sim/src/main.rs", "use std::time::Instant;"));
+    assert_none(found("vsync/src/core/tests/net.rs", "use std::fs;"));
+    assert_none(impure_cores(&sources(), &crates));
+}
+
+#[test]
+fn cores_ask_the_compiler_to_hold_them_to_it() {
+    let (_, root) = CORES[0];
+    let one = planted(root, "//! A core.\n\n#![forbid(unsafe_code)]\n");
+    assert_eq!(unasked_cores(&one).len(), 2 * CORES.len() - 1);
+    assert_none(unasked_cores(&sources()));
 }
 
 #[test]
@@ -128,6 +185,32 @@ fn licences_are_free_to_use() {
         .map(|package| format!("{} {}: {:?}", package.name, package.version, package.license))
         .collect();
     assert_none(broken);
+}
+
+/// Whoever has cargo-deny gets the same answer from it.
+#[test]
+fn deny_toml_says_the_same() {
+    let deny = fs::read_to_string(top().join("deny.toml")).expect("deny.toml");
+    let list = deny.split("allow = [").nth(1).and_then(|rest| rest.split(']').next());
+    let list: Vec<&str> = list.expect("licences").split('"').skip(1).step_by(2).collect();
+    assert_eq!(list, LICENCES);
+}
+
+#[test]
+fn everything_comes_from_one_registry_and_no_version_is_left_open() {
+    let named = |source: &str| vec![("it".to_owned(), Some(source.to_owned()))];
+    for source in ["git+https://github.com/a/it#1", "registry+https://example.com/index"] {
+        assert_eq!(foreign_sources(&named(source)).len(), 1, "{source}");
+    }
+    let metadata = metadata();
+    let source = |p: &cargo_metadata::Package| p.source.as_ref().map(|s| s.repr.clone());
+    let packages: Vec<_> =
+        metadata.packages.iter().map(|p| (p.name.to_string(), source(p))).collect();
+    assert!(packages.iter().any(|(_, source)| source.is_some()));
+    assert_none(foreign_sources(&packages));
+    let ours = metadata.workspace_packages().into_iter().flat_map(|p| &p.dependencies);
+    let open = ours.filter(|d| d.path.is_none() && d.req.comparators.is_empty());
+    assert_none(open.map(|d| d.name.clone()).collect());
 }
 
 #[test]

@@ -28,6 +28,9 @@
 //! `value` and `install` are the three steps of a view change; `joining` brings learners in; `suspicion` and
 //! `quorum` are the two pure functions everybody must agree on; `codec` is the bytes.
 
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod acceptor;
 mod change;
 mod codec;
