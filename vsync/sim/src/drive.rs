@@ -20,9 +20,7 @@ use crate::link::{Record, State};
 use crate::plan::{Fault, MS, US};
 use crate::process::{LEASE, Process, Upcall};
 use crate::trace::control_kind;
-
-/// Bytes a record's header takes.
-const HEADER: u64 = 16;
+use crate::wire::HEADER;
 
 impl Process {
     /// A new run of a node, from what its disk holds.

@@ -54,6 +54,8 @@ pub enum Concern {
     Erode,
     /// Power failures.
     Power,
+    /// Loss, repetition, reordering and damage of datagrams.
+    Datagram,
 }
 
 /// A finite stream of pseudo-random numbers (SplitMix64).

@@ -329,7 +329,17 @@ impl Env {
     }
 
     /// Sends a packet into the network.
-    pub fn send(&mut self, packet: Packet) {
+    pub fn send(&mut self, mut packet: Packet) {
+        if let Body::Datagram(bytes) = &mut packet.body {
+            let [once, again] = self.fabric.carry(self.now, bytes);
+            if let Some(at) = again {
+                self.schedule(at, Event::Packet(Box::new(packet.clone())));
+            }
+            if let Some(at) = once {
+                self.schedule(at, Event::Packet(Box::new(packet)));
+            }
+            return;
+        }
         let at = self.fabric.send(self.now);
         self.schedule(at, Event::Packet(Box::new(packet)));
     }

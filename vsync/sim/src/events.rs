@@ -8,7 +8,6 @@ use std::sync::Arc;
 use quintet_transport::{Member, Time};
 use quintet_vsync::core::{self, View, Why};
 
-use crate::check::words::WORDS;
 use crate::check::{ViewInfo, Violation};
 use crate::env::Env;
 use crate::link::{Side, State};
@@ -69,9 +68,7 @@ impl Process {
                     env.checks.note(Err(Violation::new(15, text)));
                 }
                 if let Some(side) = self.side_of(peer) {
-                    side.group_sent = Some(log_position);
-                    side.words_sent = [0; WORDS];
-                    side.released = log_position;
+                    side.attach(log_position);
                 }
             }
         }
@@ -100,8 +97,7 @@ impl Process {
         if let Some(side) = self.sides.get_mut(&member.node.0)
             && side.peer == member
         {
-            side.state = State::Dead;
-            side.control.ready.clear();
+            side.die();
             heard = side.heard;
         }
         self.lost_link(member);

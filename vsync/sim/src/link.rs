@@ -17,6 +17,7 @@ use quintet_transport::Member;
 use crate::app::Entry;
 use crate::check::Boot;
 use crate::check::words::WORDS;
+use crate::wire::Wire;
 
 /// A record of a group log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,16 @@ pub struct Data {
     pub released: u64,
 }
 
+impl Data {
+    /// It brings nothing but a sign of life.
+    pub fn is_bare(&self) -> bool {
+        self.control.is_none()
+            && self.group.is_none()
+            && self.bulk.is_none()
+            && self.words.iter().all(Option::is_none)
+    }
+}
+
 /// What travels.
 #[derive(Clone, Debug)]
 pub enum Body {
@@ -88,18 +99,16 @@ pub enum Body {
     Reset,
     /// A flush.
     Data(Box<Data>),
+    /// A datagram of the reliable UDP core, where links carry packets.
+    Datagram(Vec<u8>),
 }
 
 impl Body {
-    /// Nothing but a sign of life (or a handshake, which is tried again anyway): gone for good when it meets a cut.
+    /// Gone for good when it meets a cut: nothing but a sign of life, or what is tried again anyway (a handshake, a
+    /// datagram).
     pub fn is_bare(&self) -> bool {
         match self {
-            Body::Data(d) => {
-                d.control.is_none()
-                    && d.group.is_none()
-                    && d.bulk.is_none()
-                    && d.words.iter().all(Option::is_none)
-            }
+            Body::Data(data) => data.is_bare(),
             _ => true,
         }
     }
@@ -194,6 +203,8 @@ pub struct Side {
     pub bulk: Replica<Chunk>,
     /// The failure detector has a doubt.
     pub suspected: bool,
+    /// The real connection beneath, where links carry packets.
+    pub wire: Option<Box<Wire>>,
 }
 
 impl Side {
@@ -227,6 +238,7 @@ impl Side {
             bulk_sent: 0,
             bulk: Replica::new(0),
             suspected: false,
+            wire: None,
         }
     }
 
@@ -260,6 +272,36 @@ impl Side {
         self.settle();
     }
 
+    /// Attaches the peer to the own group log at byte `from`.
+    pub fn attach(&mut self, from: u64) {
+        self.group_sent = Some(from);
+        self.words_sent = [0; WORDS];
+        self.released = from;
+        if let Some(wire) = &mut self.wire {
+            wire.attach(from);
+        }
+    }
+
+    /// An owner that has reused what this reader did not release no longer counts it among its readers. (The model
+    /// needs no such rule: a piece with a hole in it arrives nowhere.)
+    pub fn detach_below(&mut self, reclaimed: u64) {
+        if let Some(wire) = &mut self.wire
+            && wire.lags_behind(reclaimed)
+        {
+            wire.detach();
+            self.group_sent = None;
+        }
+    }
+
+    /// The link is over on this side. Nothing becomes visible any more; what has is still there to be read.
+    pub fn die(&mut self) {
+        self.state = State::Dead;
+        self.control.ready.clear();
+        if let Some(wire) = &mut self.wire {
+            wire.close();
+        }
+    }
+
     /// Opens the peer's group log at byte `from`.
     pub fn open(&mut self, from: u64) {
         let mut replica = Replica::new(from);
@@ -271,6 +313,9 @@ impl Side {
             }
         }
         self.group = Some(replica);
+        if let Some(wire) = &mut self.wire {
+            wire.open(from);
+        }
         self.settle();
     }
 

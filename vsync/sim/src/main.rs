@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use quintet_sim::canary;
-use quintet_sim::plan::{Fault, Faults, MS, Options};
+use quintet_sim::plan::{Fault, Faults, Links, MS, Options};
 use quintet_sim::run::{hunt, run, run_many, shrink};
 use quintet_sim::world::{Report, acted};
 
@@ -60,6 +60,10 @@ struct Many {
     /// Threads; each runs a seed at a time.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// What links are, in all of them: a model of their promises, or packets of the real reliable core. Without it one
+    /// seed in four draws packets.
+    #[arg(long, value_parser = links)]
+    links: Option<Links>,
     /// Run all seeds, also after a violation.
     #[arg(long)]
     keep_going: bool,
@@ -95,6 +99,9 @@ struct Replay {
     /// How much of the seed's fault schedule is used: draws per fault class.
     #[arg(long)]
     tape: Option<u64>,
+    /// What links are, if not what the seed draws: a model of their promises, or packets of the real reliable core.
+    #[arg(long, value_parser = links)]
+    links: Option<Links>,
     /// If it fails, look for the same failure with fewer faults and in less time.
     #[arg(long)]
     shrink: bool,
@@ -112,6 +119,11 @@ fn bug(text: &str) -> Result<&'static str, String> {
         let names: Vec<&str> = canary::TABLE.iter().map(|t| t.name).collect();
         format!("no such bug; there are {}", names.join(", "))
     })
+}
+
+fn links(text: &str) -> Result<Links, String> {
+    let both = [Links::Model, Links::Packets];
+    both.into_iter().find(|l| l.name() == text).ok_or("expected model or packets".to_string())
 }
 
 fn faults(text: &str) -> Result<Faults, String> {
@@ -140,6 +152,7 @@ fn main() -> ExitCode {
             None => run_seeds(&Many {
                 seeds: 0..300,
                 bug: None,
+                links: None,
                 threads: 2,
                 keep_going: false,
                 no_shrink: false,
@@ -156,13 +169,17 @@ fn run_one(seed: u64, replay: &Replay) -> bool {
         without: replay.without,
         chaos_ms: replay.chaos_ms,
         tape: replay.tape,
+        links: replay.links,
         trace: replay.trace,
     };
     let report = run(&options, false);
     println!("{}", line(&report));
     println!(
-        "seed {seed}: {} nodes, faults {}; trace hash {:016x}",
-        report.plan.nodes, report.plan.faults, report.hash
+        "seed {seed}: {} nodes, links: {}, faults {}; trace hash {:016x}",
+        report.plan.nodes,
+        if report.plan.packets { Links::Packets } else { Links::Model }.name(),
+        report.plan.faults,
+        report.hash
     );
     explain(&report, replay.shrink);
     report.violation.is_none()
@@ -209,8 +226,8 @@ fn explain(report: &Report, shrinking: bool) {
 }
 
 fn run_seeds(many: &Many) -> bool {
-    let all: Vec<Options> =
-        many.seeds.clone().map(|s| Options { bug: many.bug, ..Options::seed(s) }).collect();
+    let option = |seed| Options { bug: many.bug, links: many.links, ..Options::seed(seed) };
+    let all: Vec<Options> = many.seeds.clone().map(option).collect();
     let begin = Instant::now();
     let mut reports: Vec<Report> = Vec::new();
     let keep_going = many.keep_going;
@@ -246,6 +263,14 @@ fn summary(reports: &[Report], spent: f64) {
     }
     let sizes: Vec<String> = sizes.iter().map(|(n, c)| format!("{c}×{n}")).collect();
     println!("nodes          {}", sizes.join("  "));
+    println!(
+        "packets        in {} seeds: {} datagrams, {} lost, {} repeated, {} damaged",
+        sum(&|r| u64::from(r.plan.packets)),
+        sum(&|r| r.datagrams.sent),
+        sum(&|r| r.datagrams.lost),
+        sum(&|r| r.datagrams.repeated),
+        sum(&|r| r.datagrams.damaged)
+    );
     println!("views          {}", sum(&|r| r.views as u64));
     println!("sends          {}", sum(&|r| r.sends));
     println!("deliveries     {}", sum(&|r| r.deliveries));

@@ -56,11 +56,15 @@ pub enum Fault {
     /// The power fails: all nodes crash, and journals lose some of what was thought to be on disk. (Voids durability:
     /// see [`Durable::forgive`](crate::check::durable::Durable::forgive) for what must still hold.)
     Power,
+    /// Datagrams arrive more than once. (Acts where links carry packets.)
+    Duplicate,
+    /// Bits of datagrams flip. (Acts where links carry packets.)
+    Corrupt,
 }
 
 impl Fault {
-    /// Every class.
-    pub const ALL: [Fault; 19] = [
+    /// Every class; what was added later stands at the end.
+    pub const ALL: [Fault; 21] = [
         Fault::Delay,
         Fault::Clog,
         Fault::Reorder,
@@ -80,7 +84,12 @@ impl Fault {
         Fault::Leave,
         Fault::Erode,
         Fault::Power,
+        Fault::Duplicate,
+        Fault::Corrupt,
     ];
+    /// The classes of the first days. What was added later is drawn from a tape of its own, so that the other draws of
+    /// a seed stay what they were.
+    const FIRST: usize = 18;
 
     /// The name on the command line and in tables.
     pub fn name(self) -> &'static str {
@@ -104,6 +113,8 @@ impl Fault {
             Fault::Leave => "leave",
             Fault::Erode => "erode",
             Fault::Power => "power",
+            Fault::Duplicate => "duplicate",
+            Fault::Corrupt => "corrupt",
         }
     }
 
@@ -160,6 +171,25 @@ impl fmt::Display for Faults {
     }
 }
 
+/// What links between nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// A model of the lanes' promises.
+    Model,
+    /// The real reliable UDP core, and datagrams.
+    Packets,
+}
+
+impl Links {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Links::Model => "model",
+            Links::Packets => "packets",
+        }
+    }
+}
+
 /// What to run: a seed, and what to leave out of it.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -173,6 +203,8 @@ pub struct Options {
     pub chaos_ms: Option<u64>,
     /// Length of every fault tape, if not endless.
     pub tape: Option<u64>,
+    /// What links are, if not the seed's own.
+    pub links: Option<Links>,
     /// Print the trace.
     pub trace: bool,
 }
@@ -186,6 +218,7 @@ impl Options {
             without: Faults::default(),
             chaos_ms: None,
             tape: None,
+            links: None,
             trace: false,
         }
     }
@@ -204,6 +237,9 @@ impl Options {
         }
         if let Some(tape) = self.tape {
             text += &format!(" --tape {tape}");
+        }
+        if let Some(links) = self.links {
+            text += &format!(" --links {}", links.name());
         }
         text
     }
@@ -236,6 +272,8 @@ pub struct Plan {
     pub fair_delay: u64,
     /// Turns that only beat do not drive the core, so that a lost wake-up shows.
     pub strict: bool,
+    /// Links carry the packets of the real reliable UDP core.
+    pub packets: bool,
     /// Length of the fault tapes.
     pub tape: u64,
 }
@@ -253,10 +291,9 @@ impl Plan {
         };
         let mut faults = Faults::default();
         let mut strength = [0; Fault::ALL.len()];
-        // What was added later has a tape of its own, so that the other draws of a seed stay what they were.
         let mut later = Tape::new(options.seed, Concern::Plan, 1, u64::MAX);
-        for fault in Fault::ALL {
-            let tape = if fault == Fault::Power { &mut later } else { &mut tape };
+        for (at, fault) in Fault::ALL.into_iter().enumerate() {
+            let tape = if at < Fault::FIRST { &mut tape } else { &mut later };
             let drawn = tape.below(100) < fault.share();
             let force = 1 + tape.below(3) as u8;
             if drawn {
@@ -266,7 +303,7 @@ impl Plan {
         }
         // One seed in eight concentrates on few classes: what a calm surrounding brings out.
         let keep = tape.below(8);
-        let favourite = *tape.pick(&Fault::ALL).unwrap_or(&Fault::Crash);
+        let favourite = *tape.pick(&Fault::ALL[..=Fault::FIRST]).unwrap_or(&Fault::Crash);
         if keep == 0 {
             faults = Faults::default().with(favourite).with(Fault::Delay);
             strength[favourite as usize] = 3;
@@ -286,6 +323,7 @@ impl Plan {
             core_only: tape.below(4) == 0,
             fair_delay: *tape.pick(&[20 * US, 100 * US, 500 * US]).unwrap_or(&(100 * US)),
             strict: tape.below(2) == 0,
+            packets: options.links.map_or(later.below(4) == 0, |links| links == Links::Packets),
             tape: options.tape.unwrap_or(u64::MAX),
         };
         Plan { chaos: options.chaos_ms.map_or(plan.chaos, |ms| ms * MS), ..plan }
@@ -322,6 +360,8 @@ mod tests {
         for nodes in [2, 3, 4, 5, 7] {
             assert!(plans.iter().any(|p| p.nodes == nodes), "{nodes}");
         }
+        let packets = plans.iter().filter(|p| p.packets).count();
+        assert!((50..100).contains(&packets), "{packets}");
     }
 
     #[test]

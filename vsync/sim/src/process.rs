@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use quintet_transport::Member;
+use quintet_transport::{Member, Time};
 use quintet_vsync::core::{Core, Why};
 
 use crate::app::App;
@@ -18,6 +18,7 @@ use crate::env::{Env, Event, Input, Packet};
 use crate::link::{Body, Chunk, Data, Record, Side, State};
 use crate::plan::{MS, US};
 use crate::transfer::{Donation, Loading};
+use crate::wire::{Arrived, Wire};
 
 /// Interval of heartbeats.
 pub const HEARTBEAT: u64 = 5 * MS;
@@ -204,6 +205,9 @@ impl Process {
         if let Some(timeout) = self.core.next_timeout() {
             next = next.min(timeout.as_nanos());
         }
+        for wire in self.sides.values().filter_map(|side| side.wire.as_ref()) {
+            next = wire.next_timeout().map_or(next, |timeout| next.min(timeout.as_nanos()));
+        }
         let mut at = clock.when(next);
         if !self.members.is_empty() && !env.quiet {
             at = at.min(self.send_at);
@@ -222,7 +226,12 @@ impl Process {
             let Some(input) = self.inbox.pop_front() else { break };
             match input {
                 Input::Packet(packet) => {
-                    self.active |= !matches!(&packet.body, Body::Data(_)) || !packet.body.is_bare();
+                    self.active |= match &packet.body {
+                        Body::Data(data) => !data.is_bare(),
+                        // It says itself what it brought.
+                        Body::Datagram(_) => false,
+                        _ => true,
+                    };
                     self.packet(packet, env);
                 }
                 other => {
@@ -244,6 +253,10 @@ impl Process {
         }
         let known = self.sides.get(&from).is_some_and(|s| s.session == packet.session);
         match packet.body {
+            Body::Datagram(ref bytes) if known => self.datagram(from, bytes, now, env),
+            // The other side has come up before this one: it will say it again.
+            Body::Datagram(_) if self.hellos.contains_key(&packet.session) => {}
+            Body::Datagram(_) => self.reset(packet.from, packet.session, 2, env),
             Body::Hello { member, control_from } => {
                 if let Some(old) = self.sides.get(&from) {
                     if old.session >= packet.session {
@@ -257,15 +270,7 @@ impl Process {
                     self.kill(from, replaced(old_peer, member), env);
                 }
                 let head = self.control.len() as u64;
-                let side = Side::new(
-                    packet.session,
-                    member,
-                    packet.from_boot,
-                    head,
-                    control_from,
-                    now.as_nanos(),
-                );
-                self.sides.insert(from, side);
+                self.come_up(&packet, head, member, control_from, env);
                 self.post(
                     member,
                     packet.session,
@@ -276,14 +281,6 @@ impl Process {
             }
             Body::Welcome { member, control_from } => {
                 let Some(hello) = self.hello_of(packet.session) else { return };
-                let side = Side::new(
-                    packet.session,
-                    member,
-                    packet.from_boot,
-                    hello,
-                    control_from,
-                    now.as_nanos(),
-                );
                 if let Some(old) = self.sides.get(&from) {
                     let old_peer = old.peer;
                     if old_peer.incarnation > member.incarnation || old.session >= packet.session {
@@ -291,7 +288,7 @@ impl Process {
                     }
                     self.kill(from, replaced(old_peer, member), env);
                 }
-                self.sides.insert(from, side);
+                self.come_up(&packet, hello, member, control_from, env);
                 self.up(member, env);
                 // What overtook the welcome.
                 let (now, later) = std::mem::take(&mut self.early)
@@ -317,27 +314,58 @@ impl Process {
                     return;
                 }
                 if !known {
-                    // The other side does not know yet that this link is over: half of the time it is told.
-                    if env.tapes.turn.below(2) == 0 {
-                        self.post(packet.from, packet.session, Body::Reset, env);
-                    }
-                    return;
+                    return self.reset(packet.from, packet.session, 2, env);
                 }
                 if let Some(side) = self.sides.get_mut(&from) {
                     let alive = side.state == State::Up;
                     self.active |= data.released > side.released;
                     side.arrive(*data, now.as_nanos());
-                    if !alive && env.tapes.turn.below(4) == 0 {
-                        self.post(packet.from, packet.session, Body::Reset, env);
+                    if !alive {
+                        self.reset(packet.from, packet.session, 4, env);
                     }
                 }
             }
         }
     }
 
+    /// This process's side of the session that `packet` belongs to.
+    fn come_up(&mut self, packet: &Packet, head: u64, peer: Member, from: u64, env: &Env) {
+        let now = env.local(self.me.node.0);
+        let mut side =
+            Side::new(packet.session, peer, packet.from_boot, head, from, now.as_nanos());
+        if env.plan.packets {
+            let nodes = (self.me.node.0, peer.node.0);
+            let wire = Wire::new(packet.session, nodes, from, env.plan.log_bytes, now);
+            side.wire = Some(Box::new(wire));
+        }
+        self.sides.insert(peer.node.0, side);
+    }
+
+    /// A datagram of the live or latest session with `from`.
+    fn datagram(&mut self, from: u16, bytes: &[u8], now: Time, env: &mut Env) {
+        let Some(side) = self.sides.get_mut(&from) else { return };
+        let Some(wire) = &mut side.wire else { return };
+        match wire.arrive(bytes, now) {
+            Arrived::Nothing => {}
+            Arrived::Visible(data) => {
+                self.active |= !data.is_bare() || data.released > side.released;
+                let heard = wire.heard();
+                side.arrive(*data, heard);
+            }
+            Arrived::Closed => self.kill(from, Why::Closed, env),
+        }
+    }
+
     /// Sends something outside the logs.
     fn post(&mut self, to: Member, session: u64, body: Body, env: &mut Env) {
         env.send(Packet { from: self.me, from_boot: self.boot, to: to.node.0, session, body });
+    }
+
+    /// The sender does not know yet that this link is over: once in a while it is told.
+    fn reset(&mut self, to: Member, session: u64, once_in: u64, env: &mut Env) {
+        if env.tapes.turn.below(once_in) == 0 {
+            self.post(to, session, Body::Reset, env);
+        }
     }
 
     /// Own control head at the hello of that session, if this process sent it.
@@ -358,8 +386,7 @@ impl Process {
             self.hear(node, env);
         }
         if let Some(side) = self.sides.get_mut(&node) {
-            side.state = State::Dead;
-            side.control.ready.clear();
+            side.die();
         }
         self.down(peer, why, heard, env);
     }
@@ -405,7 +432,7 @@ impl Process {
 
     /// Packs what each peer has not been sent, and sends it: in one packet, or in parts that travel apart.
     fn flush(&mut self, env: &mut Env) {
-        let now = env.local(self.me.node.0).as_nanos();
+        let now = env.local(self.me.node.0);
         let beat = std::mem::take(&mut self.beat);
         let doomed = env.doomed == Some(self.boot);
         let nodes: Vec<u16> = self.sides.keys().copied().collect();
@@ -414,11 +441,35 @@ impl Process {
             if doomed && env.tapes.aimed.below(2) == 0 {
                 continue;
             }
-            let Some((to, session, data)) = self.pack(node, now, beat) else { continue };
+            if let Some(side) = self.sides.get_mut(&node) {
+                side.detach_below(self.reclaimed);
+            }
+            let packed = self.pack(node, now.as_nanos(), beat);
+            if env.plan.packets {
+                self.transmit(node, packed.map(|p| p.2), now, env);
+                continue;
+            }
+            let Some((to, session, data)) = packed else { continue };
             let parts = if env.fabric.splits() { split(data) } else { vec![data] };
             for part in parts {
                 self.post(to, session, Body::Data(Box::new(part)), env);
             }
+        }
+    }
+
+    /// Publishes a flush on the connection to `node`, and sends the datagrams that are due there.
+    fn transmit(&mut self, node: u16, data: Option<Data>, now: Time, env: &mut Env) {
+        let Some(side) = self.sides.get_mut(&node) else { return };
+        let (to, session) = (side.peer, side.session);
+        let Some(wire) = &mut side.wire else { return };
+        if let Some(data) = data {
+            wire.publish(data);
+        }
+        if side.state == State::Up {
+            wire.release(self.consumed.get(&to).copied().unwrap_or(0));
+        }
+        for bytes in wire.poll(now) {
+            self.post(to, session, Body::Datagram(bytes), env);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::canary::Trap;
 use crate::panics;
-use crate::plan::{Fault, Faults, MS, Options};
+use crate::plan::{Fault, Faults, Links, MS, Options};
 use crate::world::{Report, World};
 
 /// Runs one seed.
@@ -57,6 +57,10 @@ pub fn shrink(report: &Report) -> Report {
         }
         same
     };
+    if best.plan.packets {
+        // If it fails over the model too, the packets have nothing to do with it.
+        attempt(Options { links: Some(Links::Model), ..best.options.clone() }, &mut best);
+    }
     loop {
         let mut smaller = false;
         for fault in Fault::ALL {

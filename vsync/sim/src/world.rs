@@ -13,6 +13,7 @@ use crate::check::liveness;
 use crate::check::outcome::Totals;
 use crate::check::{Boot, ViewInfo, Violation};
 use crate::env::{Deed, Env, Event, Input, Stats};
+use crate::fabric::Fates;
 use crate::faults::{self, Chaos};
 use crate::plan::{Fault, MS, Options, Plan};
 use crate::process::Process;
@@ -56,6 +57,8 @@ pub struct Report {
     pub length: u64,
     /// Counters.
     pub stats: Stats,
+    /// How datagrams fared, where links carry packets.
+    pub datagrams: Fates,
     /// Last lines of the trace, if kept.
     pub tail: Vec<String>,
 }
@@ -111,6 +114,7 @@ impl World {
             converged: self.converged.map(|t| t - self.healed_at),
             length: self.env.now,
             stats: self.env.stats.clone(),
+            datagrams: self.env.fabric.fates(),
             tail: self.env.trace.tail().map(str::to_owned).collect(),
         }
     }
@@ -421,8 +425,12 @@ pub fn acted(report: &Report, fault: Fault) -> u64 {
         fault,
         Fault::Delay | Fault::Reorder | Fault::Loss | Fault::Drift | Fault::Writes | Fault::Aimed
     );
-    match report.stats.faults.get(&fault) {
-        Some(&count) => count,
-        None => u64::from(ambient && report.plan.faults.has(fault)),
+    match fault {
+        Fault::Duplicate => report.datagrams.repeated,
+        Fault::Corrupt => report.datagrams.damaged,
+        _ => match report.stats.faults.get(&fault) {
+            Some(&count) => count,
+            None => u64::from(ambient && report.plan.faults.has(fault)),
+        },
     }
 }

@@ -1,7 +1,7 @@
 //! The simulator's own examination: each planted bug is caught within its seeds, by an invariant that it breaks.
 
 use quintet_sim::canary::TABLE;
-use quintet_sim::plan::Options;
+use quintet_sim::plan::{Links, Options};
 use quintet_sim::run::{hunt, run, shrink};
 
 #[test]
@@ -32,10 +32,15 @@ fn a_failing_run_shrinks_to_one_that_fails_alike_and_replays() {
 
 #[test]
 fn the_command_of_a_report_names_everything_that_was_left_out() {
-    let options =
-        Options { bug: Some("no-fence"), chaos_ms: Some(50), tape: Some(9), ..Options::seed(12) };
+    let options = Options {
+        bug: Some("no-fence"),
+        chaos_ms: Some(50),
+        tape: Some(9),
+        links: Some(Links::Packets),
+        ..Options::seed(12)
+    };
     let command = options.command();
-    for part in ["--seed 12", "--bug no-fence", "--chaos-ms 50", "--tape 9"] {
+    for part in ["--seed 12", "--bug no-fence", "--chaos-ms 50", "--tape 9", "--links packets"] {
         assert!(command.contains(part), "{command}");
     }
 }
