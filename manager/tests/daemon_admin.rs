@@ -148,3 +148,23 @@ fn every_command_works_over_http_with_the_token_file() {
     let mut remove = open.quintet(&["component", "remove", "counter"]);
     assert!(printed(&remove.env("QUINTET_TOKEN_FILE", &file).output().unwrap()).contains("gone"));
 }
+
+#[test]
+fn a_command_that_finds_no_daemon_says_so_and_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = dir.path().join("nobody.sock");
+    for words in [
+        &["status"][..],
+        &["status", "-o", "json"],
+        &["node", "list"],
+        &["links"],
+        &["instance", "list"],
+        &["events"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+        let done = command.arg("--admin").arg(&nobody).args(words).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{words:?}: {done:?}");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(said.contains("no daemon of the cluster answers"), "{words:?}: {said}");
+    }
+}

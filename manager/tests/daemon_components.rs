@@ -219,18 +219,10 @@ fn a_node_whose_daemon_lacks_a_linked_component_refuses_it_for_all_in_words() {
 
 /// The example daemon, which has nothing linked in.
 fn own_daemon() -> PathBuf {
-    let daemon = Path::new(env!("CARGO_BIN_EXE_quintetd"));
-    let built = daemon.parent().unwrap().join("examples/own_daemon");
+    let built = common::program_dir().join("examples/own_daemon");
     // Built along with all tests of this crate, not with one of them.
     if !built.exists() {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", "quintet-manager", "--example", "own_daemon"]);
-        build.env("CARGO_TARGET_DIR", daemon.parent().unwrap().parent().unwrap());
-        if daemon.parent().unwrap().ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success());
+        common::build(&["-p", "quintet-manager", "--example", "own_daemon"]);
     }
     built
 }

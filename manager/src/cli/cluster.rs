@@ -6,13 +6,22 @@ use super::{Error, Scope};
 use crate::admin::types::{NodeState, Status};
 use crate::dev::layout::{Layout, default_dir};
 use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
 
 /// The daemons of one cluster.
 pub(super) struct Cluster {
     /// In node order, where that is known.
     pub(super) daemons: Vec<Daemon>,
-    /// Status socket of the development cluster's proxy.
-    pub(super) proxy: Option<Door>,
+    /// The development cluster's proxy.
+    pub(super) proxy: Option<Proxy>,
+}
+
+/// The proxy of a development cluster.
+pub(super) struct Proxy {
+    /// Where gRPC clients connect.
+    pub(super) listen: SocketAddr,
+    /// Its status page.
+    pub(super) status: Door,
 }
 
 /// One daemon.
@@ -43,7 +52,8 @@ impl Cluster {
             .nodes
             .iter()
             .map(|node| Daemon { node: Some(node.id), door: Door::Unix(node.admin.clone()) });
-        Ok(Cluster { daemons: daemons.collect(), proxy: Some(Door::Unix(layout.proxy.status)) })
+        let proxy = Proxy { listen: layout.proxy.listen, status: Door::Unix(layout.proxy.status) };
+        Ok(Cluster { daemons: daemons.collect(), proxy: Some(proxy) })
     }
 
     /// `GET path` of what the group knows: from a member of the primary view, for others may have missed something. If

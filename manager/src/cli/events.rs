@@ -2,6 +2,7 @@
 
 use super::cluster::Cluster;
 use super::door::Door;
+use super::status::nobody;
 use super::{Error, api, print_json};
 use crate::admin::types::{Event, EventKind, ViewChange};
 use http_body_util::BodyExt as _;
@@ -15,11 +16,17 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Prints the events of all nodes; with `follow` goes on until interrupted.
 pub(super) async fn events(cluster: &Cluster, follow: bool, json: bool) -> Result<(), Error> {
     let mut all = Vec::new();
-    let mut seen = Vec::new();
+    let (mut seen, mut answered) = (Vec::new(), false);
     for daemon in &cluster.daemons {
-        let events: Vec<Event> = api::get(&daemon.door, "/v1/events").await.unwrap_or_default();
+        let events = api::get::<Vec<Event>>(&daemon.door, "/v1/events").await;
+        answered |= events.is_ok();
+        let events = events.unwrap_or_default();
         seen.push(events.iter().map(|event| event.seq).max().unwrap_or(0));
         all.extend(events);
+    }
+    // Who follows waits for them to come.
+    if !answered && !follow {
+        return Err(nobody());
     }
     all.sort_by_key(|event| event.at_ns);
     if json && !follow {

@@ -1,6 +1,7 @@
 //! `quintet instance list [--audit]`.
 
 use super::cluster::Cluster;
+use super::status::nobody;
 use super::table::{Table, position};
 use super::{Error, api, print_json};
 use crate::admin::types::{Audit, Instance};
@@ -23,11 +24,12 @@ pub(super) async fn list(cluster: &Cluster, audit: bool, json: bool) -> Result<(
     } else {
         None
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut answered) = (Vec::new(), false);
     for daemon in &cluster.daemons {
         let Ok(instances) = api::get::<Vec<Instance>>(&daemon.door, "/v1/instances").await else {
             continue;
         };
+        answered = true;
         for mut instance in instances {
             let audited = audit.as_ref().and_then(|audit| {
                 audit.replicas.iter().find(|replica| {
@@ -39,6 +41,9 @@ pub(super) async fn list(cluster: &Cluster, audit: bool, json: bool) -> Result<(
             }
             rows.push(Row { instance, hash: audited.map(|replica| replica.hash.clone()) });
         }
+    }
+    if !answered {
+        return Err(nobody());
     }
     rows.sort_by_key(|row| (row.instance.id, row.instance.node));
     if json {

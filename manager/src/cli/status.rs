@@ -1,8 +1,9 @@
 //! `quintet status`, `node list`, `links`: what every daemon says, side by side.
 
-use super::cluster::{Cluster, Daemon};
+use super::api::{self, Failure};
+use super::cluster::{Cluster, Daemon, Proxy};
 use super::table::{Table, micros};
-use super::{Error, api, print_json};
+use super::{Error, print_json};
 use crate::admin::types::{Link, NodeState, Status};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ struct Whole {
     view: Option<WholeView>,
     nodes: Vec<NodeRow>,
     proxy: Option<ProxyRow>,
+    /// Why there is no `proxy`, where there should be one.
+    proxy_problem: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -63,7 +66,8 @@ struct ProxyRow {
 pub(super) async fn status(cluster: &Cluster, json: bool) -> Result<(), Error> {
     let whole = gather(cluster).await;
     if json {
-        return print_json(&whole);
+        print_json(&whole)?;
+        return whole.answered();
     }
     match &whole.view {
         Some(view) => {
@@ -80,32 +84,39 @@ pub(super) async fn status(cluster: &Cluster, json: bool) -> Result<(), Error> {
     print_nodes(&whole.nodes);
     println!();
     print_links(&whole.nodes);
-    if let Some(proxy) = &whole.proxy {
-        let route = proxy.routed.map_or("no node".to_owned(), |node| format!("node {node}"));
-        println!(
-            "\nproxy on {}: sends to {route}; {} calls, {} in flight, {} replayed, {} changes of route, longest gap {}",
-            proxy.listen,
-            proxy.calls,
-            proxy.in_flight,
-            proxy.replays,
-            proxy.reroutes,
-            micros(proxy.longest_gap_us as f64)
-        );
-        if let Some(hindrance) = &proxy.hindrance {
-            println!("  calls do not get through: {hindrance}");
-        }
+    print_proxy(&whole);
+    whole.answered()
+}
+
+fn print_proxy(whole: &Whole) {
+    if let Some(problem) = &whole.proxy_problem {
+        println!("\n{problem}");
     }
-    Ok(())
+    let Some(proxy) = &whole.proxy else { return };
+    let route = proxy.routed.map_or("no node".to_owned(), |node| format!("node {node}"));
+    println!(
+        "\nproxy on {}: sends to {route}; {} calls, {} in flight, {} replayed, {} changes of route, longest gap {}",
+        proxy.listen,
+        proxy.calls,
+        proxy.in_flight,
+        proxy.replays,
+        proxy.reroutes,
+        micros(proxy.longest_gap_us as f64)
+    );
+    if let Some(hindrance) = &proxy.hindrance {
+        println!("  calls do not get through: {hindrance}");
+    }
 }
 
 /// `quintet node list`.
 pub(super) async fn nodes(cluster: &Cluster, json: bool) -> Result<(), Error> {
     let whole = gather(cluster).await;
     if json {
-        return print_json(&whole.nodes);
+        print_json(&whole.nodes)?;
+    } else {
+        print_nodes(&whole.nodes);
     }
-    print_nodes(&whole.nodes);
-    Ok(())
+    whole.answered()
 }
 
 /// `quintet links`.
@@ -117,14 +128,29 @@ pub(super) async fn links(cluster: &Cluster, json: bool) -> Result<(), Error> {
             .iter()
             .map(|row| serde_json::json!({"node": row.node, "links": row.links}))
             .collect();
-        return print_json(&rows);
+        print_json(&rows)?;
+    } else {
+        print_links(&whole.nodes);
     }
-    print_links(&whole.nodes);
-    Ok(())
+    whole.answered()
+}
+
+impl Whole {
+    /// A script asks by the exit status whether there is a cluster at all.
+    fn answered(&self) -> Result<(), Error> {
+        if self.nodes.iter().any(|row| row.pid.is_some()) { Ok(()) } else { Err(nobody()) }
+    }
+}
+
+/// What a command says that only looks, and found nobody.
+pub(super) fn nobody() -> Error {
+    Error::new("no daemon of the cluster answers")
+        .hint("is it running? `quintet dev --nodes 3` starts one on this machine; --admin names a daemon elsewhere")
 }
 
 async fn gather(cluster: &Cluster) -> Whole {
-    let mut whole = Whole { cluster: None, view: None, nodes: Vec::new(), proxy: None };
+    let mut whole =
+        Whole { cluster: None, view: None, nodes: Vec::new(), proxy: None, proxy_problem: None };
     for daemon in &cluster.daemons {
         let (row, answer) = ask(daemon).await;
         whole.nodes.push(row);
@@ -139,14 +165,23 @@ async fn gather(cluster: &Cluster) -> Whole {
         whole.cluster.get_or_insert(status.cluster);
     }
     if let Some(proxy) = &cluster.proxy {
-        let page: Option<ProxyPage> = api::get(proxy, "/status").await.ok();
-        whole.proxy = page.and_then(|page| {
-            let mut row = page.session?;
-            (row.pid, row.listen) = (page.pid, page.listen.join(" "));
-            Some(row)
-        });
+        match ask_proxy(proxy).await {
+            Ok(row) => whole.proxy = Some(row),
+            Err(why) => whole.proxy_problem = Some(format!("proxy on {}: {why}", proxy.listen)),
+        }
     }
     whole
+}
+
+async fn ask_proxy(proxy: &Proxy) -> Result<ProxyRow, String> {
+    let page: ProxyPage = match api::get(&proxy.status, "/status").await {
+        Ok(page) => page,
+        Err(Failure::Unreachable(_)) => return Err(format!("no answer at {}", proxy.status)),
+        Err(refused) => return Err(Error::from(refused).to_string()),
+    };
+    let mut row = page.session.ok_or("it is stopping")?;
+    (row.pid, row.listen) = (page.pid, page.listen.join(" "));
+    Ok(row)
 }
 
 async fn ask(daemon: &Daemon) -> (NodeRow, Option<Status>) {

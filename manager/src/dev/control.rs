@@ -2,7 +2,9 @@
 
 use crate::cli::error::Error;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -13,24 +15,54 @@ const LINE: u64 = 4096;
 /// Stopping a whole cluster takes the longest.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// One process of the cluster.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Target {
+    /// A node, by its id.
+    Node(u16),
+    /// The proxy.
+    Proxy,
+}
+
+impl FromStr for Target {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Target, &'static str> {
+        match text {
+            "proxy" => Ok(Target::Proxy),
+            id => id.parse().map(Target::Node).map_err(|_| "neither the id of a node nor `proxy`"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Node(id) => write!(f, "node {id}"),
+            Target::Proxy => f.write_str("the proxy"),
+        }
+    }
+}
+
 /// What may be asked.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase", tag = "do", content = "node")]
+#[serde(rename_all = "lowercase", tag = "do", content = "to")]
 pub(crate) enum Order {
     /// SIGKILL, to all of them at once.
-    Kill(Vec<u16>),
-    /// Start nodes that are not running.
-    Start(Vec<u16>),
+    Kill(Vec<Target>),
+    /// Start those that are not running.
+    Start(Vec<Target>),
     /// SIGSTOP.
-    Pause(Vec<u16>),
+    Pause(Vec<Target>),
     /// SIGCONT.
-    Resume(Vec<u16>),
+    Resume(Vec<Target>),
     /// Take their network cables out.
-    Cut(Vec<u16>),
+    Cut(Vec<Target>),
     /// Put them back.
-    Heal(Vec<u16>),
+    Heal(Vec<Target>),
     /// SIGTERM: a clean leave.
-    Terminate(Vec<u16>),
+    Terminate(Vec<Target>),
     /// End the whole cluster.
     Stop,
 }
@@ -103,14 +135,16 @@ mod tests {
         tokio::spawn(listen(UnixListener::bind(&path).unwrap(), sender));
         tokio::spawn(async move {
             while let Some((order, answer)) = receiver.recv().await {
-                let _ = answer.send(if order == Order::Kill(vec![2]) {
-                    Ok("done".into())
-                } else {
-                    Err("no".into())
-                });
+                let _ =
+                    answer.send(if order == Order::Kill(vec![Target::Node(2), Target::Proxy]) {
+                        Ok("done".into())
+                    } else {
+                        Err("no".into())
+                    });
             }
         });
-        assert_eq!(order(&path, Order::Kill(vec![2])).await.unwrap(), "done");
+        let both = vec![Target::Node(2), Target::Proxy];
+        assert_eq!(order(&path, Order::Kill(both)).await.unwrap(), "done");
         assert_eq!(order(&path, Order::Stop).await.unwrap_err().to_string(), "no");
 
         let mut stream = UnixStream::connect(&path).await.unwrap();

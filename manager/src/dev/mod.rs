@@ -12,7 +12,7 @@ mod supervisor;
 
 use crate::cli::{error::Error, scope::Scope};
 use clap::{Args, Subcommand, ValueEnum};
-use control::Order;
+use control::{Order, Target};
 use layout::{Layout, default_dir};
 use std::path::PathBuf;
 
@@ -53,30 +53,30 @@ enum Transport {
     Udp,
 }
 
-/// The nodes that a verb is for.
+/// What a verb is for.
 #[derive(Args, Clone, Debug)]
-struct Nodes {
-    /// Node ids, as in `quintet status`.
-    #[arg(required = true, value_name = "NODE")]
-    nodes: Vec<u16>,
+struct Targets {
+    /// Node ids, as in `quintet status`, or `proxy`.
+    #[arg(required = true, value_name = "NODE|proxy")]
+    targets: Vec<Target>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// kill -9 of one node or of several at once.
-    Kill(Nodes),
-    /// Starts nodes that are not running.
-    Start(Nodes),
-    /// SIGSTOP: the nodes freeze.
-    Pause(Nodes),
+    /// kill -9 of one or of several at once.
+    Kill(Targets),
+    /// Starts those that are not running.
+    Start(Targets),
+    /// SIGSTOP: they freeze.
+    Pause(Targets),
     /// SIGCONT: they go on.
-    Resume(Nodes),
-    /// Cuts the network cables of nodes (only with --netns).
-    Cut(Nodes),
+    Resume(Targets),
+    /// Cuts their network cables (only with --netns).
+    Cut(Targets),
     /// Mends them.
-    Heal(Nodes),
-    /// SIGTERM: the nodes hand over and leave.
-    Terminate(Nodes),
+    Heal(Targets),
+    /// SIGTERM: they hand over and leave.
+    Terminate(Targets),
     /// Ends the cluster.
     Stop,
 }
@@ -84,13 +84,13 @@ enum Verb {
 impl From<Verb> for Order {
     fn from(verb: Verb) -> Order {
         match verb {
-            Verb::Kill(n) => Order::Kill(n.nodes),
-            Verb::Start(n) => Order::Start(n.nodes),
-            Verb::Pause(n) => Order::Pause(n.nodes),
-            Verb::Resume(n) => Order::Resume(n.nodes),
-            Verb::Cut(n) => Order::Cut(n.nodes),
-            Verb::Heal(n) => Order::Heal(n.nodes),
-            Verb::Terminate(n) => Order::Terminate(n.nodes),
+            Verb::Kill(t) => Order::Kill(t.targets),
+            Verb::Start(t) => Order::Start(t.targets),
+            Verb::Pause(t) => Order::Pause(t.targets),
+            Verb::Resume(t) => Order::Resume(t.targets),
+            Verb::Cut(t) => Order::Cut(t.targets),
+            Verb::Heal(t) => Order::Heal(t.targets),
+            Verb::Terminate(t) => Order::Terminate(t.targets),
             Verb::Stop => Order::Stop,
         }
     }
@@ -123,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn every_verb_for_nodes_takes_several_and_none_takes_no_node() {
+    fn every_verb_takes_several_and_none_takes_nothing() {
         let order = |words: &[&str]| {
             let line = Line::try_parse_from(["dev"].iter().chain(words)).map_err(|e| e.to_string());
             line.map(|line| Order::from(line.arguments.verb.expect("a verb")))
         };
-        let both = vec![1, 2];
+        let both = vec![Target::Node(1), Target::Proxy];
         for (verb, expected) in [
             ("kill", Order::Kill(both.clone())),
             ("start", Order::Start(both.clone())),
@@ -138,9 +138,10 @@ mod tests {
             ("heal", Order::Heal(both.clone())),
             ("terminate", Order::Terminate(both)),
         ] {
-            assert_eq!(order(&[verb, "1", "2"]), Ok(expected));
-            assert!(order(&[verb]).unwrap_err().contains("<NODE>"), "{verb}");
+            assert_eq!(order(&[verb, "1", "proxy"]), Ok(expected));
+            assert!(order(&[verb]).unwrap_err().contains("<NODE|proxy>"), "{verb}");
         }
         assert_eq!(order(&["stop"]), Ok(Order::Stop));
+        assert!(order(&["kill", "prixy"]).unwrap_err().contains("nor `proxy`"));
     }
 }

@@ -9,6 +9,7 @@
 //! The bridge has a namespace of its own because the machine's firewall rules may apply to bridged traffic.
 //! Names carry this process's id; what an earlier, killed process left behind is removed at the next start.
 
+use super::control::Target;
 use crate::cli::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -77,14 +78,18 @@ impl Namespaces {
         ip(&["-n", &self.switch(), "link", "set", port, "up"])
     }
 
-    /// Cuts (or heals) the cable of a node.
-    pub(crate) fn set_link(&self, node: u16, up: bool) -> Result<(), Error> {
+    /// Cuts (or heals) a cable.
+    pub(crate) fn set_link(&self, target: Target, up: bool) -> Result<(), Error> {
+        let host = match target {
+            Target::Node(node) => node as u8,
+            Target::Proxy => PROXY,
+        };
         ip(&[
             "-n",
             &self.switch(),
             "link",
             "set",
-            &format!("p{node}"),
+            &format!("p{host}"),
             if up { "up" } else { "down" },
         ])
     }

@@ -1,6 +1,6 @@
 //! Starts the processes of a development cluster, watches them, carries out orders, and ends them all.
 
-use super::control::{self, Asked, Order};
+use super::control::{self, Asked, Order, Target};
 use super::layout::{Layout, NodeLayout, Place};
 use super::netns::Namespaces;
 use super::process::{Program, beside, signal};
@@ -295,7 +295,7 @@ impl Supervisor {
             tokio::select! {
                 () = endings.come() => break,
                 _ = child_ended.recv() => self.reap(),
-                _ = tick.tick(), if self.nodes.iter().any(|node| node.expected && node.child.is_some()) => self.reap(),
+                _ = tick.tick(), if self.all().any(|process| process.expected && process.child.is_some()) => self.reap(),
                 Some((order, answer)) = orders.recv() => {
                     self.reap();
                     if order == Order::Stop {
@@ -318,6 +318,10 @@ impl Supervisor {
         Ok(())
     }
 
+    fn all(&self) -> impl Iterator<Item = &Process> {
+        self.nodes.iter().chain([&self.proxy])
+    }
+
     fn reap(&mut self) {
         for process in self.nodes.iter_mut().chain([&mut self.proxy]) {
             if let Some(news) = process.reap() {
@@ -328,33 +332,33 @@ impl Supervisor {
 
     async fn carry_out(&mut self, order: Order) -> Result<String, String> {
         match order {
-            Order::Kill(nodes) => self.kill(&nodes).await,
-            Order::Pause(nodes) => {
-                self.each(&nodes, |s, node| s.signal(node, libc::SIGSTOP, "frozen"))
+            Order::Kill(targets) => self.kill(&targets).await,
+            Order::Pause(targets) => {
+                self.each(&targets, |s, target| s.signal(target, libc::SIGSTOP, "frozen"))
             }
-            Order::Resume(nodes) => {
-                self.each(&nodes, |s, node| s.signal(node, libc::SIGCONT, "going on"))
+            Order::Resume(targets) => {
+                self.each(&targets, |s, target| s.signal(target, libc::SIGCONT, "going on"))
             }
-            Order::Terminate(nodes) => {
+            Order::Terminate(targets) => {
                 let what = "asked to hand over and leave";
-                self.each(&nodes, |s, node| s.signal(node, libc::SIGTERM, what))
+                self.each(&targets, |s, target| s.signal(target, libc::SIGTERM, what))
             }
-            Order::Cut(nodes) => self.each(&nodes, |s, node| s.cable(node, false)),
-            Order::Heal(nodes) => self.each(&nodes, |s, node| s.cable(node, true)),
-            Order::Start(nodes) => self.each(&nodes, Supervisor::start),
-            Order::Stop => Err("not an order for one node".into()),
+            Order::Cut(targets) => self.each(&targets, |s, target| s.cable(target, false)),
+            Order::Heal(targets) => self.each(&targets, |s, target| s.cable(target, true)),
+            Order::Start(targets) => self.each(&targets, Supervisor::start),
+            Order::Stop => Err("not an order for one of them".into()),
         }
     }
 
     /// One after the other; what was done before one that fails is said too.
     fn each(
         &mut self,
-        nodes: &[u16],
-        mut act: impl FnMut(&mut Supervisor, u16) -> Result<String, String>,
+        targets: &[Target],
+        mut act: impl FnMut(&mut Supervisor, Target) -> Result<String, String>,
     ) -> Result<String, String> {
         let mut done = Vec::new();
-        for node in nodes {
-            match act(self, *node) {
+        for target in targets {
+            match act(self, *target) {
                 Ok(line) => done.push(line),
                 Err(why) => {
                     done.push(why);
@@ -365,22 +369,22 @@ impl Supervisor {
         Ok(done.join("\n"))
     }
 
-    fn start(&mut self, node: u16) -> Result<String, String> {
-        let process = self.process(node)?;
+    fn start(&mut self, target: Target) -> Result<String, String> {
+        let process = self.process(target)?;
         if let Some(child) = &process.child {
-            return Err(format!("node {node} is running (pid {})", child.id().unwrap_or(0)));
+            return Err(format!("{target} is running (pid {})", child.id().unwrap_or(0)));
         }
         process
             .start()
-            .map(|pid| format!("node {node} started (pid {pid})"))
+            .map(|pid| format!("{target} started (pid {pid})"))
             .map_err(|error| error.to_string())
     }
 
     /// All first, so that they die at once; gone when this returns, so that `dev start` may follow.
-    async fn kill(&mut self, nodes: &[u16]) -> Result<String, String> {
-        let done = self.each(nodes, |s, node| s.signal(node, libc::SIGKILL, "killed"));
-        for node in nodes {
-            let process = self.process(*node).ok().filter(|process| process.expected);
+    async fn kill(&mut self, targets: &[Target]) -> Result<String, String> {
+        let done = self.each(targets, |s, target| s.signal(target, libc::SIGKILL, "killed"));
+        for target in targets {
+            let process = self.process(*target).ok().filter(|process| process.expected);
             if let Some(child) = process.and_then(|process| process.child.as_mut()) {
                 let _ = timeout(GRACE, child.wait()).await;
             }
@@ -389,24 +393,28 @@ impl Supervisor {
         done
     }
 
-    fn signal(&mut self, node: u16, number: i32, what: &str) -> Result<String, String> {
-        let process = self.process(node)?;
+    fn signal(&mut self, target: Target, number: i32, what: &str) -> Result<String, String> {
+        let process = self.process(target)?;
         let pid = process.signal(number)?;
         process.expected = number == libc::SIGKILL || number == libc::SIGTERM;
-        Ok(format!("node {node} {what} (pid {pid})"))
+        Ok(format!("{target} {what} (pid {pid})"))
     }
 
-    fn cable(&mut self, node: u16, up: bool) -> Result<String, String> {
-        self.process(node)?;
+    fn cable(&mut self, target: Target, up: bool) -> Result<String, String> {
+        self.process(target)?;
         let namespaces = self
             .namespaces
             .as_ref()
             .ok_or("only a cluster started with --netns has cables to cut")?;
-        namespaces.set_link(node, up).map_err(|error| error.to_string())?;
-        Ok(format!("node {node} {}", if up { "has its cable back" } else { "has lost its cable" }))
+        namespaces.set_link(target, up).map_err(|error| error.to_string())?;
+        Ok(format!("{target} {}", if up { "has its cable back" } else { "has lost its cable" }))
     }
 
-    fn process(&mut self, node: u16) -> Result<&mut Process, String> {
+    fn process(&mut self, target: Target) -> Result<&mut Process, String> {
+        let node = match target {
+            Target::Proxy => return Ok(&mut self.proxy),
+            Target::Node(node) => node,
+        };
         let last = self.nodes.len();
         let index = usize::from(node).checked_sub(1).filter(|index| *index < last);
         index

@@ -324,22 +324,36 @@ fn package_of(name: &str) -> Vec<u8> {
 /// Where cargo puts a component's library; built on demand, for `cargo test -p` does not.
 fn library_dir(name: &str) -> PathBuf {
     static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    let daemon = PathBuf::from(env!("CARGO_BIN_EXE_quintetd"));
-    let dir = daemon.parent().unwrap().join("examples");
     let mut built = BUILT.lock().unwrap();
     if !built.iter().any(|known| known == name) {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let target = daemon.parent().unwrap().parent().unwrap();
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", name, "--example", &format!("{name}_library")]);
-        build.env("CARGO_TARGET_DIR", target);
-        if daemon.parent().unwrap().ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success());
+        build(&["-p", name, "--example", &format!("{name}_library")]);
         built.push(name.to_owned());
     }
-    dir
+    program_dir().join("examples")
+}
+
+/// The proxy, beside the other programs; built along with all tests, not with those of this crate.
+pub fn build_proxy() {
+    if !program_dir().join("quintet-proxy").exists() {
+        build(&["-p", "quintet-client", "--bin", "quintet-proxy"]);
+    }
+}
+
+/// Where cargo puts the programs of this build.
+pub fn program_dir() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_quintetd")).parent().unwrap().to_owned()
+}
+
+/// Has cargo build something more into the place where the programs of this build are.
+pub fn build(words: &[&str]) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet"]).args(words);
+    build.env("CARGO_TARGET_DIR", program_dir().parent().unwrap());
+    if program_dir().ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success());
 }
 
 /// A client that speaks frames.
