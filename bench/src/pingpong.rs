@@ -164,11 +164,7 @@ fn on_schedule(
     let mut usage = None;
     let begin = || usage = Some(Usage::begin(Some(other)));
     let samples_ns = &mut run.samples_ns;
-    let sample = |latency: Duration| {
-        if samples_ns.len() < samples_ns.capacity() {
-            samples_ns.push(latency.as_nanos() as u64);
-        }
-    };
+    let sample = |latency| keep(samples_ns, latency);
     let measured = open_loop::run(side, &payload, schedule, arguments.warm_up, begin, sample)?;
     let seconds = usage.ok_or("nothing was measured")?.end(run);
     let half = halved(&measured.latencies);
@@ -203,10 +199,7 @@ fn beside_raw(
         if wait == floor::Wait::Look && own == other && wait != against {
             continue;
         }
-        let raw = match arguments.setup.provider {
-            Provider::Shm => raw_shm(arguments, wait, other)?,
-            Provider::Udp => raw_udp(arguments, wait, other)?,
-        };
+        let raw = raw(arguments, wait, other)?;
         if wait == against {
             let (_, rtt) = run.latencies.first().ok_or("nothing was measured")?;
             let ratio = |percentile| {
@@ -223,37 +216,33 @@ fn beside_raw(
     Ok(())
 }
 
-fn raw_shm(
+/// The round trips of the least code that does the same.
+fn raw(
     arguments: &Arguments,
     wait: floor::Wait,
     other_core: Option<usize>,
 ) -> Result<Histogram<u64>, Box<dyn Error>> {
-    let rounds = arguments.warm_up + arguments.count;
-    let (mut side, pong) = shm_pingpong::Side::first(arguments.size, rounds, wait)?;
-    let other = Peer::start(&Task::RawShmPong(pong), other_core)?;
-    let rtt = timed(
-        arguments,
-        &mut Vec::new(),
-        || {},
-        || {
-            side.exchange();
-            Ok(())
-        },
-    )?;
-    other.end()?;
-    Ok(rtt)
-}
-
-fn raw_udp(
-    arguments: &Arguments,
-    wait: floor::Wait,
-    other_core: Option<usize>,
-) -> Result<Histogram<u64>, Box<dyn Error>> {
-    let rounds = arguments.warm_up + arguments.count;
-    let (mut side, pong) = udp_pingpong::Side::first(arguments.size, rounds, wait)?;
-    let mut other = Peer::start(&Task::RawUdpPong(pong), other_core)?;
-    side.connect(other.line()?.parse()?)?;
-    let rtt = timed(arguments, &mut Vec::new(), || {}, || Ok(side.exchange()?))?;
+    let (size, rounds) = (arguments.size, arguments.warm_up + arguments.count);
+    let time = |exchange: &mut dyn FnMut() -> Result<(), Box<dyn Error>>| {
+        timed(arguments, &mut Vec::new(), || {}, exchange)
+    };
+    let (rtt, other) = match arguments.setup.provider {
+        Provider::Shm => {
+            let (mut side, pong) = shm_pingpong::Side::first(size, rounds, wait)?;
+            let other = Peer::start(&Task::RawShmPong(pong), other_core)?;
+            let mut exchange = || {
+                side.exchange();
+                Ok(())
+            };
+            (time(&mut exchange)?, other)
+        }
+        Provider::Udp => {
+            let (mut side, pong) = udp_pingpong::Side::first(size, rounds, wait)?;
+            let mut other = Peer::start(&Task::RawUdpPong(pong), other_core)?;
+            side.connect(other.line()?.parse()?)?;
+            (time(&mut || Ok(side.exchange()?))?, other)
+        }
+    };
     other.end()?;
     Ok(rtt)
 }
@@ -275,11 +264,16 @@ fn timed(
         exchange()?;
         let latency = clock::now().since(start);
         record(&mut latencies, latency);
-        if samples_ns.len() < samples_ns.capacity() {
-            samples_ns.push(latency.as_nanos() as u64);
-        }
+        keep(samples_ns, latency);
     }
     Ok(latencies)
+}
+
+/// Keeps a single one, if there is room.
+fn keep(samples_ns: &mut Vec<u64>, latency: Duration) {
+    if samples_ns.len() < samples_ns.capacity() {
+        samples_ns.push(latency.as_nanos() as u64);
+    }
 }
 
 /// Answers every message with one of the same size.
