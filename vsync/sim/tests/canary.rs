@@ -16,6 +16,17 @@ fn every_planted_bug_is_caught_within_its_seeds() {
     assert!(missed.is_empty(), "{}", missed.join("\n"));
 }
 
+/// One that nobody can read about is one whose loss nobody would notice.
+#[test]
+fn every_planted_bug_has_its_line_in_the_architecture() {
+    let page = include_str!("../../../ARCHITECTURE.md");
+    let missing: Vec<&str> =
+        TABLE.iter().map(|t| t.name).filter(|n| !page.contains(&format!("| `{n}` |"))).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+    let lines = page.lines().skip_while(|l| !l.starts_with("| planted as |")).skip(2);
+    assert_eq!(lines.take_while(|l| l.starts_with('|')).count(), TABLE.len());
+}
+
 #[test]
 fn a_failing_run_shrinks_to_one_that_fails_alike_and_replays() {
     let failing = hunt(&TABLE[1], TABLE[1].seeds.clone()).expect("caught");

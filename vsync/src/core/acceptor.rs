@@ -243,7 +243,13 @@ impl Core {
         }
         self.check_succession(&value)?;
         if self.acceptor.proposed.as_ref().is_none_or(|p| p.0 < ballot) {
-            self.acceptor.proposed = Some((ballot, value.clone()));
+            let mut proposed = value.clone();
+            if let Some((_, before)) = &self.acceptor.proposed
+                && self.bug(Bug::TornProposal)
+            {
+                proposed.view = before.view.clone();
+            }
+            self.acceptor.proposed = Some((ballot, proposed));
             self.count();
         }
         // The votes heard before may have decided it: then there is nothing left to vote on.
@@ -379,7 +385,9 @@ impl Core {
     /// Whether the votes heard decide.
     fn count(&mut self) {
         let Some((ballot, value)) = &self.acceptor.proposed else { return };
-        let votes = self.acceptor.votes.iter().find(|v| v.0 == *ballot).map_or(0, |v| v.1);
+        let blend = self.bug(Bug::BlendsProposals);
+        let votes = self.acceptor.votes.iter().filter(|v| v.0 == *ballot || blend);
+        let votes = votes.fold(0, |ranks, v| ranks | v.1);
         // A member that is voted out does not go by its own count: its vote may be the one others still wait for.
         let voted_out = self.standing == Standing::Member && !value.view.contains(self.me());
         if self.installing.is_some() || !self.decides(votes) || voted_out {

@@ -27,7 +27,7 @@ use super::order::Final;
 use super::suspicion::{Matrix, ranks};
 use super::timers::Timer;
 use super::view::{Ballot, Departure, Shortfall, Value, View, ViewId, Why};
-use super::{BlockedReason, Core, Event, Malformed, Standing};
+use super::{BlockedReason, Bug, Core, Event, Malformed, Standing};
 
 /// Our own proposal.
 #[derive(Debug, Default)]
@@ -418,14 +418,17 @@ impl Core {
         let Attempt::Preparing { ballot, promises, late } = &self.attempt else { return };
         let (ballot, late) = (*ballot, *late);
         let have = promises.iter().fold(0, |mask, (m, _)| mask | self.current.node_bit(m.node));
-        let missing = self.present() & !have;
+        let mut missing = self.present() & !have;
+        if self.bug(Bug::WaitsForFrozen) {
+            missing |= mask(&self.current, |m| self.peers.certain(*m).is_none()) & !have;
+        }
         if !self.decides(have) {
             if late {
                 self.give_up(now);
             }
             return;
         }
-        if missing != 0 && !late {
+        if missing != 0 && (!late || self.bug(Bug::WaitsForFrozen)) {
             return;
         }
         let promises = promises.clone();

@@ -76,6 +76,18 @@ pub enum Bug {
     NoFence,
     /// A restart goes on from the longest state there is, whether it reaches what is owed or not.
     FoundsBelowOwed,
+    /// Votes for several proposals of a view are counted as if they were for one.
+    BlendsProposals,
+    /// Of a proposal that replaces another, half is still that of the other.
+    TornProposal,
+    /// What others had published beyond the trim is gone in the next view.
+    LosesRest,
+    /// NEXT counts a message before it is in the log.
+    CountsAhead,
+    /// A proposer waits for members that say nothing and may be alive.
+    WaitsForFrozen,
+    /// Reads are answered without a look at who confirmed to have heard from us.
+    ReadsOnWaking,
 }
 
 /// What a node finds when it starts.

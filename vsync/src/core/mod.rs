@@ -146,6 +146,8 @@ impl Core {
         };
         order.bug_unstable = core.bug(Bug::DeliversUnstable);
         order.bug_reuse = core.bug(Bug::NullOverRecord);
+        order.bug_loses = core.bug(Bug::LosesRest);
+        order.bug_ahead = core.bug(Bug::CountsAhead);
         core.order = order;
         if core.bug(Bug::ForgetsPromise) {
             core.acceptor = Acceptor::new(None, None);
@@ -203,6 +205,9 @@ impl Core {
     /// to have heard from us no longer than a lease ago (`confirmed(link) + lease > now`). Ask *after* the read.
     pub fn lease_valid(&self, fresh: impl Fn(Member) -> bool) -> bool {
         let ranks = self.lease_ranks();
+        if self.bug(Bug::ReadsOnWaking) {
+            return ranks != 0;
+        }
         let fresh = suspicion::ranks(ranks)
             .filter(|r| self.current.members[*r] == self.me() || fresh(self.current.members[*r]))
             .fold(0, |mask, r| mask | 1 << r);

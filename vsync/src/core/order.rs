@@ -113,6 +113,10 @@ pub(super) struct Order {
     pub(super) bug_unstable: bool,
     /// Planted: give a record an index that was published as a null.
     pub(super) bug_reuse: bool,
+    /// Planted: what others published beyond the trim does not survive the view.
+    pub(super) bug_loses: bool,
+    /// Planted: count a record that is not published yet.
+    pub(super) bug_ahead: bool,
 }
 
 impl Order {
@@ -139,6 +143,8 @@ impl Order {
             persisted_word: Position::ZERO,
             bug_unstable: false,
             bug_reuse: false,
+            bug_loses: false,
+            bug_ahead: false,
         }
     }
 
@@ -277,7 +283,7 @@ impl Order {
             self.look();
         }
         Row {
-            next: self.next,
+            next: self.next + u64::from(self.bug_ahead),
             received: Position::new(self.view, self.received),
             delivered: Position::new(self.view, self.delivered),
             persisted: self.persisted_word,
@@ -418,6 +424,9 @@ impl Order {
                 sender.queue.front().is_none_or(|r| r.index >= base),
                 "what is left begins at the base"
             );
+            if self.bug_loses && *member != me {
+                sender.queue.clear();
+            }
             sender.base = base;
             sender.known = sender.known.max(base);
             let in_view = |p: Position| if p.view() == view.id { p.p() } else { 0 };

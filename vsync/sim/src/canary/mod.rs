@@ -57,6 +57,32 @@ pub const TABLE: &[Trap] = &[
         seeds: 100..160,
         invariants: &[19],
     },
+    Trap {
+        name: "blends-proposals",
+        bug: Bug::BlendsProposals,
+        seeds: 0..40,
+        invariants: &[3, 4, 9, 14, 17],
+    },
+    Trap {
+        name: "torn-proposal",
+        bug: Bug::TornProposal,
+        seeds: 0..100,
+        invariants: &[3, 4, 9, 14, 17, REFUSAL],
+    },
+    Trap { name: "loses-rest", bug: Bug::LosesRest, seeds: 0..10, invariants: &[8, 9, 11, 13] },
+    Trap {
+        name: "counts-ahead",
+        bug: Bug::CountsAhead,
+        seeds: 0..10,
+        invariants: &[5, 8, REFUSAL],
+    },
+    Trap { name: "waits-for-frozen", bug: Bug::WaitsForFrozen, seeds: 0..30, invariants: &[21] },
+    Trap {
+        name: "reads-on-waking",
+        bug: Bug::ReadsOnWaking,
+        seeds: 0..20,
+        invariants: &[READ_LEASE],
+    },
 ];
 
 /// The switch of that name.
