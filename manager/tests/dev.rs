@@ -1,6 +1,8 @@
 //! `quintet dev` as a person uses it: a cluster that can be injured, and commands that tell what is there and what not.
 
 mod common;
+#[path = "../../scripts/tidy/skip.rs"]
+mod skip;
 
 use common::PATIENCE;
 use std::path::Path;
@@ -14,10 +16,10 @@ struct Dev {
 }
 
 impl Dev {
-    fn start() -> Dev {
+    fn start(how: &[&str]) -> Dev {
         common::build_proxy();
         let dir = tempfile::tempdir().unwrap();
-        let mut command = quintet(dir.path(), &["dev", "--nodes", "1"]);
+        let mut command = quintet(dir.path(), &[&["dev", "--nodes", "1"], how].concat());
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         Dev { dir, child }
     }
@@ -62,7 +64,7 @@ fn said(output: &Output) -> (bool, String) {
 
 #[test]
 fn a_killed_proxy_is_seen_and_can_be_started_again() {
-    let dev = Dev::start();
+    let dev = Dev::start(&[]);
     dev.wait_status("sends to node 1");
     let (done, text) = dev.run(&["dev", "kill", "proxy"]);
     assert!(done && text.contains("the proxy killed"), "{text}");
@@ -73,4 +75,27 @@ fn a_killed_proxy_is_seen_and_can_be_started_again() {
     dev.wait_status("sends to node 1");
     let (done, text) = dev.run(&["dev", "start", "proxy"]);
     assert!(!done && text.contains("the proxy is running"), "{text}");
+}
+
+#[test]
+fn a_killed_cluster_leaves_no_namespace_and_no_cable_behind() {
+    let can = Command::new("unshare").args(["--net", "ip", "link"]).output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        return skip::skip("no network namespace can be made here; that needs root and iproute2");
+    }
+    let mut dev = Dev::start(&["--netns"]);
+    dev.wait_status("sends to node 1");
+    let name = format!("qd{}", dev.child.id());
+    let cable = Path::new("/sys/class/net").join(&name);
+    assert!(cable.exists(), "the cable to the cluster is called {name}");
+    dev.child.kill().unwrap();
+    dev.child.wait().unwrap();
+    let until = Instant::now() + PATIENCE;
+    while cable.exists() {
+        assert!(Instant::now() < until, "{name} is left behind");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let named = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let left: Vec<_> = named.map(|entry| entry.file_name()).collect();
+    assert!(!left.iter().any(|left| left.to_string_lossy().starts_with(&name)), "{left:?}");
 }

@@ -7,6 +7,7 @@
 mod control;
 pub(crate) mod layout;
 mod netns;
+mod network;
 mod process;
 mod supervisor;
 

@@ -7,12 +7,13 @@
 //!   the proxy's     ── veth ──┘
 //! ```
 //! The bridge has a namespace of its own because the machine's firewall rules may apply to bridged traffic.
-//! Names carry this process's id; what an earlier, killed process left behind is removed at the next start.
+//! They have no names, so that nothing of them is left when this process is gone, however it was ended.
 
 use super::control::Target;
+use super::network::Network;
 use crate::cli::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 /// Last byte of this machine's own address on the cluster's network.
@@ -20,62 +21,60 @@ const HERE: u8 = 254;
 /// Last byte of the proxy's address.
 const PROXY: u8 = 253;
 
-/// The namespaces of one cluster, removed when dropped.
+/// The namespaces of one cluster. The kernel takes them apart, and the cables in them, when they are dropped and nobody
+/// lives in them any more.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
-    prefix: String,
     subnet: u8,
-    nodes: u16,
+    switch: Network,
+    /// Each with the last byte of its address.
+    hosts: Vec<(u8, Network)>,
 }
 
 impl Namespaces {
     /// Makes them; needs root and iproute2.
     pub(crate) fn create(nodes: u16) -> Result<Namespaces, Error> {
-        sweep();
-        let pid = std::process::id();
-        let made = Namespaces { prefix: format!("qd{pid}"), subnet: free_subnet(pid)?, nodes };
-        made.build().map_err(|error| {
+        Namespaces::build(nodes).map_err(|error| {
             error.hint("namespaces need root and the package iproute2; without them run `quintet dev` without --netns")
-        })?;
+        })
+    }
+
+    fn build(nodes: u16) -> Result<Namespaces, Error> {
+        let pid = std::process::id();
+        let made = Namespaces {
+            subnet: free_subnet(pid)?,
+            switch: network()?,
+            hosts: (1..=nodes as u8)
+                .chain([PROXY])
+                .map(|host| Ok((host, network()?)))
+                .collect::<Result<_, Error>>()?,
+        };
+        let switch = &made.switch;
+        ip_in(switch, &["link", "add", "br0", "type", "bridge"])?;
+        ip_in(switch, &["link", "set", "br0", "up"])?;
+        // This machine's end goes when the other one does.
+        let (here, inside) = (format!("qd{pid}"), switch.path());
+        ip(&["link", "add", &here, "type", "veth", "peer", "name", "p0", "netns", &inside])?;
+        made.plug("p0")?;
+        ip(&["addr", "add", &format!("{}/24", made.address(HERE)), "dev", &here])?;
+        ip(&["link", "set", &here, "up"])?;
+        for (host, own) in &made.hosts {
+            let (port, address) = (format!("p{host}"), format!("{}/24", made.address(*host)));
+            ip_in(
+                own,
+                &["link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns", &inside],
+            )?;
+            made.plug(&port)?;
+            ip_in(own, &["addr", "add", &address, "dev", "eth0"])?;
+            ip_in(own, &["link", "set", "eth0", "up"])?;
+            ip_in(own, &["link", "set", "lo", "up"])?;
+        }
         Ok(made)
     }
 
-    fn build(&self) -> Result<(), Error> {
-        let switch = self.switch();
-        ip(&["netns", "add", &switch])?;
-        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
-        ip(&["-n", &switch, "link", "set", "br0", "up"])?;
-        let here = self.here();
-        ip(&["link", "add", &here, "type", "veth", "peer", "name", "p0", "netns", &switch])?;
-        self.plug("p0")?;
-        ip(&["addr", "add", &format!("{}/24", self.address(HERE)), "dev", &here])?;
-        ip(&["link", "set", &here, "up"])?;
-        for host in (1..=self.nodes as u8).chain([PROXY]) {
-            let (name, port) = (self.host(host), format!("p{host}"));
-            ip(&["netns", "add", &name])?;
-            ip(&[
-                "-n", &name, "link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns",
-                &switch,
-            ])?;
-            self.plug(&port)?;
-            ip(&[
-                "-n",
-                &name,
-                "addr",
-                "add",
-                &format!("{}/24", self.address(host)),
-                "dev",
-                "eth0",
-            ])?;
-            ip(&["-n", &name, "link", "set", "eth0", "up"])?;
-            ip(&["-n", &name, "link", "set", "lo", "up"])?;
-        }
-        Ok(())
-    }
-
     fn plug(&self, port: &str) -> Result<(), Error> {
-        ip(&["-n", &self.switch(), "link", "set", port, "master", "br0"])?;
-        ip(&["-n", &self.switch(), "link", "set", port, "up"])
+        ip_in(&self.switch, &["link", "set", port, "master", "br0"])?;
+        ip_in(&self.switch, &["link", "set", port, "up"])
     }
 
     /// Cuts (or heals) a cable.
@@ -84,14 +83,8 @@ impl Namespaces {
             Target::Node(node) => node as u8,
             Target::Proxy => PROXY,
         };
-        ip(&[
-            "-n",
-            &self.switch(),
-            "link",
-            "set",
-            &format!("p{host}"),
-            if up { "up" } else { "down" },
-        ])
+        let state = if up { "up" } else { "down" };
+        ip_in(&self.switch, &["link", "set", &format!("p{host}"), state])
     }
 
     /// The address of a node.
@@ -104,60 +97,28 @@ impl Namespaces {
         self.address(PROXY)
     }
 
-    /// The file that stands for a node's namespace.
-    pub(crate) fn node_file(&self, node: u16) -> PathBuf {
-        Path::new("/run/netns").join(self.host(node as u8))
+    /// Where a node lives.
+    pub(crate) fn node(&self, node: u16) -> Network {
+        self.host(node as u8)
     }
 
-    /// The file that stands for the proxy's namespace.
-    pub(crate) fn proxy_file(&self) -> PathBuf {
-        Path::new("/run/netns").join(self.host(PROXY))
+    /// Where the proxy lives.
+    pub(crate) fn proxy(&self) -> Network {
+        self.host(PROXY)
+    }
+
+    fn host(&self, host: u8) -> Network {
+        let found = self.hosts.iter().find(|(known, _)| *known == host);
+        found.expect("every node and the proxy has one").1.clone()
     }
 
     fn address(&self, host: u8) -> IpAddr {
         Ipv4Addr::new(10, 77, self.subnet, host).into()
     }
-
-    fn switch(&self) -> String {
-        format!("{}-sw", self.prefix)
-    }
-
-    fn here(&self) -> String {
-        self.prefix.clone()
-    }
-
-    fn host(&self, host: u8) -> String {
-        format!("{}-{host}", self.prefix)
-    }
 }
 
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        // Deleting a namespace deletes the veth pairs that end in it.
-        for host in (1..=self.nodes as u8).chain([PROXY]) {
-            let _ = ip(&["netns", "del", &self.host(host)]);
-        }
-        let _ = ip(&["netns", "del", &self.switch()]);
-    }
-}
-
-/// Removes namespaces of `quintet dev` processes that are gone.
-fn sweep() {
-    let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
-    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let owner = name
-            .strip_prefix("qd")
-            .and_then(|rest| rest.split_once('-'))
-            .map(|(pid, _)| pid.to_owned());
-        let Some(owner) =
-            owner.filter(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()))
-        else {
-            continue;
-        };
-        if !Path::new("/proc").join(&owner).exists() {
-            let _ = ip(&["netns", "del", &name]);
-        }
-    }
+fn network() -> Result<Network, Error> {
+    Network::new().map_err(|error| Error::new(format!("cannot make a network namespace: {error}")))
 }
 
 /// A third byte of 10.77.x.0/24 that this machine does not use.
@@ -170,8 +131,24 @@ fn free_subnet(pid: u32) -> Result<u8, Error> {
         .ok_or_else(|| Error::new("all networks 10.77.x.0/24 are in use on this machine"))
 }
 
+/// Runs `ip` in this process's own network namespace.
 fn ip(arguments: &[&str]) -> Result<(), Error> {
-    let output = Command::new("ip").args(arguments).output().map_err(no_ip)?;
+    run(Command::new("ip").args(arguments), arguments)
+}
+
+/// Runs `ip` in another one.
+fn ip_in(network: &Network, arguments: &[&str]) -> Result<(), Error> {
+    let (mut command, network) = (Command::new("ip"), network.clone());
+    // SAFETY: the closure runs in the child between fork and exec. It makes one async-signal-safe system call (setns),
+    // allocates nothing, and owns the open descriptor that it uses.
+    unsafe {
+        command.pre_exec(move || network.enter());
+    }
+    run(command.args(arguments), arguments)
+}
+
+fn run(command: &mut Command, arguments: &[&str]) -> Result<(), Error> {
+    let output = command.output().map_err(no_ip)?;
     if output.status.success() {
         return Ok(());
     }

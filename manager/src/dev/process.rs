@@ -1,8 +1,8 @@
 //! A child process that does not outlive its parent and may live in another network namespace.
 
-use std::fs::{File, OpenOptions};
+use super::network::Network;
+use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use tokio::process::{Child, Command};
 
@@ -15,15 +15,15 @@ pub(crate) struct Program {
     pub(crate) arguments: Vec<String>,
     /// File its output is appended to.
     pub(crate) log: PathBuf,
-    /// File of the network namespace to live in, if not this one.
-    pub(crate) namespace: Option<PathBuf>,
+    /// The network namespace to live in, if not this one.
+    pub(crate) network: Option<Network>,
 }
 
 impl Program {
     /// Starts it. It is killed by the kernel when the calling thread ends, so call this from the main thread.
     pub(crate) fn start(&self) -> io::Result<Child> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let namespace = self.namespace.as_deref().map(File::open).transpose()?;
+        let network = self.network.clone();
         let parent = std::process::id();
         let mut command = Command::new(&self.binary);
         command
@@ -34,15 +34,15 @@ impl Program {
         // Ctrl-C reaches the whole foreground group; the supervisor alone decides in which order things end.
         command.process_group(0).kill_on_drop(true);
         // SAFETY: the closure runs in the child between fork and exec. It makes only async-signal-safe system
-        // calls (prctl, getppid, setns), allocates nothing, and `namespace` is an open descriptor that it owns.
+        // calls (prctl, getppid, setns), allocates nothing, and `network` is an open descriptor that it owns.
         unsafe {
-            command.pre_exec(move || enter(parent, namespace.as_ref()));
+            command.pre_exec(move || enter(parent, network.as_ref()));
         }
         command.spawn()
     }
 }
 
-fn enter(parent: u32, namespace: Option<&File>) -> io::Result<()> {
+fn enter(parent: u32, network: Option<&Network>) -> io::Result<()> {
     // SAFETY: prctl with PR_SET_PDEATHSIG reads its integer arguments only.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
         return Err(io::Error::last_os_error());
@@ -52,13 +52,7 @@ fn enter(parent: u32, namespace: Option<&File>) -> io::Result<()> {
         // The parent died before the wish above was in place.
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
-    if let Some(namespace) = namespace {
-        // SAFETY: the descriptor is open for the whole call; setns touches no memory of ours.
-        if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
+    network.map_or(Ok(()), Network::enter)
 }
 
 /// Sends a signal to a child that has not been reaped yet.

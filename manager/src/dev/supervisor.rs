@@ -208,7 +208,7 @@ impl Supervisor {
                 binary: daemon.clone(),
                 arguments: vec!["--config".into(), node.config.display().to_string()],
                 log: node.log.clone(),
-                namespace: namespaces.as_ref().map(|namespaces| namespaces.node_file(node.id)),
+                network: namespaces.as_ref().map(|namespaces| namespaces.node(node.id)),
             };
             nodes.push(Process {
                 name: format!("node {}", node.id),
@@ -231,7 +231,7 @@ impl Supervisor {
             binary: proxy,
             arguments: words,
             log: dir.join("proxy.log"),
-            namespace: namespaces.as_ref().map(Namespaces::proxy_file),
+            network: namespaces.as_ref().map(Namespaces::proxy),
         };
         let proxy = Process { name: "the proxy".into(), program, child: None, expected: false };
         Ok(Supervisor { layout, namespaces, nodes, proxy })
