@@ -6,9 +6,9 @@ pub mod process;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -71,7 +71,7 @@ impl Ledger {
 pub struct Options {
     pub cluster: String,
     pub path: PathPolicy,
-    pub addresses: Vec<std::net::SocketAddr>,
+    pub addresses: Vec<SocketAddr>,
     pub data: Option<PathBuf>,
     pub group_log: usize,
     pub queue: usize,
@@ -209,10 +209,13 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Ports the kernel chose.
-pub fn addresses(n: usize) -> Vec<std::net::SocketAddr> {
-    let sockets: Vec<UdpSocket> = (0..n).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-    sockets.iter().map(|s| s.local_addr().unwrap()).collect()
+/// Addresses that nothing else on this machine has or will get: a test gives them up and takes them again, and a port that
+/// the kernel chose may be somebody else's by then. All of 127.0.0.0/8 is this machine's, and a process id fits into it.
+pub fn addresses(n: usize) -> Vec<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(7100);
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, 64 + a, b, c);
+    (0..n).map(|_| SocketAddr::from((own, NEXT.fetch_add(1, Ordering::Relaxed)))).collect()
 }
 
 pub fn options(n: usize, path: PathPolicy) -> Options {
