@@ -26,6 +26,7 @@ class Load:
 
     def __init__(self, target, transfers, accounts, callers, seconds):
         self.transfers = transfers
+        self._paced_per_s = transfers / seconds
         self._acknowledged = _processes.Array("Q", callers, lock=False)
         self._failed = _processes.Array("Q", callers, lock=False)
         self._last_reply_ns = _processes.Value("Q", 0, lock=False)
@@ -72,13 +73,14 @@ class Load:
         outcomes = [self._results.get(timeout=DEADLINE_S + 30) for _ in self._processes]
         for process in self._processes:
             process.join()
-        return Outcome(outcomes, self.started_ns)
+        return Outcome(outcomes, self.started_ns, self._paced_per_s)
 
 
 class Outcome:
     """What the callers saw: references acknowledged, errors, when each reply came and how long it took."""
 
-    def __init__(self, outcomes, started_ns):
+    def __init__(self, outcomes, started_ns, paced_per_s):
+        self.paced_per_s = paced_per_s
         self.acknowledged = set()
         self.errors = []
         replies = []
