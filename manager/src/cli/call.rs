@@ -27,7 +27,11 @@ pub(super) async fn call(
         print_json(&reply)?;
     } else if reply.status == "OK" {
         print_json(&reply.body)?;
-        eprintln!("at {}, {}", position(reply.position), micros(reply.took_us as f64));
+        let took = micros(reply.took_us as f64);
+        match reply.position {
+            0 => eprintln!("before any update, {took}"),
+            at => eprintln!("at {}, {took}", position(at)),
+        }
     }
     if reply.status == "OK" {
         Ok(())

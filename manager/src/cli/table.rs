@@ -1,5 +1,6 @@
 //! Tables a person enjoys reading: columns as wide as they must be, numbers to the right, a dim head.
 
+use quintet_vsync::Position;
 use std::io::IsTerminal as _;
 
 /// Rows of text under a head.
@@ -59,9 +60,9 @@ impl Table {
     }
 }
 
-/// A position of the total order as people read it: view/place.
+/// A position of the total order as it is shown everywhere.
 pub(super) fn position(tagged: u64) -> String {
-    format!("{}/{}", tagged >> 40, tagged & ((1 << 40) - 1))
+    if tagged == 0 { "none yet".to_owned() } else { Position(tagged).to_string() }
 }
 
 /// Microseconds as people read them.
@@ -84,7 +85,9 @@ mod tests {
 
     #[test]
     fn positions_and_times_are_readable() {
-        assert_eq!(position((5 << 40) | 1234), "5/1234");
+        assert_eq!(position((5 << 40) | 1234), "5:1234");
+        assert_eq!(position((5 << 40) | 1234).parse(), Ok(Position((5 << 40) | 1234)));
+        assert_eq!(position(0), "none yet");
         assert_eq!((micros(12.34), micros(12_340.0)), ("12.3 µs".into(), "12.3 ms".into()));
     }
 }

@@ -8,6 +8,7 @@ use crate::replica::{Records, Refusal, Reply, Verdict};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use quintet_component::{Class, Code, Context, Factory, Instance as Component, Status};
+use quintet_vsync::Position;
 use sha2::{Digest as _, Sha256};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -231,7 +232,8 @@ impl Turn<'_> {
                     (None, Some(component)) => {
                         let call = AssertUnwindSafe(|| component.update(method, &context, &body));
                         catch_unwind(call).unwrap_or_else(|panic| {
-                            let why = format!("panicked at position {at}: {}", panic_text(&*panic));
+                            let why =
+                                format!("panicked at {}: {}", Position(at), panic_text(&*panic));
                             instance.fail(why.clone());
                             Err(Status::internal(why))
                         })

@@ -255,7 +255,7 @@ impl Delivery {
                     file.finish(upto).map_err(|e| failed(e.to_string()))?;
                     self.journal.move_to(&dir, upto).map_err(|e| failed(e.to_string()))?;
                     self.shared.counters.transfers_received.fetch_add(1, Ordering::Relaxed);
-                    let what = format!("state received, at position {upto}");
+                    let what = format!("state received, up to {}", Position(upto));
                     self.shared.events.note(EventKind::Transfer, what);
                     let why = "has the state; waits for a quorum of the members to agree on a view with this node";
                     self.shared.stand(NodeState::Learner, Some(why.into()));

@@ -4,6 +4,7 @@ use super::{Cut, Machine, Shared};
 use crate::admin::types::EventKind;
 use crate::journal::{self, Journal, SnapshotFile};
 use crossbeam_channel::{Receiver, bounded};
+use quintet_vsync::Position;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +30,7 @@ impl Snapshots {
                 Ok(position) => {
                     journal.prune(position)?;
                     shared.counters.snapshots.fetch_add(1, Ordering::Relaxed);
-                    let what = format!("snapshot written at position {position}");
+                    let what = format!("snapshot written at {}", Position(position));
                     shared.events.note(EventKind::Journal, what);
                 }
                 // The journal goes on from the snapshot before: nothing is lost, it only grows.
