@@ -198,6 +198,10 @@ async fn a_call_past_the_deadline_of_its_method_is_told_so_and_goes_on_to_its_on
     assert!(told.seq == 1 && told.message.contains("unknown"), "{told:?}");
     let (status, problem) = daemon.call_of("specimen", "Dawdle", r#"{"ms":1000}"#);
     assert_eq!(status, 504, "{problem}");
+    assert!(problem["means"].as_str().unwrap().contains("may still happen"), "{problem}");
+    let (status, problem) = daemon.call_of("specimen", "Ponder", r#"{"ms":1000}"#);
+    assert_eq!(status, 504, "{problem}");
+    assert_eq!(problem["means"], "nothing was changed: it only reads");
     position(client.answer().await);
     let (status, reply) = daemon.call_of("specimen", "Add", r#"{"amount":0}"#);
     assert_eq!((status, &reply["body"]["value"]), (200, &"2".into()), "{reply}");

@@ -67,6 +67,10 @@ fn a_wrong_call_says_what_would_be_right() {
     assert!(status == 404 && problem["what"].as_str().unwrap().contains("Add"), "{problem}");
     let (status, problem) = daemon.call("Add", r#"{"ammount":1}"#);
     assert!(status == 400 && problem["what"].as_str().unwrap().contains("amount"), "{problem}");
+    let call = br#"{"class":"counter","method":"Add","body":{"amount":1},"deadline_ms":0}"#;
+    let (status, problem) = daemon.request("POST", "/v1/call", call).unwrap();
+    assert!(status == 400 && problem["what"].as_str().unwrap().contains("is 0"), "{problem}");
+    assert_eq!(daemon.value(), 0);
 }
 
 /// `quintet component deploy what`, at one daemon.

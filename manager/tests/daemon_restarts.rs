@@ -323,3 +323,17 @@ fn a_component_that_panics_fails_visibly_and_the_managers_live_on() {
         assert_eq!(daemon.get("/v1/instances").unwrap()[0]["state"], "running");
     }
 }
+
+#[test]
+fn a_call_under_way_when_the_group_blocks_is_told_so_before_its_deadline() {
+    let (_layout, daemons) = cluster();
+    for other in &daemons[1..] {
+        other.signal(19);
+    }
+    // Ordered before anybody can know that the others do not run; its outcome stays open.
+    let call = br#"{"class":"counter","method":"Add","body":{"amount":1},"deadline_ms":3600000}"#;
+    let (status, problem) = daemons[0].request("POST", "/v1/call", call).unwrap();
+    assert_eq!(status, 504, "{problem}");
+    assert!(problem["what"].as_str().unwrap().contains("node 1 is blocked"), "{problem}");
+    assert!(problem["means"].as_str().unwrap().contains("may still happen"), "{problem}");
+}

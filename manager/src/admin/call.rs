@@ -1,17 +1,17 @@
 //! Calling a method of an instance with JSON.
 
-use super::types::{CallReply, CallRequest};
+use super::types::{CallReply, CallRequest, NodeState};
 use super::{Api, Refusal};
 use crate::calls::{self, Incoming};
 use crate::replica::Phase;
-use crate::runtime::{Answer, Shared, Slots, Waiter};
+use crate::runtime::{Answer, Shared, Slots, Standing, Waiter};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use quintet_client::wire::{Code, Reason};
-use quintet_component::Method;
+use quintet_component::{Kind, Method};
 use quintet_transport::clock;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +23,8 @@ use tokio::time::{sleep, timeout};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a call waits for a deployment that is under way.
 const DEPLOYMENT: Duration = Duration::from_secs(2);
+/// How long the group may be blocked before a call that waits for it is told so.
+const BLOCKED: Duration = Duration::from_secs(1);
 /// Calls through the admin API at once.
 const CALLS: usize = 256;
 
@@ -68,6 +70,10 @@ pub(super) async fn call(
     };
     let Json(request) = request
         .map_err(|e| wrong(e.body_text(), "send {\"class\", \"method\", \"body\"} as JSON"))?;
+    if request.deadline_ms == Some(0) {
+        let what = "deadline_ms is 0: no call has an answer in no time".to_owned();
+        return Err(wrong(what, "give at least 1, or leave it out for the usual 10,000"));
+    }
     let began = clock::now();
     let method = find(&api.shared, &request).await?;
     let json = if request.body.is_null() { "{}".to_owned() } else { request.body.to_string() };
@@ -86,15 +92,15 @@ pub(super) async fn call(
         path: Arc::from(method.path()),
         body: Bytes::from(body),
     };
-    let answer = timeout(deadline, answered(&api, incoming)).await;
+    let answer = tokio::select! {
+        answer = timeout(deadline, answered(&api, incoming)) => answer.ok(),
+        () = stays_blocked(&api.shared) => None,
+    };
     api.caller.end(seq);
     let reply = match answer {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(refusal)) => return Err(refusal),
-        Err(_) => {
-            let what = format!("no answer within {} ms", deadline.as_millis());
-            return Err(Refusal::too_late(what, "look at quintet status: is the view blocked?"));
-        }
+        Some(Ok(reply)) => reply,
+        Some(Err(refusal)) => return Err(refusal),
+        None => return Err(unanswered(&api.shared, &method, clock::now().since(began))),
     };
     let code = Code::from_number(reply.code).unwrap_or(Code::Unknown);
     let body = if code == Code::Ok {
@@ -114,6 +120,33 @@ pub(super) async fn call(
         body,
         took_us: clock::now().since(began).as_micros() as u64,
     }))
+}
+
+/// Comes back when the group has been blocked for a while: what was ordered before is not answered before it goes on.
+async fn stays_blocked(shared: &Shared) {
+    let mut standing = shared.standing.subscribe();
+    let is_blocked = |standing: &Standing| standing.state == NodeState::Blocked;
+    // The daemon ends where this fails, and the call with it.
+    while standing.wait_for(is_blocked).await.is_ok() {
+        if timeout(BLOCKED, standing.wait_for(|standing| !is_blocked(standing))).await.is_err() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+fn unanswered(shared: &Shared, method: &Method, waited: Duration) -> Refusal {
+    let standing = shared.standing.borrow().clone();
+    let mut what = format!("no answer within {} ms", waited.as_millis());
+    if standing.state == NodeState::Blocked {
+        let reason = standing.reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        what = format!("{what}: node {} is blocked{reason}", shared.config.node);
+    }
+    if method.kind() == Kind::Update {
+        return Refusal::too_late(what, "look at quintet status: is the view blocked?");
+    }
+    let fix = "read again; look at quintet status: is the view blocked?";
+    Refusal::new(StatusCode::GATEWAY_TIMEOUT, what, "nothing was changed: it only reads", fix)
 }
 
 /// The method that is meant. A deployment that other members have finished is waited for: it is about

@@ -69,6 +69,11 @@ impl proto::Specimen for Specimen {
         std::thread::sleep(Duration::from_millis(pause.ms.into()));
         self.add(context, Step { amount: 1 })
     }
+
+    fn ponder(&self, context: &Context, pause: Pause) -> Result<Value, Status> {
+        std::thread::sleep(Duration::from_millis(pause.ms.into()));
+        self.get(context, Nothing {})
+    }
 }
 
 impl State for Specimen {
