@@ -134,6 +134,9 @@ fn the_list_comes_from_a_member_and_else_says_how_much_it_is_worth() {
     member.deploy_counter();
     let outside = Daemon::start(&alone, 1);
     outside.wait_until("the search", |d| d.status()["state"] == "outside");
+    // Said before it has waited for anybody.
+    let events = outside.get("/v1/events").unwrap().to_string();
+    assert!(events.contains("with state up to 0:0; looking for the group: for n2 n3"), "{events}");
     let list = |daemons: &[&Daemon]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
         for daemon in daemons {

@@ -48,13 +48,17 @@ pub fn run(shared: &Arc<Shared>) -> End {
     let release = Release::start(shared);
     group.on_persisted(release.on_kept());
     shared.live.store(Some(Arc::new(Live { node, group: group.clone() })));
+    let search = search(&shared.config);
     shared.standing.send_modify(|standing| {
         standing.state = NodeState::Outside;
-        standing.reason = Some("looking for the group".into());
+        standing.reason = Some(search.clone());
         standing.incarnation = me.incarnation.0;
     });
-    let what =
-        format!("incarnation {:x} began, with state up to {}", me.incarnation.0, machine.upto());
+    let what = format!(
+        "incarnation {:x} began, with state up to {}; {search}",
+        me.incarnation.0,
+        Position(machine.upto())
+    );
     shared.events.note(EventKind::Node, what);
     if shared.is_stopping()
         && let Some(live) = &*shared.live.load()
@@ -125,10 +129,22 @@ fn report(shared: &Shared, recovered: &Recovered) {
     }
     if recovered.upto > 0 {
         let what = format!(
-            "recovered up to position {}: snapshot at {}, {} journal entries",
-            recovered.upto, recovered.snapshot, recovered.entries
+            "recovered up to {}: snapshot at {}, {} journal entries",
+            Position(recovered.upto),
+            Position(recovered.snapshot),
+            recovered.entries
         );
         shared.events.note(EventKind::Journal, what);
+    }
+}
+
+/// What a node does that has just begun, in words.
+fn search(config: &Config) -> String {
+    let others = config.nodes.iter().filter(|n| n.id != config.node);
+    let others: Vec<String> = others.map(|n| format!("n{}", n.id)).collect();
+    match &others[..] {
+        [] => "the only node of its group".to_owned(),
+        others => format!("looking for the group: for {}", others.join(" ")),
     }
 }
 
