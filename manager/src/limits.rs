@@ -17,12 +17,6 @@ pub const REPLY_BYTES: usize = 1 << 20;
 /// Component packages known at once, in whatever state.
 pub const PACKAGES: usize = 256;
 
-/// The longest request that still makes one message of the group, with what a call carries beside it.
-pub fn request_bytes_max() -> usize {
-    let log = quintet_vsync::Limits::default().group_log;
-    quintet_vsync::MAX_MESSAGE.min(log / 4) - crate::replica::call_len(0)
-}
-
 /// The bounds of every queue and table.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]

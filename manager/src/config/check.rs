@@ -1,7 +1,6 @@
 //! What types cannot say: each value by itself, and whether they fit together.
 
 use super::{Config, Error};
-use crate::limits;
 use quintet_transport::limits::{CLUSTER_NAME_MAX, NODE_ID_MAX, NODES_MAX};
 use std::net::SocketAddr;
 
@@ -171,7 +170,7 @@ impl Config {
                 "use at least 65536",
             );
         }
-        let most = limits::request_bytes_max();
+        let most = request_bytes_max();
         if self.limits.request_bytes > most {
             return bad(
                 "limits.request_bytes",
@@ -190,6 +189,12 @@ impl Config {
             )
         })
     }
+}
+
+/// The longest request that still makes one message of the group, with what a call carries beside it.
+fn request_bytes_max() -> usize {
+    let log = quintet_vsync::Limits::default().group_log;
+    quintet_vsync::MAX_MESSAGE.min(log / 4) - crate::replica::call_len(0)
 }
 
 fn is_node_id(key: &str, id: u16) -> Result<(), Error> {
