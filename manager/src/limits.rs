@@ -1,7 +1,7 @@
 //! Every bound of the manager in one place.
 //!
 //! Reaching one is back-pressure or a typed refusal, never growth. All can be set in the
-//! `[limits]` table of the configuration and are shown by `quintet status`, except the constants
+//! `[limits]` table of the configuration and are shown by `quintet status --limits`, except the constants
 //! here: they decide what the replicated state becomes, so every node must have the same ones.
 
 use serde::{Deserialize, Serialize};

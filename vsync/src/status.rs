@@ -94,6 +94,8 @@ pub struct Status {
     pub view: Option<Arc<View>>,
     /// Links: peer, path and why that path, round-trip time, counters.
     pub links: Vec<LinkStatus>,
+    /// How the poller parks: in io_uring or in ppoll, and why.
+    pub parking: String,
     /// Counters.
     pub counters: Counters,
     /// The latest views, oldest first, at most [`HISTORY`].

@@ -33,10 +33,12 @@ pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
     .into_iter()
     .map(|(name, counter)| (name.to_owned(), counter.load(Relaxed)))
     .collect();
-    let mut persisted = 0;
+    let (mut persisted, mut parking) = (0, None);
     if let Some(live) = &live {
         persisted = live.group.persisted_by_quorum().0;
-        let engine = live.group.status().counters;
+        let status = live.group.status();
+        parking = Some(status.parking.clone());
+        let engine = &status.counters;
         for (name, value) in [
             ("engine_sent", engine.sent),
             ("engine_delivered", engine.delivered),
@@ -77,6 +79,7 @@ pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
         calls_waiting: shared.calls.taken() as u64,
         counters,
         limits: config.limits.clone(),
+        parking,
     })
 }
 

@@ -50,6 +50,9 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// The bounds in force.
     pub limits: Limits,
+    /// How the node waits for something to happen: in io_uring or in ppoll, and why.
+    #[serde(default)]
+    pub parking: Option<String>,
 }
 
 /// Where a node stands.

@@ -55,7 +55,11 @@ enum Command {
     /// Starts a cluster on this machine, or injures one that runs.
     Dev(dev::Arguments),
     /// What the cluster is doing: view, nodes, links, proxy.
-    Status,
+    Status {
+        /// The bounds in force on each node instead.
+        #[arg(long)]
+        limits: bool,
+    },
     /// The nodes of the cluster.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -168,7 +172,8 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     let cluster = cluster::Cluster::find(&scope)?;
     match command {
         Command::Dev(_) => unreachable!("taken above"),
-        Command::Status => status::status(&cluster, json).await,
+        Command::Status { limits: true } => status::limits(&cluster, json).await,
+        Command::Status { limits: false } => status::status(&cluster, json).await,
         Command::Node(NodeCommand::List) => status::nodes(&cluster, json).await,
         Command::Links => status::links(&cluster, json).await,
         Command::Instance(InstanceCommand::List { audit }) => {

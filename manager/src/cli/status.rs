@@ -5,7 +5,9 @@ use super::cluster::{Cluster, Daemon, Proxy};
 use super::table::{Table, micros};
 use super::{Error, print_json};
 use crate::admin::types::{Link, NodeState, Status};
+use crate::limits::Limits;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What `quintet status -o json` prints.
 #[derive(Serialize)]
@@ -35,6 +37,8 @@ struct NodeRow {
     incarnations: Option<u64>,
     position: Option<u64>,
     client: Option<String>,
+    parking: Option<String>,
+    limits: Option<Limits>,
     links: Vec<Link>,
 }
 
@@ -84,8 +88,42 @@ pub(super) async fn status(cluster: &Cluster, json: bool) -> Result<(), Error> {
     print_nodes(&whole.nodes);
     println!();
     print_links(&whole.nodes);
+    print_parking(&whole.nodes);
     print_proxy(&whole);
     whole.answered()
+}
+
+/// `quintet status --limits`: the bounds in force, side by side.
+pub(super) async fn limits(cluster: &Cluster, json: bool) -> Result<(), Error> {
+    let whole = gather(cluster).await;
+    let rows: Vec<_> = whole.nodes.iter().filter(|row| row.limits.is_some()).collect();
+    if json {
+        let rows =
+            rows.iter().map(|row| serde_json::json!({"node": row.node, "limits": row.limits}));
+        print_json(&rows.collect::<Vec<_>>())?;
+        return whole.answered();
+    }
+    let mut table = Table::new(&["node", "limit", ">value"]);
+    for row in rows {
+        let limits = serde_json::to_value(&row.limits).unwrap_or_default();
+        for (name, value) in limits.as_object().into_iter().flatten() {
+            let node = row.node.map_or_else(String::new, |node| node.to_string());
+            table.row(vec![node, name.clone(), value.to_string()]);
+        }
+    }
+    table.print();
+    whole.answered()
+}
+
+/// One line for each way of waiting: all nodes of one kind of machine have the same.
+fn print_parking(rows: &[NodeRow]) {
+    let mut ways: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (node, parking) in rows.iter().filter_map(|row| Some((row.node?, row.parking.as_ref()?))) {
+        ways.entry(parking).or_default().push(node.to_string());
+    }
+    for (way, nodes) in ways {
+        println!("\nnode {} waits in {way}", nodes.join(" "));
+    }
 }
 
 fn print_proxy(whole: &Whole) {
@@ -197,6 +235,8 @@ async fn ask(daemon: &Daemon) -> (NodeRow, Option<Status>) {
                 incarnations: Some(status.incarnations),
                 position: Some(status.position),
                 client: Some(status.addresses.client.to_string()),
+                parking: status.parking.clone(),
+                limits: Some(status.limits.clone()),
                 links: api::get(&daemon.door, "/v1/links").await.unwrap_or_default(),
             };
             (row, Some(status))
@@ -212,6 +252,8 @@ async fn ask(daemon: &Daemon) -> (NodeRow, Option<Status>) {
                 incarnations: None,
                 position: None,
                 client: None,
+                parking: None,
+                limits: None,
                 links: Vec::new(),
             };
             (row, None)

@@ -35,6 +35,7 @@ fn fixture(capacity: usize) -> (Fixture, Deliveries) {
         state: State::Outside,
         view: None,
         links: Vec::new(),
+        parking: poller.parking(),
         counters: Counters::default(),
         history: Vec::new(),
     };

@@ -71,6 +71,7 @@ impl Engine {
             state,
             view: self.core.view().cloned(),
             links: self.poller.links(),
+            parking: self.poller.parking(),
             counters,
             history: self.history.clone(),
         });

@@ -56,6 +56,7 @@ pub(crate) fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> 
         state: State::Outside,
         view: None,
         links: Vec::new(),
+        parking: poller.parking(),
         counters: Counters::default(),
         history: Vec::new(),
     };
