@@ -149,7 +149,15 @@ fn every_command_works_over_http_with_the_token_file() {
     assert!(printed(&open.quintet(&["node", "list"]).output().unwrap()).contains("member"));
     printed(&open.quintet(&["links"]).output().unwrap());
     assert!(printed(&open.quintet(&["events"]).output().unwrap()).contains("view 1"));
-    let mut remove = open.quintet(&["component", "remove", "counter"]);
+    let refused = with(&["component", "remove", "counter"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("counter.Counter, updated up to 1:"),
+        "{said}"
+    );
+    assert!(said.contains("--yes"), "{said}");
+    assert_eq!(open.components(), 1);
+    let mut remove = open.quintet(&["component", "remove", "counter", "--yes"]);
     assert!(printed(&remove.env("QUINTET_TOKEN_FILE", &file).output().unwrap()).contains("gone"));
 }
 

@@ -1,9 +1,9 @@
 //! `quintet component deploy|list|remove`.
 
 use super::cluster::Cluster;
-use super::table::Table;
+use super::table::{Table, position};
 use super::{Error, print_json};
-use crate::admin::types::{Component, ComponentState, Deployed};
+use crate::admin::types::{Component, ComponentState, Deployed, Instance};
 use crate::package::{self, Package};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
@@ -70,9 +70,29 @@ pub(super) async fn list(cluster: &Cluster, json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes a component away.
-pub(super) async fn remove(cluster: &Cluster, name: &str) -> Result<(), Error> {
+/// Takes a component away, and the state of its instances with it: that only if it is wanted.
+pub(super) async fn remove(cluster: &Cluster, name: &str, yes: bool) -> Result<(), Error> {
+    let components: Vec<Component> = cluster.get("/v1/components").await?;
+    let its = components.iter().filter(|component| component.name == name);
+    let classes: Vec<&str> = its.flat_map(|c| &c.classes).map(|class| &*class.name).collect();
+    let instances: Vec<Instance> = cluster.get("/v1/instances").await?;
+    let lost: Vec<String> = instances
+        .iter()
+        .filter(|instance| instance.position > 0 && classes.contains(&&*instance.class))
+        .map(|instance| {
+            format!("{}, updated up to {}", instance.class, position(instance.position))
+        })
+        .collect();
+    if !lost.is_empty() && !yes {
+        let what = format!("{name} has state that would be lost on all nodes: {}", lost.join("; "));
+        return Err(
+            Error::new(what).hint("nothing was changed; to remove it with its state, add --yes")
+        );
+    }
     cluster.delete(&format!("/v1/components/{name}")).await?;
-    println!("{name} is gone from all nodes");
+    match &lost[..] {
+        [] => println!("{name} is gone from all nodes; it had no state"),
+        lost => println!("{name} is gone from all nodes, and its state: {}", lost.join("; ")),
+    }
     Ok(())
 }

@@ -128,10 +128,13 @@ enum ComponentCommand {
     /// Lists what is deployed.
     #[command(visible_alias = "get")]
     List,
-    /// Takes a package and its instances away.
+    /// Takes a package and its instances away, and their state with them.
     Remove {
         /// The component's name.
         name: String,
+        /// Also if there is state that is lost with it.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -183,8 +186,8 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
             component::deploy(&cluster, &package, json).await
         }
         Command::Component(ComponentCommand::List) => component::list(&cluster, json).await,
-        Command::Component(ComponentCommand::Remove { name }) => {
-            component::remove(&cluster, &name).await
+        Command::Component(ComponentCommand::Remove { name, yes }) => {
+            component::remove(&cluster, &name, yes).await
         }
         Command::Recover { owed } => recover::recover(&cluster, owed).await,
         Command::Events { follow } => events::events(&cluster, follow, json).await,
