@@ -26,6 +26,7 @@ mod congestion;
 mod connection;
 mod handshake;
 mod pack;
+mod planted;
 mod ranges;
 mod receive;
 mod recv_lane;
@@ -41,6 +42,8 @@ mod simulation;
 pub use congestion::{Congestion, PRIORITY_RESERVE, Rank};
 pub use connection::{CloseReason, Connection, Counters, Received, Rejected, Settings, Transmit};
 pub use handshake::{HANDSHAKE_MAX, Handshake, Hello, LaneShape, LaneTable};
+#[cfg(feature = "canary")]
+pub use planted::Bug;
 pub use rtt::{RTO_MAX, RTO_MIN, Rtt};
 pub use wire::{
     AckFrame, AckRanges, FLAG_HANDSHAKE, FLAG_KEY_PHASE, FLAG_QUIET, Frame, Frames, HEADER_LEN,

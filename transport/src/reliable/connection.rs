@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::congestion::Congestion;
 use super::handshake::LaneTable;
+use super::planted::{Bug, Planted};
 use super::ranges::RangeSet;
 use super::recv_lane::RecvLane;
 use super::rtt::Rtt;
@@ -157,6 +158,7 @@ pub struct Connection {
     pub(super) close_due: Option<CloseReason>,
     pub(super) close_reason: CloseReason,
     pub(super) close_sent: Time,
+    pub(super) planted: Planted,
 }
 
 impl Connection {
@@ -194,9 +196,16 @@ impl Connection {
             close_due: None,
             close_reason: CloseReason::Shutdown,
             close_sent: Time::ZERO,
+            planted: Planted::default(),
         };
         connection.arm_heartbeat(now);
         connection
+    }
+
+    /// Plants a bug, for a simulator to find.
+    #[cfg(feature = "canary")]
+    pub fn plant(&mut self, bug: Bug) {
+        self.planted.plant(bug);
     }
 
     // ---- getters ----
@@ -373,13 +382,15 @@ impl Connection {
     }
 
     pub(super) fn detect_losses(&mut self, now: Time) {
-        let Connection { sent, rtt, congestion, counters, send, recv, .. } = self;
+        let Connection { sent, rtt, congestion, counters, send, recv, planted, .. } = self;
         let next = sent.detect_losses(now, rtt, |outcome, items| {
             if outcome.counted {
                 counters.lost += 1;
                 congestion.on_lost(outcome.bytes, outcome.sent, now);
             }
-            give_back(send, recv, outcome.number, items);
+            if !planted.is(Bug::ForgetsLost) {
+                give_back(send, recv, outcome.number, items);
+            }
         });
         self.timers.set(Timer::Loss, next);
     }

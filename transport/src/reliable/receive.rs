@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Sink;
 use super::connection::{ACK_DELAY, CloseReason, Connection, Received, Rejected};
+use super::planted::Bug;
 use super::recv_lane::Refusal;
 use super::timer::Timer;
 use super::wire::{AckFrame, FLAG_QUIET, Frame, Frames, PacketView};
@@ -43,6 +44,9 @@ impl Connection {
             return Err(Rejected::Malformed);
         }
         self.heard = self.heard.max(now);
+        if self.planted.is(Bug::ConfirmsHeard) {
+            self.confirmed = self.heard;
+        }
         self.counters.received += 1;
         self.counters.received_bytes += (packet.payload.len() + super::HEADER_LEN) as u64;
         let mut received = Received::default();
@@ -110,7 +114,10 @@ impl Connection {
                     touched |= 1 << lane;
                 }
                 Frame::Words { lane, entries } => {
-                    for entry in entries {
+                    for mut entry in entries {
+                        if self.planted.is(Bug::WordOvertakesLog) {
+                            entry.after = 0;
+                        }
                         taken_in &= self.recv[usize::from(lane)].offer_word(&entry).is_ok();
                     }
                     received.news = true;

@@ -13,6 +13,7 @@ use quintet_transport::{Member, NodeId, Time};
 use quintet_vsync::core::{self, Core, Durable, Position, Rank, Recovered, Row, Standing, Why};
 
 use crate::app::App;
+use crate::canary::Plant;
 use crate::check::words::WORDS;
 use crate::check::{Boot, REFUSAL, ViewInfo, Violation};
 use crate::env::{Env, Event, Input};
@@ -41,7 +42,9 @@ impl Process {
         config.settle = Duration::from_nanos(80 * MS);
         config.retry = Duration::from_nanos(50 * MS);
         config.batch = Duration::from_nanos(10 * MS);
-        config.bug = env.bug.and_then(crate::canary::parse);
+        if let Some(Plant::Order(bug)) = env.bug {
+            config.bug = Some(bug);
+        }
         let recovered = Recovered { durable, state: Position(app.applied()) };
         let mut process = Process {
             boot,

@@ -11,6 +11,7 @@ use quintet_transport::{Member, Time};
 use quintet_vsync::core::Position;
 
 use crate::app::Journal;
+use crate::canary::Plant;
 use crate::check::{Boot, Checks};
 use crate::entropy::{Concern, Tape};
 use crate::fabric::Fabric;
@@ -243,7 +244,7 @@ pub struct Env {
     /// A process that must crash as soon as its turn ends.
     pub doomed: Option<Boot>,
     /// The planted bug that is switched on.
-    pub bug: Option<&'static str>,
+    pub bug: Option<Plant>,
     sessions: u64,
 }
 

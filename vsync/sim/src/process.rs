@@ -12,6 +12,7 @@ use quintet_transport::{Member, Time};
 use quintet_vsync::core::{Core, Why};
 
 use crate::app::App;
+use crate::canary::Plant;
 use crate::check::words::WORDS;
 use crate::check::{Boot, ViewInfo};
 use crate::env::{Env, Event, Input, Packet};
@@ -335,7 +336,10 @@ impl Process {
             Side::new(packet.session, peer, packet.from_boot, head, from, now.as_nanos());
         if env.plan.packets {
             let nodes = (self.me.node.0, peer.node.0);
-            let wire = Wire::new(packet.session, nodes, from, env.plan.log_bytes, now);
+            let mut wire = Wire::new(packet.session, nodes, from, env.plan.log_bytes, now);
+            if let Some(Plant::Packets(bug)) = env.bug {
+                wire.plant(bug);
+            }
             side.wire = Some(Box::new(wire));
         }
         self.sides.insert(peer.node.0, side);

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::canary::Trap;
+use crate::canary::{Plant, Trap};
 use crate::panics;
 use crate::plan::{Fault, Faults, Links, MS, Options};
 use crate::world::{Report, World};
@@ -16,8 +16,9 @@ pub fn run(options: &Options, keep_tail: bool) -> Report {
 
 /// Runs a planted bug's seeds until it is caught.
 pub fn hunt(trap: &Trap, seeds: Range<u64>) -> Option<Report> {
+    let links = matches!(trap.plant, Plant::Packets(_)).then_some(Links::Packets);
     seeds
-        .map(|seed| run(&Options { bug: Some(trap.name), ..Options::seed(seed) }, false))
+        .map(|seed| run(&Options { bug: Some(trap.name), links, ..Options::seed(seed) }, false))
         .find(|report| report.violation.is_some())
 }
 

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use quintet_transport::reliable::{
-    CloseReason, Connection, LaneShape, LaneTable, PacketView, Settings, Sink, Source,
+    Bug, CloseReason, Connection, LaneShape, LaneTable, PacketView, Settings, Sink, Source,
 };
 use quintet_transport::{BULK, CONTROL, GROUP, Time};
 
@@ -175,6 +175,11 @@ impl Wire {
             records: [control_from, 0, 0],
             words: [0; WORDS],
         }
+    }
+
+    /// Plants a bug in the connection.
+    pub fn plant(&mut self, bug: Bug) {
+        self.connection.plant(bug);
     }
 
     /// Begins to send the group log, from byte `from` on.

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quintet_transport::{Incarnation, Member, NodeId};
 
+use crate::canary;
 use crate::check::liveness;
 use crate::check::outcome::Totals;
 use crate::check::{Boot, ViewInfo, Violation};
@@ -25,8 +26,9 @@ const AFTERGLOW: u64 = 100 * MS;
 const PATIENCE: u64 = 8_000 * MS;
 /// How often that is looked at.
 const JUDGE_EVERY: u64 = 20 * MS;
-/// A run that takes more events than this is running in circles.
-const MOST_EVENTS: u64 = 6_000_000;
+/// A run that takes more events than this is running in circles. (Seven nodes that talk a lot over packets take nine
+/// million.)
+const MOST_EVENTS: u64 = 20_000_000;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -77,7 +79,7 @@ impl World {
     pub fn new(options: &Options, keep_tail: bool) -> World {
         let plan = Plan::draw(options);
         let mut env = Env::new(plan.clone(), Trace::new(options.trace, keep_tail));
-        env.bug = options.bug;
+        env.bug = options.bug.and_then(canary::parse);
         let chaos = Chaos::new(&plan, &mut env);
         let members = (1..=plan.nodes).map(|n| Member::new(n, 0)).collect();
         env.checks.views.genesis(ViewInfo { members, ..ViewInfo::default() });

@@ -1,22 +1,33 @@
 //! Planted bugs: the simulator's own examination.
 //!
-//! A simulator that finds nothing proves nothing, unless it is known to find what is there. So the core carries
-//! known traps behind a run-time switch (compiled in for the simulator alone), each one that bit a published
+//! A simulator that finds nothing proves nothing, unless it is known to find what is there. So the cores
+//! carry known traps behind a run-time switch (compiled in for the simulator alone), each one that bit a published
 //! system, and each must be caught within a fixed range of seeds, by an invariant that it breaks.
 
 use std::ops::Range;
 
+use quintet_transport::reliable;
 use quintet_vsync::core::Bug;
 
 use crate::check::{READ_LEASE, REFUSAL};
+
+/// A switch in one of the cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// In the virtual-synchrony core.
+    Order(Bug),
+    /// In the packet core; its seeds run with links that carry packets.
+    Packets(reliable::Bug),
+}
+use Plant::{Order, Packets};
 
 /// A planted bug, where it must be found, and how it shows.
 #[derive(Clone, Debug)]
 pub struct Trap {
     /// Its name on the command line.
     pub name: &'static str,
-    /// The switch in the core.
-    pub bug: Bug,
+    /// The switch in a core.
+    pub plant: Plant,
     /// The seeds within which it must be caught.
     pub seeds: Range<u64>,
     /// The invariants that may catch it.
@@ -27,65 +38,103 @@ pub struct Trap {
 pub const TABLE: &[Trap] = &[
     Trap {
         name: "forgets-accepted",
-        bug: Bug::ForgetsAccepted,
+        plant: Order(Bug::ForgetsAccepted),
         seeds: 0..60,
         invariants: &[3, 4, 9, 14, 17],
     },
     Trap {
         name: "delivers-unstable",
-        bug: Bug::DeliversUnstable,
+        plant: Order(Bug::DeliversUnstable),
         seeds: 0..10,
         invariants: &[9, 14, 15, 17],
     },
-    Trap { name: "forgets-promise", bug: Bug::ForgetsPromise, seeds: 0..60, invariants: &[3, 4] },
+    Trap {
+        name: "forgets-promise",
+        plant: Order(Bug::ForgetsPromise),
+        seeds: 0..60,
+        invariants: &[3, 4],
+    },
     Trap {
         name: "any-half",
-        bug: Bug::AnyHalf,
+        plant: Order(Bug::AnyHalf),
         seeds: 0..20,
         invariants: &[READ_LEASE, 3, 4, 9, 14, 17],
     },
     Trap {
         name: "null-over-record",
-        bug: Bug::NullOverRecord,
+        plant: Order(Bug::NullOverRecord),
         seeds: 0..10,
         invariants: &[5, 8, 11, 13, REFUSAL],
     },
-    Trap { name: "no-fence", bug: Bug::NoFence, seeds: 0..60, invariants: &[READ_LEASE, 16] },
+    Trap {
+        name: "no-fence",
+        plant: Order(Bug::NoFence),
+        seeds: 0..60,
+        invariants: &[READ_LEASE, 16],
+    },
     Trap {
         name: "founds-below-owed",
-        bug: Bug::FoundsBelowOwed,
+        plant: Order(Bug::FoundsBelowOwed),
         seeds: 100..160,
         invariants: &[19],
     },
     Trap {
         name: "blends-proposals",
-        bug: Bug::BlendsProposals,
+        plant: Order(Bug::BlendsProposals),
         seeds: 0..40,
         invariants: &[3, 4, 9, 14, 17],
     },
     Trap {
         name: "torn-proposal",
-        bug: Bug::TornProposal,
-        seeds: 0..100,
+        plant: Order(Bug::TornProposal),
+        seeds: 150..200,
         invariants: &[3, 4, 9, 14, 17, REFUSAL],
     },
-    Trap { name: "loses-rest", bug: Bug::LosesRest, seeds: 0..10, invariants: &[8, 9, 11, 13] },
+    Trap {
+        name: "loses-rest",
+        plant: Order(Bug::LosesRest),
+        seeds: 0..10,
+        invariants: &[8, 9, 11, 13],
+    },
     Trap {
         name: "counts-ahead",
-        bug: Bug::CountsAhead,
+        plant: Order(Bug::CountsAhead),
         seeds: 0..10,
         invariants: &[5, 8, REFUSAL],
     },
-    Trap { name: "waits-for-frozen", bug: Bug::WaitsForFrozen, seeds: 0..30, invariants: &[21] },
+    Trap {
+        name: "waits-for-frozen",
+        plant: Order(Bug::WaitsForFrozen),
+        seeds: 0..30,
+        invariants: &[21],
+    },
     Trap {
         name: "reads-on-waking",
-        bug: Bug::ReadsOnWaking,
+        plant: Order(Bug::ReadsOnWaking),
         seeds: 0..20,
+        invariants: &[READ_LEASE],
+    },
+    Trap {
+        name: "word-overtakes-log",
+        plant: Packets(reliable::Bug::WordOvertakesLog),
+        seeds: 0..20,
+        invariants: &[5, 8, 15, REFUSAL],
+    },
+    Trap {
+        name: "forgets-lost",
+        plant: Packets(reliable::Bug::ForgetsLost),
+        seeds: 0..20,
+        invariants: &[21],
+    },
+    Trap {
+        name: "confirms-heard",
+        plant: Packets(reliable::Bug::ConfirmsHeard),
+        seeds: 40..70,
         invariants: &[READ_LEASE],
     },
 ];
 
 /// The switch of that name.
-pub fn parse(name: &str) -> Option<Bug> {
-    TABLE.iter().find(|t| t.name == name).map(|t| t.bug)
+pub fn parse(name: &str) -> Option<Plant> {
+    TABLE.iter().find(|t| t.name == name).map(|t| t.plant)
 }
