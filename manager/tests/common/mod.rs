@@ -1,4 +1,4 @@
-//! Real daemons for the tests: started with ports the kernel chose, killed by pid when dropped.
+//! Real daemons for the tests: at addresses of their own, killed by pid when dropped.
 
 #![allow(
     dead_code,
@@ -14,17 +14,28 @@ use quintet_manager::config::{
 };
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Generous: a loaded machine is no failure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An address that nothing else on this machine has or will get: a test kills daemons and starts them again, and a port
+/// that the kernel chose may be somebody else's by then. All of 127.0.0.0/8 is this machine's, and a process id fits
+/// into it.
+fn address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(7100);
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, 64 + a, b, c);
+    SocketAddr::from((own, NEXT.fetch_add(1, Ordering::Relaxed)))
+}
 
 /// A cluster's files and addresses.
 pub struct Layout {
@@ -35,17 +46,8 @@ pub struct Layout {
 impl Layout {
     pub fn new(count: u16) -> Layout {
         let dir = tempfile::tempdir().unwrap();
-        // Held together until all are known, so that no two are the same.
-        let held: Vec<_> = (0..count)
-            .map(|_| {
-                (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap())
-            })
-            .collect();
-        let nodes = (1..).zip(&held).map(|(id, (udp, tcp))| NodeConfig {
-            id,
-            transport: udp.local_addr().unwrap(),
-            client: tcp.local_addr().unwrap(),
-        });
+        let nodes =
+            (1..=count).map(|id| NodeConfig { id, transport: address(), client: address() });
         let layout = Layout { nodes: nodes.collect(), dir };
         for node in &layout.nodes {
             std::fs::write(layout.file(node.id), config_text(&layout, node.id)).unwrap();
