@@ -142,7 +142,7 @@ fn every_command_works_over_http_with_the_token_file() {
     assert!(printed(&with(&["instance", "list", "--audit"])).contains("all replicas are equal"));
     // Those that only look need no token.
     let status = printed(&open.quintet(&["status"]).output().unwrap());
-    assert!(status.contains("members 1") && status.contains("node 1 waits in "), "{status}");
+    assert!(status.contains("members 1") && status.contains("node 1: waiting in "), "{status}");
     assert!(status.contains("io_uring") || status.contains("ppoll ("), "{status}");
     let limits = printed(&open.quintet(&["status", "--limits"]).output().unwrap());
     assert!(limits.contains("request_bytes") && limits.contains(" 65536"), "{limits}");

@@ -122,7 +122,8 @@ fn print_parking(rows: &[NodeRow]) {
         ways.entry(parking).or_default().push(node.to_string());
     }
     for (way, nodes) in ways {
-        println!("\nnode {} waits in {way}", nodes.join(" "));
+        let who = if nodes.len() == 1 { "node" } else { "nodes" };
+        println!("\n{who} {}: waiting in {way}", nodes.join(" "));
     }
 }
 
