@@ -11,12 +11,13 @@ use crate::statistics::{histogram, record};
 use crate::task::Task;
 use crate::{Provider, Waiting};
 use clap::ValueEnum;
-use quintet_transport::{Time, clock};
+use quintet_transport::{Authority, Time, clock};
 use quintet_vsync::{Config, Deliveries, Event, Group, Node, NodeId, PeerConfig, SendError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the members may take to form the group.
@@ -180,6 +181,9 @@ impl Part {
             .ok_or("no address for this member")?;
         let mut config = Config::new(&arguments.cluster, NodeId(arguments.node), *own, peers);
         config.path = arguments.provider.policy();
+        let authority = Authority::new(&arguments.cluster, [1; 32])?;
+        let key = [arguments.node as u8; 32];
+        config.identity = Some(Arc::new(authority.admit(NodeId(arguments.node), key)));
         config.wait = arguments.wait.wait();
         let (node, group, mut deliveries) = Node::start(config)?;
         let deadline = clock::now() + FORM;

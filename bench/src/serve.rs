@@ -162,7 +162,7 @@ mod tests {
         let task = |first: &str, second: &str| -> Task {
             let text = format!(
                 r#"{{"pong":{{"size":64,"ends":{{"provider":"udp","wait":"block","cluster":"c",
-                   "dead":null,"plaintext":false,"addresses":["{first}","{second}"]}}}}}}"#
+                   "dead":null,"addresses":["{first}","{second}"]}}}}}}"#
             );
             text.parse().expect("a task")
         };

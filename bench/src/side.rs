@@ -3,12 +3,13 @@
 use crate::setup::Setup;
 use crate::{Provider, Waiting};
 use quintet_transport::{
-    Config, Event, GROUP, Incarnation, LinkId, LinkStatus, LogWriter, Member, NodeId, PeerConfig,
-    Poller, ReserveError, Time, clock,
+    Authority, Config, Event, GROUP, Incarnation, LinkId, LinkStatus, LogWriter, Member, NodeId,
+    PeerConfig, Poller, ReserveError, Time, clock,
 };
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the two may take to find each other.
@@ -29,8 +30,6 @@ pub(crate) struct Ends {
     /// Silence after which a link is dead, if not as the transport has it. A measurement on a busy machine shall not
     /// fail because one side had to wait for a core.
     pub(crate) dead: Option<Duration>,
-    /// Unencrypted beyond loopback, which the transport allows in private network namespaces only.
-    pub(crate) plaintext: bool,
     /// Where the first and the second side receive.
     pub(crate) addresses: [SocketAddr; 2],
 }
@@ -40,8 +39,7 @@ impl Ends {
     pub(crate) fn new(setup: &Setup, addresses: [SocketAddr; 2]) -> Ends {
         let cluster = format!("perf-{}", std::process::id());
         let dead = Some(PATIENCE);
-        let plaintext = addresses.iter().any(|address| !address.ip().is_loopback());
-        Ends { provider: setup.provider, wait: setup.wait, cluster, dead, plaintext, addresses }
+        Ends { provider: setup.provider, wait: setup.wait, cluster, dead, addresses }
     }
 }
 
@@ -65,8 +63,10 @@ impl Side {
         config.peers = vec![PeerConfig { node: NodeId(3 - node), addr: peer }];
         config.path = ends.provider.policy();
         config.wait = ends.wait.wait();
-        config.plaintext = ends.plaintext;
         config.timing.dead = ends.dead.unwrap_or(config.timing.dead);
+        // Not secret: a measurement has nothing to hide, and both sides must have the same authority.
+        let authority = Authority::new(&ends.cluster, [1; 32])?;
+        config.identity = Some(Arc::new(authority.admit(me.node, [node as u8; 32])));
         let mut poller = Poller::new(config)?;
         let log = poller.log(GROUP);
         let deadline = clock::now() + CONNECT;

@@ -28,6 +28,7 @@ pub mod daemon;
 mod dev;
 pub mod events;
 pub mod executor;
+pub mod identity;
 pub mod journal;
 pub mod limits;
 pub mod package;

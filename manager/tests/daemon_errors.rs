@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Daemon, Layout, config_text};
-use quintet_manager::config::Config;
+use quintet_manager::config::{Config, PathChoice};
 use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
@@ -50,7 +50,8 @@ fn refused_by_both(layout: &Layout, edit: impl FnOnce(&mut Config)) -> String {
 fn config_check_and_the_daemon_refuse_the_same_in_the_same_words() {
     let at = |text: &str| text.parse().unwrap();
     type Edit<'a> = &'a dyn Fn(&mut Config);
-    let edits: [(Edit<'_>, &[&str]); 13] = [
+    let identity = |dir: &str| Some(PathBuf::from(dir));
+    let edits: [(Edit<'_>, &[&str]); 15] = [
         (
             &|c| c.bind = at("127.0.0.1:9"),
             &["`bind`: 127.0.0.1:9", "nodes.transport", "the same address"],
@@ -78,7 +79,15 @@ fn config_check_and_the_daemon_refuse_the_same_in_the_same_words() {
                 }
                 c.bind = c.nodes[0].transport;
             },
-            &["`bind`: UDP on 192.0.2.1:7100", "not encrypted", "use a loopback address"],
+            &["`bind`: this machine does not have the address 192.0.2.1", "ip address"],
+        ),
+        (
+            &|c| c.identity.dir = identity("/nowhere"),
+            &["`identity`: /nowhere/node.key does not exist", "quintet cluster join"],
+        ),
+        (
+            &|c| c.cluster = "other".into(),
+            &["`identity`", "another cluster than \"other\"", "quintet cluster token"],
         ),
         (
             &|c| {
@@ -100,6 +109,52 @@ fn config_check_and_the_daemon_refuse_the_same_in_the_same_words() {
         }
     }
     assert!(std::fs::metadata("/dev/null").is_ok(), "what lay in the way was left alone");
+}
+
+#[test]
+fn an_identity_of_another_node_or_open_to_others_is_refused_by_both() {
+    let layout = Layout::new(2);
+    let other = layout.config(2).identity.dir;
+    let said = refused_by_both(&layout, |c| c.identity.dir = other.clone());
+    assert!(said.contains("for node n2, and this is node n1"), "{said}");
+    assert!(said.contains("quintet cluster token"), "{said}");
+    let key = layout.config(1).identity.dir.unwrap().join("node.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = refused_by_both(&layout, |_| {});
+    assert!(said.contains("may be read by others") && said.contains("chmod 600"), "{said}");
+    // Who never leaves shared memory needs none.
+    let mut config = layout.config(1);
+    config.transport.path = PathChoice::Shm;
+    std::fs::write(layout.file(1), toml::to_string_pretty(&config).unwrap()).unwrap();
+    assert!(check(&layout).status().unwrap().success());
+}
+
+#[test]
+fn a_node_is_admitted_by_hand_with_the_command_line() {
+    let layout = Layout::new(1);
+    let config = layout.config(1);
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, own) = (dir.path().join("authority"), config.identity.dir.unwrap());
+    std::fs::remove_dir_all(&own).unwrap();
+    let quintet = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+        let output = command.arg("cluster").args(words).output().unwrap();
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8(text).unwrap().trim().to_owned())
+    };
+    let (at, own) = (authority.to_str().unwrap(), own.to_str().unwrap());
+    assert!(quintet(&["init", at, "--name", &config.cluster]).0);
+    let (again, why) = quintet(&["init", at, "--name", &config.cluster]);
+    assert!(!again && why.contains("is there already"), "{why}");
+    let (asked, key) = quintet(&["join", "--dir", own]);
+    assert!(asked && key.starts_with("quintet-node-1."), "{key}");
+    let (_, wrong) = quintet(&["token", "--authority", at, "--node", "1", "--key", "rubbish"]);
+    assert!(wrong.contains("no node's public key") && wrong.contains("cluster join"), "{wrong}");
+    let (made, token) = quintet(&["token", "--authority", at, "--node", "1", "--key", &key]);
+    assert!(made, "{token}");
+    let (joined, said) = quintet(&["join", "--dir", own, &token]);
+    assert!(joined && said.contains("node 1"), "{said}");
+    assert!(check(&layout).status().unwrap().success());
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What a poller is told at start, and the check that it makes sense.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::id::{Member, NodeId};
 use crate::lane::LaneSpec;
 use crate::limits::*;
+use crate::secure::Identity;
 
 /// Which paths to a peer may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,8 +84,8 @@ pub struct Config {
     pub wait: Wait,
     /// When a silent peer is suspected and declared dead.
     pub timing: Timing,
-    /// Allow unencrypted UDP outside loopback. Only honoured in a network namespace other than init's.
-    pub plaintext: bool,
+    /// What this node proves itself with. Needed for UDP, which is encrypted and authenticated always.
+    pub identity: Option<Arc<Identity>>,
     /// Longest park while nothing is due: the backstop that bounds the harm of a lost wake-up.
     pub backstop: Duration,
     /// Whether io_uring may be used for parking; with `false`, or where the kernel refuses it, ppoll is.
@@ -91,7 +93,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A node of `cluster` without peers, with the default lanes and times.
+    /// A node of `cluster` without peers and identity, with the default lanes and times.
     pub fn new(cluster: &str, me: Member, bind: SocketAddr) -> Config {
         Config {
             cluster: cluster.to_owned(),
@@ -102,7 +104,7 @@ impl Config {
             path: PathPolicy::default(),
             wait: Wait::default(),
             timing: Timing::default(),
-            plaintext: false,
+            identity: None,
             backstop: Duration::from_millis(100),
             io_uring: true,
         }
@@ -132,6 +134,17 @@ impl Config {
         }
         if self.me.incarnation.0 == 0 {
             return wrong("incarnation 0 is reserved for the genesis view".into());
+        }
+        match &self.identity {
+            None if self.path == PathPolicy::Shm => {}
+            None => {
+                return wrong(
+                    "UDP needs an identity: give this node one, or use shared memory only".into(),
+                );
+            }
+            Some(identity) => {
+                identity.check(c, self.me.node).map_err(|e| Error::Config(e.to_string()))?;
+            }
         }
         if self.peers.len() >= NODES_MAX {
             return wrong(format!(

@@ -35,9 +35,6 @@ pub enum Error {
         /// What usually helps.
         hint: &'static str,
     },
-    /// Plaintext UDP was asked for where it is not allowed.
-    #[error("{0}")]
-    Plaintext(String),
     /// Memory for the lanes could not be had.
     #[error(
         "cannot allocate {bytes} bytes of shared memory for the lanes: {source}; free memory, raise the memory limit of the service, or make the logs smaller"

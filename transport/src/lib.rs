@@ -8,6 +8,7 @@
 //! [`lane`] says exactly what a reader may rely on.
 
 pub mod clock;
+#[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
 mod detect;
@@ -29,6 +30,8 @@ pub mod reliable;
 #[cfg(not(loom))]
 mod roster;
 #[cfg(not(loom))]
+pub mod secure;
+#[cfg(not(loom))]
 mod shm;
 mod sync;
 mod time;
@@ -36,6 +39,7 @@ mod time;
 mod udp;
 mod wait;
 
+#[cfg(not(loom))]
 pub use config::{Config, PathPolicy, PeerConfig, Timing, Wait};
 pub use error::Error;
 pub use event::{Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters};
@@ -44,9 +48,9 @@ pub use lane::{BULK, CONTROL, GROUP, LaneId, LaneSpec};
 pub use log::{Committed, LogBytes, LogWriter, Published, Record, Reservation, ReserveError};
 #[cfg(not(loom))]
 pub use poller::Poller;
+#[cfg(not(loom))]
+pub use secure::{Authority, Certificate, Cluster, Identity, IdentityError, NodeKey, PublicKey};
 pub use time::Time;
 #[cfg(all(feature = "faults", not(loom)))]
 pub use udp::FaultPolicy;
-#[cfg(not(loom))]
-pub use udp::check_plaintext;
 pub use wait::Waker;

@@ -81,13 +81,7 @@ impl Poller {
         };
         let udp = match config.path {
             PathPolicy::Shm => None,
-            PathPolicy::Auto | PathPolicy::Udp => {
-                let entropy = getrandom::u64().map_err(|e| Error::System {
-                    what: "entropy",
-                    source: std::io::Error::other(e),
-                })?;
-                Some(Udp::new(&config, now, entropy)?)
-            }
+            PathPolicy::Auto | PathPolicy::Udp => Some(Udp::new(&config, now)?),
         };
         let segment =
             Segment::new(&config).map_err(|(bytes, source)| Error::Memory { bytes, source })?;

@@ -2,7 +2,7 @@
 //!
 //! A [`Connection`] is one link's protocol state. It holds no socket, asks no clock, starts no thread, allocates
 //! nothing after [`Connection::new`], and contains no `unsafe`; a simulator runs the very same code as the
-//! driver in `udp/`. It is driven by `handle_*`, told what to publish by commands, and drained by
+//! driver in `udp/`. It knows no cryptography: its packets are sealed and opened outside. It is driven by `handle_*`, told what to publish by commands, and drained by
 //! [`Connection::poll_transmit`]; [`Connection::next_timeout`] says when it wants to be asked again.
 //!
 //! It carries *lanes*: one log and some words each, written by one side and read by the other.
@@ -41,13 +41,16 @@ mod simulation;
 
 pub use congestion::{Congestion, PRIORITY_RESERVE, Rank};
 pub use connection::{CloseReason, Connection, Counters, Received, Rejected, Settings, Transmit};
-pub use handshake::{HANDSHAKE_MAX, Handshake, Hello, LaneShape, LaneTable};
+pub use handshake::{
+    COOKIE_LEN, Claim, GREETING_MAX, Greeting, Handshake, Hello, INIT_LEN, LaneShape, LaneTable,
+    NOISE_1_LEN, NOISE_AT,
+};
 #[cfg(feature = "canary")]
 pub use planted::Bug;
 pub use rtt::{RTO_MAX, RTO_MIN, Rtt};
 pub use wire::{
     AckFrame, AckRanges, FLAG_HANDSHAKE, FLAG_KEY_PHASE, FLAG_QUIET, Frame, Frames, HEADER_LEN,
-    Header, PacketView, VERSION, WireError, WordEntries, WordEntry, check_frames, peek_connection,
+    Header, PacketView, TAG_LEN, VERSION, WireError, WordEntries, WordEntry, check_frames,
 };
 
 /// Where a connection reads what it sends.

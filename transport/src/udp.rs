@@ -14,8 +14,11 @@
 mod dial;
 #[cfg(feature = "faults")]
 mod faults;
-mod guard;
+mod greet;
+#[cfg(test)]
+mod hostile_tests;
 mod link;
+mod links;
 #[cfg(test)]
 mod measure;
 #[cfg(test)]
@@ -29,6 +32,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
@@ -40,12 +44,12 @@ use crate::lane::LaneId;
 use crate::limits::LINKS_PER_PEER_MAX;
 use crate::log::{LogBytes, Malformed, Record};
 use crate::own::Own;
-use crate::reliable::{CloseReason, FLAG_HANDSHAKE, LaneShape, LaneTable, PacketView, Source};
+use crate::reliable::{CloseReason, FLAG_HANDSHAKE, Header, LaneShape, LaneTable, Source, TAG_LEN};
+use crate::secure::{Cookies, Identity};
 use crate::time::Time;
 use dial::Peer;
 #[cfg(feature = "faults")]
 pub use faults::FaultPolicy;
-pub use guard::check_plaintext;
 use link::{Change, Link, Phase};
 use socket::{Batch, Port, SEGMENTS_MAX, Socket};
 
@@ -83,7 +87,8 @@ struct Slot {
 /// All UDP links of a node.
 pub(crate) struct Udp {
     me: Member,
-    cluster: u64,
+    identity: Arc<Identity>,
+    cookies: Cookies,
     table: LaneTable,
     heartbeat: Duration,
     give_up: Duration,
@@ -102,22 +107,22 @@ pub(crate) struct Udp {
     /// Slot that the last packet was for.
     recent: usize,
     serial: u64,
-    entropy: u64,
-    /// Packets that belonged to nothing or were unreadable.
+    /// Packets that belonged to nothing, were unreadable or forged.
     pub(crate) strays: u64,
     #[cfg(feature = "faults")]
     faults: faults::Faults,
 }
 
 impl Udp {
-    /// Takes the port. Peers are dialled once they are [`wanted`](Udp::want). `entropy` makes connection ids.
-    pub(crate) fn new(config: &Config, now: Time, entropy: u64) -> Result<Udp, Error> {
-        guard::check([config.bind], config.plaintext)?;
-        Udp::start(config, now, entropy)
-    }
-
-    /// Past the guard: for [`Udp::new`], and for tests that have made the network themselves.
-    fn start(config: &Config, now: Time, entropy: u64) -> Result<Udp, Error> {
+    /// Takes the port. Peers are dialled once they are [`wanted`](Udp::want).
+    pub(crate) fn new(config: &Config, now: Time) -> Result<Udp, Error> {
+        let identity = config
+            .identity
+            .clone()
+            .ok_or_else(|| Error::Config("UDP needs an identity, and there is none".into()))?;
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|e| Error::System { what: "entropy", source: std::io::Error::other(e) })?;
         let port = Port::bind(config.bind)?;
         let mut peers = Vec::with_capacity(config.peers.len());
         for peer in &config.peers {
@@ -135,7 +140,8 @@ impl Udp {
             (0..(peers.len() * LINKS_PER_PEER_MAX).max(1)).map(|_| Slot::default()).collect();
         Ok(Udp {
             me: config.me,
-            cluster: dial::cluster_hash(&config.cluster),
+            identity,
+            cookies: Cookies::new(secret),
             table,
             heartbeat: config.timing.heartbeat,
             give_up: config.timing.dead,
@@ -151,7 +157,6 @@ impl Udp {
             probing: false,
             recent: 0,
             serial: 0,
-            entropy,
             strays: 0,
             #[cfg(feature = "faults")]
             faults: faults::Faults::default(),
@@ -239,130 +244,6 @@ impl Udp {
         self.links_mut().for_each(|link| link.excuse(stall));
     }
 
-    // ---- links: own side ----
-
-    /// Counts the peer among the readers of an own lane, from byte `from` on.
-    pub(crate) fn attach(&mut self, link: UdpLink, lane: LaneId, from: u64, own: &Own) {
-        if let Some(link) = self.get_mut(link) {
-            link.attach(lane.0, from, own);
-        }
-    }
-
-    pub(crate) fn detach(&mut self, link: UdpLink, lane: LaneId) {
-        if let Some(link) = self.get_mut(link) {
-            link.connection.detach(lane.0);
-        }
-    }
-
-    /// Below this no CONTROL bytes may be reclaimed: a link that is not up yet has promised them.
-    pub(crate) fn control_floor(&self) -> u64 {
-        let opening = self.slots.iter().filter_map(|slot| slot.link.as_deref());
-        let opening = opening.filter(|link| link.phase == Phase::Opening);
-        opening
-            .map(|link| link.connection.released(crate::lane::CONTROL.0))
-            .min()
-            .unwrap_or(u64::MAX)
-    }
-
-    /// How far that reader has released an own log.
-    pub(crate) fn released(&self, link: UdpLink, lane: LaneId) -> u64 {
-        self.get(link).map_or(0, |link| link.connection.released(lane.0))
-    }
-
-    // ---- links: replicas ----
-
-    /// Begins to read a lane of the peer at byte `from`, which begins a record.
-    pub(crate) fn open(&mut self, link: UdpLink, lane: LaneId, from: u64) -> Result<(), Error> {
-        let bytes =
-            self.table.as_slice().get(lane.index()).map_or(0, |shape| shape.log_bytes as usize);
-        match self.get_mut(link) {
-            Some(link) if !link.is_dead() => {
-                link.open(lane.0, from).map_err(|source| Error::Memory { bytes, source })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn peer_word(&self, link: UdpLink, lane: LaneId, word: usize) -> u64 {
-        self.get(link).map_or(0, |link| link.connection.word(lane.0, word))
-    }
-
-    /// End of the peer's log as far as whole records are visible.
-    pub(crate) fn peer_head(&self, link: UdpLink, lane: LaneId) -> u64 {
-        self.get(link).map_or(0, |link| link.replicas().head(lane.index()))
-    }
-
-    pub(crate) fn peek(
-        &self,
-        link: UdpLink,
-        lane: LaneId,
-        at: u64,
-    ) -> Result<Option<Record<'_>>, Malformed> {
-        self.get(link).map_or(Ok(None), |link| link.replicas().peek(lane.index(), at))
-    }
-
-    pub(crate) fn release(&mut self, link: UdpLink, lane: LaneId, upto: u64) {
-        if let Some(link) = self.get_mut(link) {
-            link.release(lane.0, upto);
-        }
-    }
-
-    pub(crate) fn peer_bytes(&self, link: UdpLink, lane: LaneId) -> Option<LogBytes> {
-        self.get(link)?.replicas().bytes(lane.index())
-    }
-
-    // ---- links: life ----
-
-    /// Last sign of life.
-    pub(crate) fn heard(&self, link: UdpLink) -> Time {
-        self.get(link).map_or(Time::ZERO, |link| link.connection.heard())
-    }
-
-    /// The latest own instant of which the peer has confirmed to have heard from us at or after it.
-    pub(crate) fn confirmed(&self, link: UdpLink) -> Time {
-        self.get(link).map_or(Time::ZERO, |link| link.connection.confirmed())
-    }
-
-    pub(crate) fn rtt(&self, link: UdpLink) -> Option<Duration> {
-        self.get(link).map(|link| link.connection.rtt().smoothed())
-    }
-
-    pub(crate) fn counters(&self, link: UdpLink) -> LinkCounters {
-        self.get(link).map(Link::counters).unwrap_or_default()
-    }
-
-    /// Fences the peer, or declares it dead. No event follows; the peer is told with the next flush.
-    pub(crate) fn close(&mut self, link: UdpLink) {
-        if let Some(link) = self.get_mut(link)
-            && !link.is_dead()
-        {
-            link.kill(CloseReason::Fenced);
-            let peer = link.peer;
-            self.peers[peer].redial();
-        }
-    }
-
-    /// Drops a link and its replicas.
-    pub(crate) fn forget(&mut self, link: UdpLink) {
-        if self.get(link).is_some() {
-            self.slots[usize::from(link.slot)].link = None;
-        }
-    }
-
-    /// Whether links to that node shall be made over UDP. Nobody is wanted at first.
-    pub(crate) fn want(&mut self, node: NodeId, wanted: bool) {
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
-            peer.wanted = wanted;
-        }
-    }
-
-    /// Never link to this incarnation, or an earlier one of its node; tell it so.
-    pub(crate) fn refuse(&mut self, member: Member) {
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == member.node) {
-            peer.refused = peer.refused.max(Some(member.incarnation));
-        }
-    }
-
     // ---- inside ----
 
     fn get(&self, link: UdpLink) -> Option<&Link> {
@@ -430,13 +311,13 @@ impl Udp {
     }
 
     #[cfg(not(feature = "faults"))]
-    fn take_in(&mut self, now: Time, datagram: &[u8], own: &Own) -> bool {
+    fn take_in(&mut self, now: Time, datagram: &mut [u8], own: &Own) -> bool {
         self.on_datagram(now, datagram, own)
     }
 
     /// As without faults, but through a network that is as bad as was asked for.
     #[cfg(feature = "faults")]
-    fn take_in(&mut self, now: Time, datagram: &[u8], own: &Own) -> bool {
+    fn take_in(&mut self, now: Time, datagram: &mut [u8], own: &Own) -> bool {
         let mut faults = std::mem::take(&mut self.faults);
         let mut happened = false;
         faults.pass(datagram, |datagram| happened |= self.on_datagram(now, datagram, own));
@@ -444,28 +325,29 @@ impl Udp {
         happened
     }
 
-    fn on_datagram(&mut self, now: Time, datagram: &[u8], own: &Own) -> bool {
-        let Ok(packet) = PacketView::parse(datagram) else {
+    /// What has no link is dropped before any key is touched; what has one is opened once.
+    fn on_datagram(&mut self, now: Time, datagram: &mut [u8], own: &Own) -> bool {
+        let Ok(header) = Header::parse(datagram) else {
             self.strays += 1;
             return false;
         };
-        if packet.header.flags & FLAG_HANDSHAKE != 0 {
-            return self.on_handshake(now, packet.payload, own);
+        if header.flags & FLAG_HANDSHAKE != 0 {
+            return self.on_handshake(now, datagram, own);
         }
-        let id = packet.header.connection;
+        let id = header.connection;
         let owner = |slot: &Slot| slot.link.as_ref().is_some_and(|link| link.id == id);
         // Packets come in runs of the same link.
         let same = owner(&self.slots[self.recent]).then_some(self.recent);
-        let index = same
-            .or_else(|| self.slots.iter().position(owner))
-            .or_else(|| self.accept(now, id, own));
-        let Some(index) = index else {
+        let Some(index) = same.or_else(|| self.slots.iter().position(owner)) else {
             self.strays += 1;
             return false;
         };
         self.recent = index;
         let Some(link) = self.slots[index].link.as_deref_mut() else { return false };
-        let change = link.receive(now, &packet);
+        let Some(change) = link.receive(now, datagram) else {
+            self.strays += 1;
+            return false;
+        };
         self.apply(index, change)
     }
 
@@ -483,6 +365,7 @@ impl Udp {
                     return false;
                 }
                 link.phase = Phase::Up;
+                link.finish = None;
                 let peer = link.member;
                 tracing::info!(%peer, "udp link up");
                 self.events.push_back(UdpEvent::Up { link: handle, peer, control_from: from });
@@ -518,6 +401,7 @@ impl Udp {
         let interval = self.heartbeat.as_nanos() as u64;
         self.tick = Time::from_nanos((now.as_nanos() / interval + 1) * interval);
         self.probing = false;
+        self.peers.iter_mut().for_each(|peer| peer.give_up_handshakes(now));
         for index in 0..self.slots.len() {
             let Some(link) = self.slots[index].link.as_deref_mut() else { continue };
             let silence = now.since(link.connection.heard());
@@ -576,7 +460,10 @@ impl Drop for Udp {
             link.kill(CloseReason::Shutdown);
             if let Some(packed) = link.connection.poll_transmit(Time::ZERO, &mut self.out, &Nothing)
             {
-                self.send_alone(link.peer, &self.out[..packed.len]);
+                let packet = &mut self.out[..packed.len + TAG_LEN];
+                if link.keys.seal(packet).is_ok() {
+                    self.send_alone(link.peer, &self.out[..packed.len + TAG_LEN]);
+                }
             }
         }
     }

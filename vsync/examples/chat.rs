@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use quintet_transport::Authority;
 use quintet_vsync::{
     Config, Deliveries, Donation, Event, Group, Member, Node, NodeId, PeerConfig, Position, ViewId,
 };
@@ -36,7 +37,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .filter(|n| *n != me)
         .map(|n| PeerConfig { node: NodeId(n), addr: address(n) })
         .collect();
-    let config = Config::new("chat", NodeId(me), address(me), peers);
+    let mut config = Config::new("chat", NodeId(me), address(me), peers);
+    // A real cluster has a secret authority: `quintet cluster init`.
+    let authority = Authority::new("chat", [1; 32])?;
+    config.identity = Some(Arc::new(authority.admit(NodeId(me), [me as u8; 32])));
     let mut history: Vec<String> = Vec::new();
     let current: Current = Arc::default();
     thread::spawn({

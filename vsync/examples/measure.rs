@@ -7,9 +7,11 @@
 //! The first member measures: from the commit of a message to its own stable delivery.
 
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use quintet_transport::Authority;
 use quintet_vsync::{
     Config, Deliveries, Event, Group, Node, NodeId, PathPolicy, PeerConfig, SendError,
 };
@@ -54,8 +56,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let peer = |i: usize| PeerConfig { node: NodeId(i as u16 + 1), addr: addresses[i] };
     let peers = (0..NODES).filter(|i| *i != index).map(peer).collect();
     let name = format!("measure-{}", addresses[0].port());
+    let authority = Authority::new(&name, [1; 32])?;
     let mut config = Config::new(name, peer(index).node, addresses[index], peers);
     config.path = policy;
+    config.identity = Some(Arc::new(authority.admit(peer(index).node, [index as u8; 32])));
     let (_node, group, mut deliveries) = Node::start(config)?;
     while view_size(&mut deliveries) != NODES {}
     if index == 0 {

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use quintet_transport::{NodeId, PathPolicy, PeerConfig, Timing, Wait};
+use quintet_transport::{Identity, NodeId, PathPolicy, PeerConfig, Timing, Wait};
 
 use crate::core::Position;
 use crate::error::Error;
@@ -58,8 +59,8 @@ pub struct Config {
     pub wait: Wait,
     /// Failure detection times.
     pub timing: Timing,
-    /// Allow unencrypted UDP outside loopback (only in a network namespace of its own).
-    pub plaintext: bool,
+    /// What this node proves itself with; needed unless [`path`](Config::path) is shared memory only.
+    pub identity: Option<Arc<Identity>>,
     /// Where the acceptor record lives. `None` keeps it in memory: for tests, and for uses where a restarted node is
     /// a node without memory. **With `None` a group whose quorum restarts can lose its agreement.**
     pub data_dir: Option<PathBuf>,
@@ -73,7 +74,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A node with default sizes and times, shared memory where possible, and its record in memory.
+    /// A node with default sizes and times, shared memory where possible, no identity yet, and its record in memory.
     pub fn new(
         cluster: impl Into<String>,
         node: NodeId,
@@ -88,7 +89,7 @@ impl Config {
             path: PathPolicy::Auto,
             wait: Wait::Adaptive,
             timing: Timing::default(),
-            plaintext: false,
+            identity: None,
             data_dir: None,
             state: Position::ZERO,
             lease: None,

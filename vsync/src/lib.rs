@@ -10,7 +10,8 @@
 //! use quintet_transport::NodeId;
 //! use quintet_vsync::{Config, Event, Node};
 //!
-//! let config = Config::new("demo", NodeId(1), "127.0.0.1:7001".parse()?, vec![]);
+//! let mut config = Config::new("demo", NodeId(1), "127.0.0.1:7001".parse()?, vec![]);
+//! config.path = quintet_transport::PathPolicy::Shm;
 //! let (_node, group, mut deliveries) = Node::start(config)?;
 //! group.send(b"hello")?;
 //! while let Some(event) = deliveries.next(Duration::from_secs(1)) {

@@ -1,9 +1,11 @@
 //! No allocation per message: a counting allocator over a steady stream.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use quintet_transport::Authority;
 use quintet_vsync::{
     Config, Deliveries, Event, Group, Node, NodeId, PathPolicy, PeerConfig, SendError,
 };
@@ -41,8 +43,10 @@ fn steady_stream(path: PathPolicy, n: usize) {
                 .map(|p| PeerConfig { node: NodeId(p as u16 + 1), addr: addresses[p] })
                 .collect();
             let name = format!("allocations-{}-{path:?}-{n}", std::process::id());
+            let authority = Authority::new(&name, [1; 32]).unwrap();
             let mut config = Config::new(name, NodeId(i as u16 + 1), addresses[i], peers);
             config.path = path;
+            config.identity = Some(Arc::new(authority.admit(NodeId(i as u16 + 1), [i as u8; 32])));
             Node::start(config).unwrap()
         })
         .collect();

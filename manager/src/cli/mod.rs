@@ -4,6 +4,7 @@
 //! state of its own. Which daemons: `--admin SOCKET|URL`, or the development cluster that `quintet dev` keeps in
 //! `--cluster-dir`. A command that any node can answer asks the next node when one does not answer.
 
+mod admit;
 mod api;
 mod call;
 mod cluster;
@@ -54,6 +55,9 @@ enum Output {
 enum Command {
     /// Starts a cluster on this machine, or injures one that runs.
     Dev(dev::Arguments),
+    /// Identities: makes an authority, admits nodes.
+    #[command(subcommand)]
+    Cluster(admit::ClusterCommand),
     /// What the cluster is doing: view, nodes, links, proxy.
     Status {
         /// The bounds in force on each node instead.
@@ -170,11 +174,12 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     let json = output == Output::Json;
     let command = match command {
         Command::Dev(arguments) => return dev::run(arguments, &scope).await,
+        Command::Cluster(command) => return admit::run(command),
         other => other,
     };
     let cluster = cluster::Cluster::find(&scope)?;
     match command {
-        Command::Dev(_) => unreachable!("taken above"),
+        Command::Dev(_) | Command::Cluster(_) => unreachable!("taken above"),
         Command::Status { limits: true } => status::limits(&cluster, json).await,
         Command::Status { limits: false } => status::status(&cluster, json).await,
         Command::Node(NodeCommand::List) => status::nodes(&cluster, json).await,

@@ -102,6 +102,12 @@ pub(super) fn from_toml(text: &str, error: &toml::de::Error) -> Error {
     let column = before[start..].chars().count() + 1;
     let excerpt = text[start..].lines().next().unwrap_or("").trim_end().to_owned();
     let what = error.message().lines().next().unwrap_or("").to_owned();
+    if unknown_key(&what).is_some_and(|(unknown, _)| unknown == "plaintext") {
+        let what = "`plaintext` is gone: UDP is always encrypted, at any address. Remove the line, and give every node an \
+                    identity (`quintet cluster init`)"
+            .to_owned();
+        return Error::Syntax { path: None, line, column, excerpt, what, nearest: None };
+    }
     let nearest = unknown_key(&what).and_then(|(unknown, known)| suggest::nearest(unknown, &known));
     Error::Syntax { path: None, line, column, excerpt, what, nearest }
 }

@@ -31,7 +31,9 @@ mod tests;
 
 pub use error::Error;
 
+use crate::identity;
 use crate::limits::Limits;
+use quintet_transport::Identity;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -57,6 +59,9 @@ pub struct Config {
     /// How the transport moves bytes.
     #[serde(default)]
     pub transport: TransportConfig,
+    /// What this node proves itself with.
+    #[serde(default)]
+    pub identity: IdentityConfig,
     /// How soon a silent node is suspected and removed.
     #[serde(default)]
     pub timing: TimingConfig,
@@ -133,8 +138,15 @@ pub struct TransportConfig {
     pub path: PathChoice,
     /// How the poller waits.
     pub wait: WaitChoice,
-    /// Allow unencrypted UDP outside loopback; accepted only inside a private network namespace.
-    pub plaintext: bool,
+}
+
+/// What this node proves itself with.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityConfig {
+    /// Where `node.key`, `node.cert` and `cluster.pub` are; `identity` in the data directory if not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
 }
 
 /// How soon a silent node is suspected and removed, in milliseconds.
@@ -195,6 +207,16 @@ impl Config {
         let config: Config = toml::from_str(text).map_err(|e| error::from_toml(text, &e))?;
         config.check()?;
         Ok(config)
+    }
+
+    /// What this node proves itself with; nothing where it uses shared memory only.
+    pub fn identity(&self) -> Result<Option<Identity>, identity::Error> {
+        if self.transport.path == PathChoice::Shm {
+            return Ok(None);
+        }
+        let usual = || self.data_dir.join("identity");
+        let dir = self.identity.dir.clone().unwrap_or_else(usual);
+        identity::load(&dir, &self.cluster, self.node).map(Some)
     }
 
     /// This node's own entry in `nodes`.

@@ -57,6 +57,13 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
 }
 
 #[test]
+fn a_file_of_the_time_before_encryption_is_told_what_to_do() {
+    let text = message(&format!("{GOOD}\n[transport]\nplaintext = true\n"));
+    assert!(text.contains("always encrypted") && text.contains("quintet cluster init"), "{text}");
+    assert!(!text.contains("did you mean"), "{text}");
+}
+
+#[test]
 fn a_missing_key_and_a_wrong_type_are_named() {
     let text = message(&GOOD.replace("cluster = \"demo\"", ""));
     assert!(text.contains("missing field `cluster`"), "{text}");

@@ -38,10 +38,9 @@ pub fn load(file: &Path) -> Result<Config, Error> {
 
 fn on_this_machine(config: &Config) -> Result<(), Error> {
     if config.transport.path != PathChoice::Shm {
-        quintet_transport::check_plaintext(config.bind, config.transport.plaintext)
-            .map_err(|refused| Error::value("bind", refused.to_string(), ""))?;
         has_address("bind", config.bind.ip(), |ip| UdpSocket::bind((ip, 0)).map(drop))?;
     }
+    config.identity().map_err(|why| Error::value("identity", why.to_string(), ""))?;
     let tcp = |ip| TcpListener::bind((ip, 0)).map(drop);
     has_address("client.listen", config.client.listen.ip(), tcp)?;
     if let Some(http) = config.admin.http {

@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/lock            held by the running `quintet dev`
 //! DIR/cluster.json    this description, for the other commands
-//! DIR/n1/             quintetd.toml, log, data/
+//! DIR/n1/             quintetd.toml, log, data/, identity/
 //! DIR/proxy.log
 //! SOCKETS/            admin and control sockets: DIR itself, or a short path when DIR is too long for a socket
 //! ```
@@ -57,6 +57,8 @@ pub(crate) struct NodeLayout {
     pub(crate) config: PathBuf,
     /// Data directory.
     pub(crate) data: PathBuf,
+    /// What it proves itself with.
+    pub(crate) identity: PathBuf,
     /// Log file.
     pub(crate) log: PathBuf,
 }
@@ -89,6 +91,7 @@ impl Layout {
                 admin: sockets.join(format!("n{}.sock", place.id)),
                 config: own.join("quintetd.toml"),
                 data: own.join("data"),
+                identity: own.join("identity"),
                 log: own.join("log"),
             }
         });

@@ -7,10 +7,12 @@ use super::process::{Program, beside, signal};
 use super::{StartArguments, Transport};
 use crate::cli::error::Error;
 use crate::config::{
-    AdminConfig, ClientConfig, Config, JournalConfig, NodeConfig, PathChoice, TimingConfig,
-    TransportConfig,
+    AdminConfig, ClientConfig, Config, IdentityConfig, JournalConfig, NodeConfig, PathChoice,
+    TimingConfig, TransportConfig,
 };
+use crate::identity;
 use crate::limits::Limits;
+use quintet_transport::{Authority, NodeId};
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -197,8 +199,12 @@ impl Supervisor {
         let missing = |error: io::Error| Error::new(error.to_string());
         let (daemon, proxy) =
             (beside("quintetd").map_err(missing)?, beside("quintet-proxy").map_err(missing)?);
+        let authority = Authority::new(&layout.cluster, random()?)
+            .map_err(|error| Error::new(error.to_string()))?;
         let mut nodes = Vec::new();
         for node in &layout.nodes {
+            identity::store(&node.identity, &authority.admit(NodeId(node.id), random()?))
+                .map_err(|error| Error::new(error.to_string()))?;
             let config = configuration(&layout, node, arguments);
             let text =
                 toml::to_string_pretty(&config).map_err(|error| Error::new(error.to_string()))?;
@@ -460,11 +466,8 @@ fn configuration(layout: &Layout, node: &NodeLayout, arguments: &StartArguments)
         nodes: layout.nodes.iter().map(known).collect(),
         client: ClientConfig { listen: node.client },
         admin: AdminConfig { socket: node.admin.clone(), http: None },
-        transport: TransportConfig {
-            path,
-            plaintext: arguments.netns,
-            ..TransportConfig::default()
-        },
+        transport: TransportConfig { path, ..TransportConfig::default() },
+        identity: IdentityConfig { dir: Some(node.identity.clone()) },
         timing: TimingConfig::default(),
         journal: JournalConfig::default(),
         limits: Limits::default(),
@@ -485,6 +488,14 @@ fn lock(dir: &Path) -> Result<File, Error> {
             .hint("end it with `quintet dev stop`, or start another with --dir")
     })?;
     Ok(file)
+}
+
+/// Keys of a development cluster are made anew at each start; its authority is forgotten when all nodes are admitted.
+fn random() -> Result<[u8; 32], Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::new(format!("the kernel gives no entropy: {error}")))?;
+    Ok(bytes)
 }
 
 fn cannot(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Error {

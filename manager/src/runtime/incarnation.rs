@@ -6,6 +6,7 @@ use crate::admin::types::{EventKind, NodeState};
 use crate::config::{Config, PathChoice, WaitChoice};
 use crate::journal::{self, Entry, Journal, Recovered};
 use crate::transfer::stream;
+use quintet_transport::Identity;
 use quintet_vsync::{self as vsync, Node, NodeId, PathPolicy, PeerConfig, Position, ViewId, Wait};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +40,11 @@ pub fn run(shared: &Arc<Shared>) -> End {
         Err(why) => return End::Failed(why.to_string()),
     };
     machine.publish();
-    let started = Node::start(engine_config(&shared.config, machine.upto()));
+    let identity = match shared.config.identity() {
+        Ok(identity) => identity,
+        Err(why) => return End::Failed(why.to_string()),
+    };
+    let started = Node::start(engine_config(&shared.config, identity, machine.upto()));
     let (node, group, deliveries) = match started {
         Ok(started) => started,
         Err(why) => return End::Failed(why.to_string()),
@@ -148,7 +153,7 @@ fn search(config: &Config) -> String {
     }
 }
 
-fn engine_config(config: &Config, state: u64) -> vsync::Config {
+fn engine_config(config: &Config, identity: Option<Identity>, state: u64) -> vsync::Config {
     let others = config.nodes.iter().filter(|n| n.id != config.node);
     let peers = others.map(|n| PeerConfig { node: NodeId(n.id), addr: n.transport }).collect();
     let mut engine =
@@ -166,7 +171,7 @@ fn engine_config(config: &Config, state: u64) -> vsync::Config {
     engine.timing.heartbeat = Duration::from_millis(config.timing.heartbeat_ms);
     engine.timing.suspect = Duration::from_millis(config.timing.suspect_ms);
     engine.timing.dead = Duration::from_millis(config.timing.dead_ms);
-    engine.plaintext = config.transport.plaintext;
+    engine.identity = identity.map(Arc::new);
     engine.data_dir = Some(config.data_dir.clone());
     engine.state = Position(state);
     engine

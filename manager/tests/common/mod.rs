@@ -10,8 +10,9 @@ use quintet_client::wire::{
     Body, Call, ClientId, Frame, FrameReader, FrameWriter, Hello, Purpose, VERSION, limits,
 };
 use quintet_manager::config::{
-    AdminConfig, ClientConfig, Config, JournalConfig, NodeConfig, TimingConfig,
+    AdminConfig, ClientConfig, Config, IdentityConfig, JournalConfig, NodeConfig, TimingConfig,
 };
+use quintet_transport::{Authority, NodeId};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,7 +50,11 @@ impl Layout {
         let nodes =
             (1..=count).map(|id| NodeConfig { id, transport: address(), client: address() });
         let layout = Layout { nodes: nodes.collect(), dir };
+        let authority = Authority::new(&layout.config(1).cluster, [1; 32]).unwrap();
         for node in &layout.nodes {
+            let dir = layout.config(node.id).identity.dir.unwrap();
+            let identity = authority.admit(NodeId(node.id), [node.id as u8; 32]);
+            quintet_manager::identity::store(&dir, &identity).unwrap();
             std::fs::write(layout.file(node.id), config_text(&layout, node.id)).unwrap();
         }
         layout
@@ -91,6 +96,7 @@ impl Layout {
             client: ClientConfig { listen: own.client },
             admin: AdminConfig { socket: self.socket(node), http: None },
             transport: Default::default(),
+            identity: IdentityConfig { dir: Some(self.dir.path().join(format!("identity{node}"))) },
             // A loaded machine must not lose members by being slow.
             timing: TimingConfig { heartbeat_ms: 20, suspect_ms: 300, dead_ms: 1500 },
             journal: JournalConfig { snapshot_every_bytes: 64 << 10, ..Default::default() },

@@ -33,7 +33,7 @@ pub struct Settings {
     pub own: LaneTable,
     /// Lanes that the peer writes.
     pub peer: LaneTable,
-    /// Largest datagram to send.
+    /// Largest packet to pack: a datagram without its tag.
     pub datagram: usize,
     /// A sign of life is sent at least about this often.
     pub heartbeat: Duration,
@@ -209,6 +209,11 @@ impl Connection {
     }
 
     // ---- getters ----
+
+    /// Connection id on packets to the peer.
+    pub fn remote(&self) -> u64 {
+        self.settings.remote
+    }
 
     /// Time of the last valid packet.
     pub fn heard(&self) -> Time {

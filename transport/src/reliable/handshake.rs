@@ -1,28 +1,51 @@
 //! Handshake messages: how two nodes agree that there is a link between them.
 //!
 //! ```text
-//!  initiator (higher node id)                     responder
-//!      Hello{serial, its connection id}  ------>    keeps the offer
-//!            <------  HelloAck{serial, its id, echo of the initiator's id}
-//!      first packet, with Start(control) ------>    up
+//!  initiator (higher node id)                      responder
+//!      Init{claim, its connection id}    ------>     keeps nothing
+//!            <------  Retry{cookie}
+//!      Init{.., cookie, noise 1}         ------>     keeps the half-done handshake, for a moment
+//!            <------  Answer{noise 2: certificate, Hello}
+//!      Finish{noise 3: certificate, Hello} ---->     up to the first packet
+//!      first packet, with Start(control) ------>     up
 //!      up               <------  first packet, with Start(control)
 //! ```
 //!
-//! A hello is repeated until it is answered, so there is no other timer. A node with the *lower* id says
-//! hello too while it has no link (a knock): it makes the other side notice a restart at once instead of
-//! after a time-out, and say its own hello. `serial` grows with every offer and answer of a process: a hello
-//! that was delayed in the network is older than the link in place, and ignored.
+//! The naive way answers whoever asks. Here a message proves nothing before it was paid for: an answer goes to the
+//! address that is configured for the node that the message *claims* to be from, and the cookie shows that somebody
+//! there reads it. Before that nothing is remembered and no key is touched. What is said before the certificates is a
+//! claim, and bound into the Noise handshake, so that nobody on the way can change it.
+//!
+//! An Init is repeated until it is answered, a Finish until the link is up. A node with the *lower* id, which may not
+//! begin, knocks: the other side begins then, *beside* the link that may be there. Only a [`Greeting`], which comes
+//! with a certificate, can end a link. `serial` grows with every hello of a process: one that was delayed in the
+//! network is older than the link in place, and ignored.
+//!
+//! What may come unasked, Init and Knock, is padded to [`INIT_LEN`], so that no answer is three times as long.
 
-use super::wire::{FLAG_HANDSHAKE, HEADER_LEN, Header, Reader, WireError, Writer, seal};
+use super::wire::{FLAG_HANDSHAKE, HEADER_LEN, Header, Reader, WireError, Writer};
 use crate::id::{Incarnation, Member, NodeId};
 use crate::limits::{LANE_WORDS_MAX, LANES_MAX, LOG_BYTES_MAX, LOG_BYTES_MIN};
 
-/// Largest handshake packet.
-pub const HANDSHAKE_MAX: usize = HEADER_LEN + 80 + LANES_MAX * 12;
+/// Length of the packets that may come unasked.
+pub const INIT_LEN: usize = 128;
+/// Length of a cookie.
+pub const COOKIE_LEN: usize = 16;
+/// Length of the first Noise message: one public key.
+pub const NOISE_1_LEN: usize = 32;
+/// Longest [`Greeting`].
+pub const GREETING_MAX: usize = 36 + LANES_MAX * 12;
+/// Bytes of a handshake packet before its Noise message.
+pub const NOISE_AT: usize = HEADER_LEN + 1;
+
+const INIT: u8 = 1;
+const RETRY: u8 = 2;
+const ANSWER: u8 = 3;
+const FINISH: u8 = 4;
+const KNOCK: u8 = 5;
 
 const HELLO: u8 = 1;
-const HELLO_ACK: u8 = 2;
-const REFUSED: u8 = 3;
+const REFUSED: u8 = 2;
 
 /// Sizes of one lane, as its writer declares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -68,136 +91,221 @@ impl LaneTable {
     }
 }
 
-/// What both sides tell each other.
+/// Who says to be speaking, before it is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hello {
-    /// Hash of the cluster's name: nodes of different clusters ignore each other.
+pub struct Claim {
+    /// Short name of the cluster: nodes of different clusters ignore each other.
     pub cluster: u64,
     /// Who speaks.
     pub from: Member,
     /// Which node it means to reach.
     pub to: NodeId,
-    /// Number of this offer or answer among all of `from`.
+}
+
+/// A handshake message. The connection id is in the packet's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake<'a> {
+    /// The higher id begins; packets to it shall carry the header's connection id.
+    Init {
+        /// Who it says to be.
+        claim: Claim,
+        /// What the last Retry said; zeros at first.
+        cookie: [u8; COOKIE_LEN],
+        /// First Noise message.
+        noise: [u8; NOISE_1_LEN],
+    },
+    /// Say it again, with this.
+    Retry {
+        /// The cookie.
+        cookie: [u8; COOKIE_LEN],
+    },
+    /// Second Noise message.
+    Answer(&'a [u8]),
+    /// Third Noise message.
+    Finish(&'a [u8]),
+    /// The lower id wants to be asked.
+    Knock(Claim),
+}
+
+impl<'a> Handshake<'a> {
+    /// Reads the message of a packet; what has a fixed length must have that.
+    pub fn parse(packet: &'a [u8]) -> Result<(Header, Self), WireError> {
+        let header = Header::parse(packet)?;
+        if header.flags != FLAG_HANDSHAKE || header.number != 0 {
+            return Err(WireError::Value("handshake header"));
+        }
+        let mut reader = Reader(&packet[HEADER_LEN..]);
+        let message = match reader.u8()? {
+            INIT => {
+                let claim = read_claim(&mut reader)?;
+                Handshake::Init { claim, cookie: reader.array()?, noise: reader.array()? }
+            }
+            RETRY => Handshake::Retry { cookie: reader.array()? },
+            ANSWER => return Ok((header, Handshake::Answer(reader.0))),
+            FINISH => return Ok((header, Handshake::Finish(reader.0))),
+            KNOCK => Handshake::Knock(read_claim(&mut reader)?),
+            other => return Err(WireError::FrameType(other)),
+        };
+        let padded = !matches!(message, Handshake::Retry { .. });
+        if padded && packet.len() != INIT_LEN || !padded && !reader.0.is_empty() {
+            return Err(WireError::Value("length"));
+        }
+        if reader.0.iter().any(|&byte| byte != 0) {
+            return Err(WireError::Value("padding"));
+        }
+        Ok((header, message))
+    }
+
+    /// Writes a whole packet into `buffer` and returns its length. A buffer of [`INIT_LEN`] is enough for what has no
+    /// Noise message of its own length, else [`NOISE_AT`] more than that.
+    pub fn emit(&self, connection: u64, buffer: &mut [u8]) -> usize {
+        let mut writer = Writer::packet(buffer);
+        match self {
+            Handshake::Init { claim, cookie, noise } => {
+                writer.u8(INIT);
+                write_claim(&mut writer, claim);
+                writer.take(COOKIE_LEN).copy_from_slice(cookie);
+                writer.take(NOISE_1_LEN).copy_from_slice(noise);
+            }
+            Handshake::Retry { cookie } => {
+                writer.u8(RETRY);
+                writer.take(COOKIE_LEN).copy_from_slice(cookie);
+            }
+            Handshake::Answer(noise) => {
+                writer.u8(ANSWER);
+                writer.take(noise.len()).copy_from_slice(noise);
+            }
+            Handshake::Finish(noise) => {
+                writer.u8(FINISH);
+                writer.take(noise.len()).copy_from_slice(noise);
+            }
+            Handshake::Knock(claim) => {
+                writer.u8(KNOCK);
+                write_claim(&mut writer, claim);
+            }
+        }
+        if matches!(self, Handshake::Init { .. } | Handshake::Knock(_)) {
+            let rest = INIT_LEN - writer.len();
+            writer.take(rest).fill(0);
+        }
+        let len = writer.len();
+        Header { flags: FLAG_HANDSHAKE, connection, number: 0 }.emit(&mut buffer[..len]);
+        len
+    }
+}
+
+/// What both sides tell each other once they know who they are: the end of a Noise payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// A link is wanted.
+    Hello(Hello),
+    /// This run of the peer was fenced: it is refused for ever and must start anew.
+    Refused(Member),
+}
+
+/// The terms of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Who speaks.
+    pub from: Member,
+    /// Number of this hello among all of `from`.
     pub serial: u64,
     /// Connection id that packets to `from` shall carry.
     pub connection: u64,
-    /// In an answer: the connection id of the hello it answers; 0 in a hello.
-    pub echo: u64,
+    /// The connection id of `from` in the link that it has with us; 0 if it has none. Says whether a handshake that
+    /// somebody provoked has any business.
+    pub holds: u64,
     /// The lanes `from` writes.
     pub lanes: LaneTable,
 }
 
-/// A handshake message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// An offer (from the higher id), or a knock (from the lower).
-    Hello(Hello),
-    /// The answer to an offer.
-    HelloAck(Hello),
-    /// `about` was fenced by `from`: it is refused for ever and must start anew.
-    Refused {
-        /// Hash of the cluster's name.
-        cluster: u64,
-        /// Who refuses.
-        from: NodeId,
-        /// Who is refused.
-        about: Member,
-    },
-}
-
-impl Handshake {
-    /// Reads a message; trailing bytes are an error.
-    pub fn parse(payload: &[u8]) -> Result<Self, WireError> {
-        let mut reader = Reader(payload);
+impl Greeting {
+    /// Reads a greeting; trailing bytes are an error.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader(bytes);
         let kind = reader.u8()?;
-        let message = match kind {
-            HELLO | HELLO_ACK => {
-                let mut hello = Hello {
-                    cluster: reader.u64()?,
-                    from: member(&mut reader)?,
-                    to: NodeId(reader.u16()?),
-                    serial: reader.u64()?,
-                    connection: reader.u64()?,
-                    echo: reader.u64()?,
-                    lanes: LaneTable::default(),
-                };
-                let count = reader.u8()?;
-                if count == 0 || usize::from(count) > LANES_MAX {
+        let member = read_member(&mut reader)?;
+        let greeting = match kind {
+            HELLO => {
+                let (serial, connection, holds) = (reader.u64()?, reader.u64()?, reader.u64()?);
+                let mut lanes = LaneTable { len: reader.u8()?, ..LaneTable::default() };
+                if lanes.len == 0 || usize::from(lanes.len) > LANES_MAX {
                     return Err(WireError::Value("lane count"));
                 }
-                for shape in &mut hello.lanes.shapes[..usize::from(count)] {
+                for shape in &mut lanes.shapes[..usize::from(lanes.len)] {
                     *shape = LaneShape { words: reader.u32()?, log_bytes: reader.u64()? };
                     shape.check()?;
                 }
-                hello.lanes.len = count;
-                if hello.connection == 0 {
+                if connection == 0 {
                     return Err(WireError::Value("connection id"));
                 }
-                if kind == HELLO { Handshake::Hello(hello) } else { Handshake::HelloAck(hello) }
+                Greeting::Hello(Hello { from: member, serial, connection, holds, lanes })
             }
-            REFUSED => Handshake::Refused {
-                cluster: reader.u64()?,
-                from: NodeId(reader.u16()?),
-                about: member(&mut reader)?,
-            },
+            REFUSED => Greeting::Refused(member),
             other => return Err(WireError::FrameType(other)),
         };
-        if reader.0.is_empty() { Ok(message) } else { Err(WireError::Value("trailing bytes")) }
+        if reader.0.is_empty() { Ok(greeting) } else { Err(WireError::Value("trailing bytes")) }
     }
 
-    /// Writes a whole packet into `buffer` (at least [`HANDSHAKE_MAX`] long) and returns its length.
+    /// Writes it into `buffer` (at least [`GREETING_MAX`] long) and returns its length.
     pub fn emit(&self, buffer: &mut [u8]) -> usize {
-        let mut writer = Writer::packet(buffer);
-        let connection = match self {
-            Handshake::Hello(hello) | Handshake::HelloAck(hello) => {
-                writer.u8(if matches!(self, Handshake::Hello(_)) { HELLO } else { HELLO_ACK });
-                writer.u64(hello.cluster);
-                writer.u16(hello.from.node.0);
-                writer.u64(hello.from.incarnation.0);
-                writer.u16(hello.to.0);
+        let mut writer = Writer::plain(buffer);
+        match self {
+            Greeting::Hello(hello) => {
+                writer.u8(HELLO);
+                write_member(&mut writer, hello.from);
                 writer.u64(hello.serial);
                 writer.u64(hello.connection);
-                writer.u64(hello.echo);
+                writer.u64(hello.holds);
                 writer.u8(hello.lanes.len);
                 for shape in hello.lanes.as_slice() {
                     writer.u32(shape.words);
                     writer.u64(shape.log_bytes);
                 }
-                hello.echo
             }
-            Handshake::Refused { cluster, from, about } => {
+            Greeting::Refused(about) => {
                 writer.u8(REFUSED);
-                writer.u64(*cluster);
-                writer.u16(from.0);
-                writer.u16(about.node.0);
-                writer.u64(about.incarnation.0);
-                0
+                write_member(&mut writer, *about);
             }
-        };
-        let len = writer.len();
-        seal(&mut buffer[..len], Header { flags: FLAG_HANDSHAKE, connection, number: 0 });
-        len
+        }
+        writer.len()
     }
 }
 
-fn member(reader: &mut Reader<'_>) -> Result<Member, WireError> {
+fn read_member(reader: &mut Reader<'_>) -> Result<Member, WireError> {
     Ok(Member { node: NodeId(reader.u16()?), incarnation: Incarnation(reader.u64()?) })
+}
+
+fn write_member(writer: &mut Writer<'_>, member: Member) {
+    writer.u16(member.node.0);
+    writer.u64(member.incarnation.0);
+}
+
+fn read_claim(reader: &mut Reader<'_>) -> Result<Claim, WireError> {
+    let cluster = reader.u64()?;
+    Ok(Claim { cluster, from: read_member(reader)?, to: NodeId(reader.u16()?) })
+}
+
+fn write_claim(writer: &mut Writer<'_>, claim: &Claim) {
+    writer.u64(claim.cluster);
+    write_member(writer, claim.from);
+    writer.u16(claim.to.0);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::PacketView;
     use super::*;
     use proptest::prelude::*;
 
+    const CLAIM: Claim =
+        Claim { cluster: 0x0102, from: Member::new(0x0304, 0x0506), to: NodeId(0x0708) };
+
     fn hello() -> Hello {
         Hello {
-            cluster: 1,
-            from: Member { node: NodeId(2), incarnation: Incarnation(3) },
-            to: NodeId(4),
+            from: Member::new(2, 3),
             serial: 5,
             connection: 6,
-            echo: 7,
+            holds: 7,
             lanes: LaneTable::new([
                 LaneShape { words: 9, log_bytes: 1024 },
                 LaneShape { words: 0, log_bytes: 128 },
@@ -206,45 +314,86 @@ mod tests {
         }
     }
 
+    fn messages() -> [Handshake<'static>; 5] {
+        [
+            Handshake::Init { claim: CLAIM, cookie: [3; COOKIE_LEN], noise: [4; NOISE_1_LEN] },
+            Handshake::Retry { cookie: [5; COOKIE_LEN] },
+            Handshake::Answer(b"second"),
+            Handshake::Finish(b"third"),
+            Handshake::Knock(CLAIM),
+        ]
+    }
+
     #[test]
     fn messages_survive_the_way() {
-        let about = Member { node: NodeId(1), incarnation: Incarnation(2) };
-        for message in [
-            Handshake::Hello(hello()),
-            Handshake::HelloAck(hello()),
-            Handshake::Refused { cluster: 1, from: NodeId(9), about },
-        ] {
-            let mut buffer = [0; HANDSHAKE_MAX];
-            let len = message.emit(&mut buffer);
-            let view = PacketView::parse(&buffer[..len]).unwrap();
-            assert_eq!(view.header.flags, FLAG_HANDSHAKE);
-            assert_eq!(Handshake::parse(view.payload), Ok(message));
+        for message in messages() {
+            let mut buffer = [0; 200];
+            let len = message.emit(77, &mut buffer);
+            let (header, parsed) = Handshake::parse(&buffer[..len]).unwrap();
+            assert_eq!((header.connection, parsed), (77, message));
         }
     }
 
     #[test]
-    fn the_largest_hello_fits() {
+    fn what_comes_unasked_has_one_length_and_no_hidden_content() {
+        for message in [messages()[0], messages()[4]] {
+            let mut buffer = [0xff; 200];
+            assert_eq!(message.emit(77, &mut buffer), INIT_LEN);
+            assert!(Handshake::parse(&buffer[..INIT_LEN - 1]).is_err());
+            buffer[INIT_LEN - 1] = 1;
+            assert_eq!(Handshake::parse(&buffer[..INIT_LEN]), Err(WireError::Value("padding")));
+        }
+    }
+
+    #[test]
+    fn an_init_looks_as_it_always_did() {
+        let mut buffer = [0; INIT_LEN];
+        messages()[0].emit(0x1112, &mut buffer);
+        let mut expected = vec![2, 4, 0, 0, 0x12, 0x11];
+        expected.resize(HEADER_LEN, 0);
+        expected.extend([1, 2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 6, 5, 0, 0, 0, 0, 0, 0, 8, 7]);
+        expected.extend([3; COOKIE_LEN]);
+        expected.extend([4; NOISE_1_LEN]);
+        expected.resize(INIT_LEN, 0);
+        assert_eq!(buffer[..], expected[..]);
+    }
+
+    #[test]
+    fn greetings_survive_the_way_and_the_largest_fits() {
         let mut big = hello();
         big.lanes = LaneTable::new([LaneShape { words: 1, log_bytes: 128 }; LANES_MAX]).unwrap();
-        let mut buffer = [0; HANDSHAKE_MAX];
-        let len = Handshake::Hello(big).emit(&mut buffer);
-        assert_eq!(Handshake::parse(&buffer[HEADER_LEN..len]), Ok(Handshake::Hello(big)));
         assert!(LaneTable::new([LaneShape { words: 1, log_bytes: 128 }; LANES_MAX + 1]).is_none());
+        let mut longest = 0;
+        for greeting in
+            [Greeting::Hello(hello()), Greeting::Hello(big), Greeting::Refused(Member::new(1, 2))]
+        {
+            let mut buffer = [0; GREETING_MAX];
+            let len = greeting.emit(&mut buffer);
+            longest = longest.max(len);
+            assert_eq!(Greeting::parse(&buffer[..len]), Ok(greeting));
+            assert!(Greeting::parse(&buffer[..len - 1]).is_err());
+        }
+        assert_eq!(longest, GREETING_MAX);
     }
 
     #[test]
     fn a_log_size_that_is_no_power_of_two_is_refused() {
         let mut bad = hello();
         bad.lanes.shapes[0].log_bytes = 1000;
-        let mut buffer = [0; HANDSHAKE_MAX];
-        let len = Handshake::Hello(bad).emit(&mut buffer);
-        assert_eq!(Handshake::parse(&buffer[HEADER_LEN..len]), Err(WireError::Value("log size")));
+        let mut buffer = [0; GREETING_MAX];
+        let len = Greeting::Hello(bad).emit(&mut buffer);
+        assert_eq!(Greeting::parse(&buffer[..len]), Err(WireError::Value("log size")));
     }
 
     proptest! {
         #[test]
         fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Handshake::parse(&noise);
+            let _ = Greeting::parse(&noise);
+            let mut framed = noise.clone();
+            framed.resize(INIT_LEN.max(noise.len()), 0);
+            Header { flags: FLAG_HANDSHAKE, connection: 1, number: 0 }.emit(&mut framed);
+            let _ = Handshake::parse(&framed);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::connection::{Connection, Transmit, give_back};
 use super::sent::{ITEMS_MAX, Item};
 use super::wire::{
     ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, START_LEN, WORD_ENTRY,
-    WORDS_OVERHEAD, WordEntry, Writer, seal,
+    WORDS_OVERHEAD, WordEntry, Writer,
 };
 use crate::time::Time;
 
@@ -82,7 +82,7 @@ impl Connection {
         self.ack_now = false;
         let len = writer.len();
         let flags = if quiet { FLAG_QUIET } else { 0 };
-        seal(&mut out[..len], Header { flags, connection: self.settings.remote, number });
+        Header { flags, connection: self.settings.remote, number }.emit(&mut out[..len]);
         self.record(now, len, ping || data, &carried.items[..carried.count]);
         Some(Transmit { len, quiet })
     }
@@ -94,7 +94,7 @@ impl Connection {
         writer.close(reason.to_wire());
         let len = writer.len();
         let number = self.sent.next_number();
-        seal(&mut out[..len], Header { flags: 0, connection: self.settings.remote, number });
+        Header { flags: 0, connection: self.settings.remote, number }.emit(&mut out[..len]);
         self.sent.record(now, len, false, &[], |_, _| {});
         self.counters.sent += 1;
         Some(Transmit { len, quiet: false })

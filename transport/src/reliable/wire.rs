@@ -1,37 +1,38 @@
 //! Bytes on the wire: packet header and frames.
 //!
-//! A datagram is one packet: a fixed header, then frames until its end. Everything is little-endian,
+//! A datagram is one packet: a fixed header, then frames until the tag. Everything is little-endian,
 //! so that x86-64 and aarch64 interoperate, and the first byte is the version.
 //!
 //! ```text
-//!  0      1      2          4                12              20                   36
-//!  +------+------+----------+----------------+---------------+--------------------+---------
-//!  | ver. | flags| reserved | connection id  | packet number | tag (16 bytes)     | frames…
-//!  +------+------+----------+----------------+---------------+--------------------+---------
+//!  0      1      2          4                12              20         len-16      len
+//!  +------+------+----------+----------------+---------------+---------+------------+
+//!  | ver. | flags| reserved | connection id  | packet number | frames… | tag        |
+//!  +------+------+----------+----------------+---------------+---------+------------+
 //! ```
 //!
 //! The header holds what authenticated encryption needs: a key phase, the connection id that selects the
-//! keys, a packet number that is never reused (the nonce), and room for a 16-byte tag. Until packets are
-//! encrypted the tag carries a CRC-32 of header and frames: it detects corruption, not forgery.
+//! keys, and a packet number that is never reused (the nonce). The frames are encrypted and the header is not, but both
+//! are covered by the tag. Sealing and opening are the driver's, with the keys of the link (`secure`): here packets
+//! are in the clear, without a tag. Handshake messages have the same header and no tag; they protect themselves.
 //!
 //! Reading is split in two, so that nothing is applied of a packet that turns out to be malformed:
-//! [`PacketView::parse`] checks the envelope; [`check_frames`] walks all frames once; after that the same
+//! [`Header::parse`] checks the envelope; [`check_frames`] walks all frames once; after that the same
 //! walk, [`Frames`], is used to apply them. No input makes any of this panic: a test feeds it noise.
 
-/// Version of everything in this file.
-pub const VERSION: u8 = 1;
+/// Version of everything in this file, and of the handshake.
+pub const VERSION: u8 = 2;
 /// Bytes before the first frame.
-pub const HEADER_LEN: usize = 36;
+pub const HEADER_LEN: usize = 20;
+/// Bytes that sealing appends to a packet.
+pub const TAG_LEN: usize = 16;
 /// The packet is a heartbeat: it asks for nothing and may wait in a queue of its own until the receiver
 /// looks there anyway.
 pub const FLAG_QUIET: u8 = 0x01;
-/// Which of two keys sealed the packet (reserved for encryption).
+/// Which of two successive keys sealed the packet.
 pub const FLAG_KEY_PHASE: u8 = 0x02;
 /// The payload is one handshake message, not frames.
 pub const FLAG_HANDSHAKE: u8 = 0x04;
 const KNOWN_FLAGS: u8 = FLAG_QUIET | FLAG_KEY_PHASE | FLAG_HANDSHAKE;
-
-const TAG_AT: usize = 20;
 
 /// Bytes of a log frame before its payload.
 pub(crate) const LOG_OVERHEAD: usize = 12;
@@ -70,9 +71,6 @@ pub enum WireError {
     /// Flags or reserved bits that have no meaning yet.
     #[error("packet has unknown flags {0:#04x}")]
     Flags(u8),
-    /// The checksum does not match: corrupted on its way.
-    #[error("packet is corrupted")]
-    Corrupt,
     /// A frame type that does not exist.
     #[error("packet holds an unknown frame type {0}")]
     FrameType(u8),
@@ -92,64 +90,47 @@ pub struct Header {
     pub number: u64,
 }
 
-/// A packet whose envelope was checked.
+impl Header {
+    /// Checks length, version and flags of a datagram and reads its header. Nothing of it is known to be true yet.
+    pub fn parse(datagram: &[u8]) -> Result<Self, WireError> {
+        let mut fields = Reader(datagram);
+        let (version, flags, reserved) = (fields.u8()?, fields.u8()?, fields.u16()?);
+        let header = Header { flags, connection: fields.u64()?, number: fields.u64()? };
+        if version != VERSION {
+            return Err(WireError::Version(version));
+        }
+        if flags & !KNOWN_FLAGS != 0 || reserved != 0 {
+            return Err(WireError::Flags(flags));
+        }
+        Ok(header)
+    }
+
+    /// Writes the header of the packet whose payload stands at `packet[HEADER_LEN..]`.
+    pub(crate) fn emit(&self, packet: &mut [u8]) {
+        assert!(packet.len() >= HEADER_LEN, "a packet has a header");
+        packet[0] = VERSION;
+        packet[1] = self.flags;
+        packet[2..4].fill(0);
+        packet[4..12].copy_from_slice(&self.connection.to_le_bytes());
+        packet[12..20].copy_from_slice(&self.number.to_le_bytes());
+    }
+}
+
+/// A packet in the clear: opened, or never sealed.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketView<'a> {
     /// Its header.
     pub header: Header,
-    /// Its frames, or its handshake message.
+    /// Its frames.
     pub payload: &'a [u8],
 }
 
 impl<'a> PacketView<'a> {
-    /// Checks length, version, flags and checksum.
-    pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
-        if datagram.len() < HEADER_LEN {
-            return Err(WireError::Truncated);
-        }
-        let version = datagram[0];
-        if version != VERSION {
-            return Err(WireError::Version(version));
-        }
-        let flags = datagram[1];
-        if flags & !KNOWN_FLAGS != 0 || datagram[2] != 0 || datagram[3] != 0 {
-            return Err(WireError::Flags(flags));
-        }
-        let (head, payload) = datagram.split_at(HEADER_LEN);
-        if head[TAG_AT..] != seal_tag(&head[..TAG_AT], payload) {
-            return Err(WireError::Corrupt);
-        }
-        let mut fields = Reader(&head[4..TAG_AT]);
-        let header = Header { flags, connection: fields.u64()?, number: fields.u64()? };
-        Ok(PacketView { header, payload })
+    /// Header and frames of a packet without its tag.
+    pub fn parse(packet: &'a [u8]) -> Result<Self, WireError> {
+        let header = Header::parse(packet)?;
+        Ok(PacketView { header, payload: &packet[HEADER_LEN..] })
     }
-}
-
-/// The connection id of a datagram before anything was checked; for choosing where to look it up.
-pub fn peek_connection(datagram: &[u8]) -> Option<u64> {
-    Reader(datagram.get(4..12)?).u64().ok()
-}
-
-fn seal_tag(head: &[u8], payload: &[u8]) -> [u8; 16] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(head);
-    hasher.update(payload);
-    let mut tag = [0; 16];
-    tag[..4].copy_from_slice(&hasher.finalize().to_le_bytes());
-    tag
-}
-
-/// Writes header and tag of the packet whose payload stands at `packet[HEADER_LEN..]`.
-pub(crate) fn seal(packet: &mut [u8], header: Header) {
-    assert!(packet.len() >= HEADER_LEN, "a packet has a header");
-    let (head, payload) = packet.split_at_mut(HEADER_LEN);
-    head[0] = VERSION;
-    head[1] = header.flags;
-    head[2..4].fill(0);
-    head[4..12].copy_from_slice(&header.connection.to_le_bytes());
-    head[12..20].copy_from_slice(&header.number.to_le_bytes());
-    let tag = seal_tag(&head[..TAG_AT], payload);
-    head[TAG_AT..].copy_from_slice(&tag);
 }
 
 /// Reads fixed fields; every read is checked.
@@ -162,23 +143,22 @@ impl<'a> Reader<'a> {
         self.0 = rest;
         Ok(taken)
     }
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(WireError::Truncated)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
     pub(crate) fn u8(&mut self) -> Result<u8, WireError> {
-        Ok(self.bytes(1)?[0])
+        self.array().map(u8::from_le_bytes)
     }
     pub(crate) fn u16(&mut self) -> Result<u16, WireError> {
-        let mut raw = [0; 2];
-        raw.copy_from_slice(self.bytes(2)?);
-        Ok(u16::from_le_bytes(raw))
+        self.array().map(u16::from_le_bytes)
     }
     pub(crate) fn u32(&mut self) -> Result<u32, WireError> {
-        let mut raw = [0; 4];
-        raw.copy_from_slice(self.bytes(4)?);
-        Ok(u32::from_le_bytes(raw))
+        self.array().map(u32::from_le_bytes)
     }
     pub(crate) fn u64(&mut self) -> Result<u64, WireError> {
-        let mut raw = [0; 8];
-        raw.copy_from_slice(self.bytes(8)?);
-        Ok(u64::from_le_bytes(raw))
+        self.array().map(u64::from_le_bytes)
     }
 }
 
@@ -196,6 +176,10 @@ impl<'a> Writer<'a> {
     pub(crate) fn packet(buffer: &'a mut [u8]) -> Self {
         assert!(buffer.len() >= HEADER_LEN, "no room for a header");
         Writer { buffer, len: HEADER_LEN }
+    }
+    /// Begins at the beginning.
+    pub(crate) fn plain(buffer: &'a mut [u8]) -> Self {
+        Writer { buffer, len: 0 }
     }
     /// Bytes written, the header included.
     pub(crate) fn len(&self) -> usize {

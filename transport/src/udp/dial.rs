@@ -1,24 +1,38 @@
-//! Dialling: how links come into being. The messages are those of [`Handshake`].
+//! Dialling: how links come into being; what arrives meanwhile is in `greet`. The messages are those of [`Handshake`].
 //!
-//! The node with the higher id makes the offer; the other one answers and waits for the first packet on the
-//! connection id it answered with, so that a forged hello alone never makes a link. While a node has no link to a
-//! peer it says hello at a fixed pace, offer or knock: a peer that starts, or starts again, is met at once.
+//! The node with the higher id begins a handshake; the other one answers, and waits for the proof. While a node has no
+//! link to a peer it says so at a fixed pace, by beginning or by a knock: a peer that starts, or starts again, is
+//! met at once. A knock proves nothing, so a handshake that it provokes goes on beside the link that there is.
+//!
+//! A peer has at most one handshake that we began and [`PENDING_MAX`] that we answered, and each ends by itself.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::link::Agreement;
+use super::link::{Agreement, Finish};
 use super::*;
-use crate::reliable::{HANDSHAKE_MAX, Handshake, Hello, Settings};
+use crate::reliable::{
+    COOKIE_LEN, Claim, GREETING_MAX, Greeting, Handshake, Hello, INIT_LEN, NOISE_1_LEN, NOISE_AT,
+    Settings, TAG_LEN, VERSION,
+};
+use crate::secure::{CERTIFICATE_LEN, NOISE_OVERHEAD, Noise, PacketKeys};
 
 /// Pace of hellos while there is no link.
-const HELLO_EVERY: Duration = Duration::from_millis(50);
-/// Least distance of two hellos to one peer, whatever provokes them.
-const HELLO_APART: Duration = Duration::from_millis(2);
-/// How long an answered offer waits for its first packet.
-const OFFER_LIFE: Duration = Duration::from_millis(250);
+pub(super) const HELLO_EVERY: Duration = Duration::from_millis(50);
+/// Least distance of two hellos to one peer, and of two answers, whatever provokes them.
+pub(super) const HELLO_APART: Duration = Duration::from_millis(2);
+/// How long an answered handshake keeps us from knocking: it is about to become a link.
+const ANSWER_LIFE: Duration = Duration::from_millis(250);
+/// How long a handshake is kept that goes no further.
+const PENDING_LIFE: Duration = Duration::from_secs(2);
+/// Handshakes of one peer that are answered and not finished.
+pub(super) const PENDING_MAX: usize = 2;
+/// Wrong continuations that one handshake survives.
+pub(super) const TRIES_MAX: u8 = 8;
 /// Largest datagram, where the first link's MTU allows it (loopback, jumbo frames).
 const DATAGRAM_MAX: usize = 8192;
+/// Longest handshake packet.
+pub(super) const HANDSHAKE_MAX: usize = NOISE_AT + CERTIFICATE_LEN + GREETING_MAX + NOISE_OVERHEAD;
 
 /// A configured peer: where it is, and how far the dialling is.
 pub(crate) struct Peer {
@@ -28,13 +42,43 @@ pub(crate) struct Peer {
     pub(crate) wanted: bool,
     pub(crate) refused: Refused,
     /// No link that is not dead.
-    idle: bool,
-    next_hello: Time,
-    last_hello: Time,
-    /// Serial and connection id of our offer, until it becomes a link.
-    offer: Option<(u64, u64)>,
-    /// An offer of the peer that we answered, with serial and id of the answer.
-    answered: Option<(Hello, u64, u64, Time)>,
+    pub(super) idle: bool,
+    pub(super) next_hello: Time,
+    pub(super) last_hello: Time,
+    pub(super) last_answer: Time,
+    /// The handshake that we began.
+    pub(super) offer: Option<Box<Offer>>,
+    /// Those that we answered.
+    pub(super) answered: [Option<Box<Answered>>; PENDING_MAX],
+    /// Its last failure was told.
+    pub(super) complained: bool,
+}
+
+/// A handshake that we began.
+pub(super) struct Offer {
+    /// Connection id for packets to us.
+    pub(super) connection: u64,
+    pub(super) noise: Noise,
+    pub(super) first: [u8; NOISE_1_LEN],
+    pub(super) cookie: [u8; COOKIE_LEN],
+    pub(super) began: Time,
+    pub(super) retried: Time,
+    pub(super) tries: u8,
+}
+
+/// A handshake that we answered.
+pub(super) struct Answered {
+    pub(super) claim: Claim,
+    /// Connection id for packets to the peer.
+    pub(super) offered: u64,
+    pub(super) first: [u8; NOISE_1_LEN],
+    /// Connection id for packets to us.
+    pub(super) connection: u64,
+    pub(super) noise: Noise,
+    /// The answer, to say it again.
+    pub(super) packet: Vec<u8>,
+    pub(super) at: Time,
+    pub(super) tries: u8,
 }
 
 impl Peer {
@@ -48,8 +92,10 @@ impl Peer {
             idle: true,
             next_hello: now,
             last_hello: Time::ZERO,
+            last_answer: Time::ZERO,
             offer: None,
-            answered: None,
+            answered: [const { None }; PENDING_MAX],
+            complained: false,
         }
     }
 
@@ -61,55 +107,88 @@ impl Peer {
     pub(crate) fn redial(&mut self) {
         self.idle = true;
         self.offer = None;
-        self.answered = None;
+        self.answered = [const { None }; PENDING_MAX];
         self.next_hello = Time::ZERO;
     }
 
-    fn refuses(&self, member: Member) -> bool {
+    /// Ends handshakes that go no further.
+    pub(super) fn give_up_handshakes(&mut self, now: Time) {
+        self.offer.take_if(|offer| now.since(offer.began) >= PENDING_LIFE);
+        for answered in &mut self.answered {
+            answered.take_if(|answered| now.since(answered.at) >= PENDING_LIFE);
+        }
+    }
+
+    pub(super) fn refuses(&self, member: Member) -> bool {
         self.refused >= Some(member.incarnation)
     }
 }
 
-/// FNV-1a of the cluster's name: enough to tell clusters apart that met by mistake.
-pub(crate) fn cluster_hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    })
+/// What a handshake is bound to: all that is said in the clear, and the whole name of the cluster.
+pub(super) fn prologue(cluster: &[u8; 32], claim: &Claim, connection: u64) -> Vec<u8> {
+    [
+        b"quintet".as_slice(),
+        &[VERSION],
+        cluster,
+        &claim.from.node.0.to_le_bytes(),
+        &claim.from.incarnation.0.to_le_bytes(),
+        &claim.to.0.to_le_bytes(),
+        &connection.to_le_bytes(),
+    ]
+    .concat()
+}
+
+/// Bytes that nobody can guess.
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .expect("the kernel gave entropy at start and does not run out of it");
+    bytes
 }
 
 impl Udp {
-    /// A connection id nobody can guess from outside, never zero (SplitMix64 over the entropy handed in).
-    fn fresh_id(&mut self) -> u64 {
-        self.entropy = self.entropy.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut id = self.entropy;
-        id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (id ^ (id >> 31)).max(1)
+    /// A connection id that is not zero.
+    pub(super) fn fresh_id(&self) -> u64 {
+        u64::from_le_bytes(random()).max(1)
     }
 
-    fn fresh_serial(&mut self) -> u64 {
+    pub(super) fn fresh_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
     }
 
-    fn hello(&self, to: NodeId, serial: u64, connection: u64, echo: u64) -> Hello {
-        Hello {
-            cluster: self.cluster,
-            from: self.me,
-            to,
-            serial,
-            connection,
-            echo,
-            lanes: self.table,
-        }
+    pub(super) fn claim(&self, to: NodeId) -> Claim {
+        Claim { cluster: self.identity.cluster().tag(), from: self.me, to }
     }
 
-    /// Says hello to every wanted peer without a link whose turn it is.
+    pub(super) fn hello(&mut self, index: usize, connection: u64) -> Greeting {
+        let held = self.live(index).and_then(|slot| self.slots[slot].link.as_deref());
+        let holds = held.map_or(0, |link| link.id);
+        let serial = self.fresh_serial();
+        Greeting::Hello(Hello { from: self.me, serial, connection, holds, lanes: self.table })
+    }
+
+    /// Says hello to every wanted peer without a link whose turn it is, and repeats what ends a handshake.
     pub(super) fn dial_all(&mut self, now: Time) {
         for index in 0..self.peers.len() {
             let peer = &self.peers[index];
             if peer.next_timeout().is_some_and(|at| at <= now) {
                 self.dial(index, now);
+            }
+        }
+        for index in 0..self.slots.len() {
+            let Some(link) = self.slots[index].link.as_deref_mut() else { continue };
+            let Some(finish) = link.finish.as_mut().filter(|finish| finish.next <= now) else {
+                continue;
+            };
+            finish.next = now + HELLO_EVERY;
+            let packet = std::mem::take(&mut finish.packet);
+            let peer = link.peer;
+            self.send_alone(peer, &packet);
+            if let Some(finish) =
+                self.slots[index].link.as_deref_mut().and_then(|l| l.finish.as_mut())
+            {
+                finish.packet = packet;
             }
         }
     }
@@ -120,162 +199,84 @@ impl Udp {
             self.peers[index].idle = false;
             return;
         }
-        let initiator = self.me.node > self.peers[index].node;
-        let answered = self.peers[index].answered;
-        if !initiator && answered.is_some_and(|(.., at)| now.since(at) < OFFER_LIFE) {
-            return; // About to become a link: a knock would only confuse.
-        }
-        let (serial, connection) = match self.peers[index].offer {
-            Some(offer) => offer,
-            None => {
-                let offer = (self.fresh_serial(), self.fresh_id());
-                self.peers[index].offer = Some(offer);
-                offer
-            }
-        };
         let peer = &mut self.peers[index];
         if peer.socket.is_none() {
             peer.socket = Socket::connect(self.bind_ip, peer.addr).ok();
         }
-        peer.last_hello = now;
-        let message = Handshake::Hello(self.hello(self.peers[index].node, serial, connection, 0));
-        self.send_handshake(index, &message);
+        if self.me.node > peer.node {
+            self.begin(index, now);
+        } else if !peer.answered.iter().flatten().any(|a| now.since(a.at) < ANSWER_LIFE) {
+            peer.last_hello = now;
+            let knock = Handshake::Knock(self.claim(self.peers[index].node));
+            self.send_handshake(index, 0, &knock);
+        }
     }
 
-    fn send_handshake(&self, peer: usize, message: &Handshake) {
-        let mut buffer = [0; HANDSHAKE_MAX];
-        let len = message.emit(&mut buffer);
+    /// Begins a handshake, or says again how it began.
+    pub(super) fn begin(&mut self, index: usize, now: Time) {
+        let claim = self.claim(self.peers[index].node);
+        self.peers[index].give_up_handshakes(now);
+        if self.peers[index].offer.is_none() {
+            let connection = self.fresh_id();
+            let prologue = prologue(&self.identity.cluster().id(), &claim, connection);
+            let (noise, first) = Noise::initiator(&self.identity, &prologue, random());
+            self.peers[index].offer = Some(Box::new(Offer {
+                connection,
+                noise,
+                first,
+                cookie: [0; COOKIE_LEN],
+                began: now,
+                retried: Time::ZERO,
+                tries: 0,
+            }));
+        }
+        let peer = &mut self.peers[index];
+        peer.last_hello = now;
+        let Some(offer) = peer.offer.as_mut() else { return };
+        offer.tries = 0;
+        let init = Handshake::Init { claim, cookie: offer.cookie, noise: offer.first };
+        let connection = offer.connection;
+        self.send_handshake(index, connection, &init);
+    }
+
+    /// Sends a message that has no length of its own.
+    pub(super) fn send_handshake(&self, peer: usize, connection: u64, message: &Handshake<'_>) {
+        let mut buffer = [0; INIT_LEN];
+        let len = message.emit(connection, &mut buffer);
         self.send_alone(peer, &buffer[..len]);
     }
 
-    /// A handshake message arrived; true if the owner should look.
-    pub(super) fn on_handshake(&mut self, now: Time, payload: &[u8], own: &Own) -> bool {
-        match Handshake::parse(payload) {
-            Ok(Handshake::Hello(hello)) => self.on_hello(now, &hello, None, own),
-            Ok(Handshake::HelloAck(hello)) => self.on_hello(now, &hello, Some(hello.echo), own),
-            Ok(Handshake::Refused { cluster, from, about }) => {
-                let known = self.peers.iter().any(|peer| peer.node == from);
-                if cluster == self.cluster && about == self.me && known {
-                    self.events.retain(|event| *event != UdpEvent::Refused { node: from });
-                    self.events.push_back(UdpEvent::Refused { node: from });
-                }
-                about == self.me
-            }
-            Err(_) => {
-                self.strays += 1;
-                false
-            }
-        }
-    }
-
-    /// A hello, or (with `echo`) the answer to one.
-    fn on_hello(&mut self, now: Time, hello: &Hello, echo: Option<u64>, own: &Own) -> bool {
-        let Some(index) = self.peers.iter().position(|peer| peer.node == hello.from.node) else {
-            return false;
-        };
-        if hello.cluster != self.cluster || hello.to != self.me.node || !self.peers[index].wanted {
-            return false;
-        }
-        if self.peers[index].refuses(hello.from) {
-            let refused =
-                Handshake::Refused { cluster: self.cluster, from: self.me.node, about: hello.from };
-            self.send_handshake(index, &refused);
-            return false;
-        }
-        let Some(killed) = self.judge_old_link(index, hello) else { return false };
-        if let Some(echo) = echo {
-            return self.on_answer(index, now, hello, echo, own) || killed;
-        }
-        if self.me.node > self.peers[index].node {
-            // A knock: answer with our own hello, unless one has just gone out.
-            if now.since(self.peers[index].last_hello) >= HELLO_APART {
-                self.peers[index].idle = true;
-                self.peers[index].next_hello = now;
-            }
-        } else {
-            self.answer(index, now, hello);
-        }
-        killed
-    }
-
-    /// What a hello says about the link in place. `None`: the hello is outdated. Else whether the link died.
-    fn judge_old_link(&mut self, index: usize, hello: &Hello) -> Option<bool> {
+    /// What a hello says about the link in place. `None`: nothing, so that the handshake is over. Else whether the
+    /// link died.
+    pub(super) fn judge_old_link(&mut self, index: usize, hello: &Hello) -> Option<bool> {
         let Some(slot) = self.live(index) else { return Some(false) };
         let link = self.slots[slot].link.as_deref()?;
         if hello.from.incarnation > link.member.incarnation {
             self.kill(slot, Evidence::Restarted);
             return Some(true);
         }
-        if hello.from.incarnation < link.member.incarnation || hello.serial < link.peer_serial {
-            return None;
-        }
-        if hello.serial > link.peer_serial {
-            // The same run wants a new link, so it has given up this one.
+        // The same run wants a new link: it has given up this one, unless it says that it holds it.
+        let newer =
+            hello.from.incarnation == link.member.incarnation && hello.serial > link.peer_serial;
+        if newer && hello.holds != link.connection.remote() {
             self.kill(slot, Evidence::ClosedByPeer);
             return Some(true);
-        }
-        if self.me.node < hello.from.node && hello.echo == 0 {
-            // Our answer was lost, or this is a copy: say it again.
-            let (serial, id) = (link.own_serial, link.id);
-            let answer = self.hello(hello.from.node, serial, id, hello.connection);
-            self.send_handshake(index, &Handshake::HelloAck(answer));
         }
         None
     }
 
-    /// Answers an offer; nothing exists yet but the note of it.
-    fn answer(&mut self, index: usize, now: Time, hello: &Hello) {
-        let (serial, id) = match self.peers[index].answered {
-            Some((known, serial, id, _))
-                if known.from == hello.from && known.serial == hello.serial =>
-            {
-                (serial, id)
-            }
-            Some((known, _, _, at))
-                if known.from == hello.from
-                    && known.serial > hello.serial
-                    && now.since(at) < OFFER_LIFE =>
-            {
-                return;
-            }
-            _ => (self.fresh_serial(), self.fresh_id()),
-        };
-        self.peers[index].answered = Some((*hello, serial, id, now));
-        let answer = self.hello(hello.from.node, serial, id, hello.connection);
-        self.send_handshake(index, &Handshake::HelloAck(answer));
-    }
-
-    /// Our offer was answered: the link exists, and opens with our first packet.
-    fn on_answer(&mut self, index: usize, now: Time, hello: &Hello, echo: u64, own: &Own) -> bool {
-        match self.peers[index].offer {
-            Some((serial, id)) if id == echo && self.me.node > hello.from.node => {
-                self.open_link(index, now, hello, serial, id, own).is_some()
-            }
-            _ => false,
-        }
-    }
-
-    /// A packet came on an id that is not a link's: perhaps the first of an offer that we answered.
-    pub(super) fn accept(&mut self, now: Time, id: u64, own: &Own) -> Option<usize> {
-        let waiting = |peer: &Peer| peer.answered.is_some_and(|(_, _, answered, _)| answered == id);
-        let index = self.peers.iter().position(waiting)?;
-        let (hello, serial, ..) = self.peers[index].answered?;
-        if self.peers[index].refuses(hello.from) || self.live(index).is_some() {
-            return None;
-        }
-        self.open_link(index, now, &hello, serial, id, own)
-    }
-
-    fn open_link(
+    /// The handshake is complete. `finish`: the message that the peer still needs for that.
+    pub(super) fn open_link(
         &mut self,
-        index: usize,
         now: Time,
+        agreement: Agreement,
         hello: &Hello,
-        serial: u64,
-        id: u64,
+        keys: PacketKeys,
         own: &Own,
-    ) -> Option<usize> {
-        let datagram = self.peers[index].socket.as_ref()?.datagram_max().clamp(512, DATAGRAM_MAX);
+    ) -> bool {
+        let index = agreement.peer;
+        let Some(socket) = self.peers[index].socket.as_ref() else { return false };
+        let datagram = socket.datagram_max().clamp(512 + TAG_LEN, DATAGRAM_MAX) - TAG_LEN;
         let settings = Settings {
             remote: hello.connection,
             own: self.table,
@@ -283,18 +284,19 @@ impl Udp {
             datagram,
             heartbeat: self.heartbeat,
         };
-        let agreement = Agreement {
-            peer: index,
-            member: hello.from,
-            id,
-            peer_serial: hello.serial,
-            own_serial: serial,
-        };
-        let slot = self.insert(Link::new(agreement, settings, own, now))?;
+        if self.insert(Link::new(agreement, settings, keys, own, now)).is_none() {
+            return false;
+        }
         let peer = &mut self.peers[index];
         peer.idle = false;
         peer.offer = None;
-        peer.answered = None;
-        Some(slot)
+        peer.answered = [const { None }; PENDING_MAX];
+        peer.complained = false;
+        true
+    }
+
+    /// A handshake packet to be repeated until the peer's first packet shows that it came.
+    pub(super) fn finish(packet: Vec<u8>, now: Time) -> Finish {
+        Finish { packet, next: now + HELLO_EVERY }
     }
 }

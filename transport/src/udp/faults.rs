@@ -43,8 +43,8 @@ impl Faults {
         self.state >> 33
     }
 
-    /// Hands on what this network makes of `datagram`.
-    pub(crate) fn pass(&mut self, datagram: &[u8], mut deliver: impl FnMut(&[u8])) {
+    /// Hands on what this network makes of `datagram`; who gets it may change it.
+    pub(crate) fn pass(&mut self, datagram: &mut [u8], mut deliver: impl FnMut(&mut [u8])) {
         if self.policy == FaultPolicy::default() {
             return deliver(datagram);
         }
@@ -55,19 +55,17 @@ impl Faults {
             self.held.extend_from_slice(datagram);
             return;
         }
+        let copy = self.chance(self.policy.duplicate).then(|| datagram.to_vec());
         if self.chance(self.policy.corrupt) && !datagram.is_empty() {
             let bit = self.random() as usize % (datagram.len() * 8);
-            let mut damaged = datagram.to_vec();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            deliver(&damaged);
-        } else {
-            deliver(datagram);
+            datagram[bit / 8] ^= 1 << (bit % 8);
         }
-        if self.chance(self.policy.duplicate) {
-            deliver(datagram);
+        deliver(datagram);
+        if let Some(mut copy) = copy {
+            deliver(&mut copy);
         }
         if !self.held.is_empty() {
-            deliver(&std::mem::take(&mut self.held));
+            deliver(&mut std::mem::take(&mut self.held));
         }
     }
 }

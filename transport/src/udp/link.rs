@@ -14,6 +14,7 @@ use crate::id::Member;
 use crate::lane::CONTROL;
 use crate::own::Own;
 use crate::reliable::{CloseReason, Connection, LaneTable, PacketView, Settings};
+use crate::secure::PacketKeys;
 use crate::time::Time;
 
 /// How long a burst lasts: well inside 50 ms, and long enough for a busy peer to answer.
@@ -54,6 +55,13 @@ pub(crate) struct Stash {
     pub(crate) retry: Time,
 }
 
+/// The end of the handshake, which the peer may not have got.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) packet: Vec<u8>,
+    pub(crate) next: Time,
+}
+
 pub(crate) struct Link {
     /// Index of the peer in the configuration.
     pub(crate) peer: usize,
@@ -63,8 +71,9 @@ pub(crate) struct Link {
     pub(crate) id: u64,
     /// Serial of the peer's offer or answer that made this link.
     pub(crate) peer_serial: u64,
-    /// Serial and id of our own side, to repeat an answer.
-    pub(crate) own_serial: u64,
+    pub(crate) keys: PacketKeys,
+    /// Repeated until the link is up.
+    pub(crate) finish: Option<Finish>,
     pub(crate) connection: Connection,
     replicas: Replicas,
     table: LaneTable,
@@ -75,25 +84,32 @@ pub(crate) struct Link {
 }
 
 /// Who the peer is and what it has agreed to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Agreement {
     pub(crate) peer: usize,
     pub(crate) member: Member,
     pub(crate) id: u64,
     pub(crate) peer_serial: u64,
-    pub(crate) own_serial: u64,
+    pub(crate) finish: Option<Finish>,
 }
 
 impl Link {
     /// A link on which our control log starts now.
-    pub(crate) fn new(agreement: Agreement, settings: Settings, own: &Own, now: Time) -> Self {
+    pub(crate) fn new(
+        agreement: Agreement,
+        settings: Settings,
+        keys: PacketKeys,
+        own: &Own,
+        now: Time,
+    ) -> Self {
         let mut link = Link {
             peer: agreement.peer,
             member: agreement.member,
             phase: Phase::Opening,
             id: agreement.id,
             peer_serial: agreement.peer_serial,
-            own_serial: agreement.own_serial,
+            keys,
+            finish: agreement.finish,
             connection: Connection::new(settings, now),
             replicas: Replicas::new(&settings.peer),
             table: settings.peer,
@@ -153,8 +169,14 @@ impl Link {
         &self.replicas
     }
 
-    /// A packet with this link's id arrived.
-    pub(crate) fn receive(&mut self, now: Time, packet: &PacketView<'_>) -> Change {
+    /// A packet with this link's id arrived, and is opened in place. `None` if it was not sealed by the peer.
+    pub(crate) fn receive(&mut self, now: Time, datagram: &mut [u8]) -> Option<Change> {
+        let len = self.keys.open(datagram).ok()?;
+        let packet = PacketView::parse(&datagram[..len]).ok()?;
+        Some(self.take_in(now, &packet))
+    }
+
+    fn take_in(&mut self, now: Time, packet: &PacketView<'_>) -> Change {
         let Ok(received) = self.connection.handle_packet(now, packet, &mut self.replicas) else {
             return Change::None;
         };
@@ -220,12 +242,14 @@ impl Link {
         let burst = self.burst.map(|burst| burst.next.min(burst.until));
         let stash = (!self.stash.bytes.is_empty()).then_some(self.stash.retry);
         let at_once = self.unfinished.then_some(Time::ZERO);
-        [self.connection.next_timeout(), burst, stash, at_once].into_iter().flatten().min()
+        let finish = self.finish.as_ref().map(|finish| finish.next);
+        [self.connection.next_timeout(), burst, stash, at_once, finish].into_iter().flatten().min()
     }
 
     /// Dead for good: nothing becomes visible any more, nothing but the news of it is sent.
     pub(crate) fn kill(&mut self, reason: CloseReason) {
         self.phase = Phase::Dead;
+        self.finish = None;
         self.burst = None;
         self.unfinished = false;
         self.stash = Stash::default();

@@ -58,7 +58,7 @@ impl Lab {
         let start = move || {
             // SAFETY: no pointers; moves only this thread, which ends soon, into the namespace.
             assert_eq!(unsafe { libc::setns(space.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
-            Node::in_lab(&config)
+            Node::with(&config)
         };
         std::thread::spawn(start).join().unwrap()
     }

@@ -15,6 +15,7 @@ use std::io;
 use std::time::Duration;
 
 use super::*;
+use crate::secure::UsedUp;
 
 /// After how long a batch that was not taken is tried again.
 const RETRY: Duration = Duration::from_micros(500);
@@ -38,7 +39,12 @@ impl Udp {
         let mut unfinished = true;
         for _ in 0..BATCHES_PER_TURN {
             let Some(link) = self.slots[index].link.as_deref_mut() else { break };
-            let (len, segment, more) = fill(link, now, own, &mut out);
+            link.keys.renew(now, link.connection.confirmed());
+            let Ok((len, segment, more)) = fill(link, now, own, &mut out) else {
+                // Nothing was ever acknowledged under this key: the peer is not there.
+                self.kill(index, Evidence::HeartbeatMissed);
+                break;
+            };
             unfinished = more;
             if len == 0 || !self.send_batch(index, &out[..len], segment, now) || !more {
                 break;
@@ -109,7 +115,7 @@ impl Udp {
 
     fn shrink(&mut self, index: usize) {
         if let Some(link) = self.slots[index].link.as_deref_mut() {
-            link.connection.limit_datagram(DATAGRAM_MIN);
+            link.connection.limit_datagram(DATAGRAM_MIN - TAG_LEN);
         }
     }
 
@@ -127,28 +133,36 @@ impl Udp {
     }
 }
 
-/// Packs datagrams of one size (the last may be shorter) until the buffer is full or there is nothing more.
+/// Packs and seals datagrams of one size (the last may be shorter) until the buffer is full or there is nothing more.
 /// Returns their bytes, their size, and whether there may be more.
-fn fill(link: &mut Link, now: Time, own: &Own, out: &mut [u8]) -> (usize, usize, bool) {
+fn fill(
+    link: &mut Link,
+    now: Time,
+    own: &Own,
+    out: &mut [u8],
+) -> Result<(usize, usize, bool), UsedUp> {
     let (mut len, mut segment) = (0, 0);
-    let max = link.connection.datagram_max();
+    let max = link.connection.datagram_max() + TAG_LEN;
     for _ in 0..SEGMENTS_MAX {
         // The first datagram decides the size; those after it must not be larger.
         let room = if segment == 0 { max } else { segment };
         if out.len() - len < room {
-            return (len, segment, true);
+            return Ok((len, segment, true));
         }
-        let Some(packed) = link.connection.poll_transmit(now, &mut out[len..len + room], own)
+        let Some(packed) =
+            link.connection.poll_transmit(now, &mut out[len..len + room - TAG_LEN], own)
         else {
-            return (len, segment, false);
+            return Ok((len, segment, false));
         };
-        len += packed.len;
+        let sealed = packed.len + TAG_LEN;
+        link.keys.seal(&mut out[len..len + sealed])?;
+        len += sealed;
         if segment == 0 {
-            segment = packed.len;
+            segment = sealed;
         }
-        if packed.len < segment || packed.len < max {
-            return (len, segment, true);
+        if sealed < segment || sealed < max {
+            return Ok((len, segment, true));
         }
     }
-    (len, segment, true)
+    Ok((len, segment, true))
 }

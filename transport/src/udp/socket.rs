@@ -323,9 +323,9 @@ impl Batch {
     }
 
     /// The datagrams of message `index`: the kernel joined those of one sender that have the same size.
-    pub(crate) fn datagrams(&self, index: usize) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn datagrams(&mut self, index: usize) -> impl Iterator<Item = &mut [u8]> {
         let (len, segment) = self.received[index];
-        self.buffer[index * MESSAGE..index * MESSAGE + len].chunks(segment)
+        self.buffer[index * MESSAGE..index * MESSAGE + len].chunks_mut(segment)
     }
 }
 
@@ -389,7 +389,9 @@ mod tests {
             let count = batch.receive(socket);
             if count > 0 {
                 return (0..count)
-                    .flat_map(|i| batch.datagrams(i).map(<[u8]>::to_vec).collect::<Vec<_>>())
+                    .flat_map(|i| {
+                        batch.datagrams(i).map(|bytes| bytes.to_vec()).collect::<Vec<_>>()
+                    })
                     .collect();
             }
             std::thread::sleep(std::time::Duration::from_micros(100));

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::config::PeerConfig;
 use crate::lane::{CONTROL, GROUP};
 use crate::log::Ring;
+use crate::secure::Authority;
 use crate::wait::{Bell, Waker};
 
 /// A node without a poller.
@@ -29,24 +30,19 @@ pub(super) fn config(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Confi
     for (index, &addr) in addrs.iter().enumerate().filter(|&(index, _)| index != me) {
         config.peers.push(PeerConfig { node: NodeId(index as u16 + 1), addr });
     }
+    config.identity = Some(identity("test", me));
     config
 }
 
-fn entropy(config: &Config) -> u64 {
-    config.me.incarnation.0 * 7919 + u64::from(config.me.node.0)
+/// An identity of the cluster whose authority's key follows from its name.
+pub(super) fn identity(cluster: &str, me: usize) -> Arc<Identity> {
+    let authority = Authority::new(cluster, [cluster.len() as u8; 32]).unwrap();
+    Arc::new(authority.admit(NodeId(me as u16 + 1), [me as u8 + 1; 32]))
 }
 
 impl Node {
     pub(super) fn with(config: &Config) -> Self {
-        Node::of(config, Udp::new(config, clock::now(), entropy(config)).unwrap())
-    }
-
-    /// In a network that the test has made, where the guard has nothing to guard.
-    pub(super) fn in_lab(config: &Config) -> Self {
-        Node::of(config, Udp::start(config, clock::now(), entropy(config)).unwrap())
-    }
-
-    fn of(config: &Config, mut udp: Udp) -> Self {
+        let mut udp = Udp::new(config, clock::now()).unwrap();
         let rings =
             config.lanes.iter().map(|lane| Ring::private(lane.log_bytes).unwrap()).collect();
         let own = Own::new(&config.lanes, rings, &Waker::new(Bell::new().unwrap()));
@@ -263,6 +259,7 @@ fn clusters_do_not_mix_and_noise_is_harmless() {
     let addrs = addresses(2);
     let mut foreign = config(&addrs, 1, 1);
     foreign.cluster = "other".into();
+    foreign.identity = Some(identity("other", 1));
     let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::with(&foreign));
     let noise = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let start = clock::now();

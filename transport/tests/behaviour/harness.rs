@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,12 @@ pub(crate) fn addresses(n: usize) -> Vec<SocketAddr> {
     sockets.iter().map(|s| s.local_addr().unwrap()).collect()
 }
 
+/// The identity of a node, the same in every process.
+pub(crate) fn identity(cluster: &str, node: u16) -> Arc<Identity> {
+    let authority = Authority::new(cluster, [1; 32]).unwrap();
+    Arc::new(authority.admit(NodeId(node), [node as u8; 32]))
+}
+
 /// Small lanes, so that the wrap is met often.
 pub(crate) fn lanes() -> Vec<LaneSpec> {
     vec![
@@ -51,6 +58,7 @@ pub(crate) fn configs(n: u16, path: PathPolicy) -> Vec<Config> {
             .collect();
         c.lanes = lanes();
         c.path = path;
+        c.identity = Some(identity(&cluster, i + 1));
         // The machine that runs the tests may be busy.
         c.timing.suspect = Duration::from_millis(250);
         c.timing.dead = Duration::from_millis(800);
@@ -232,6 +240,7 @@ pub(crate) fn child_config() -> Option<Config> {
     let me = Member::new(node, get("T_INCARNATION")?.parse().unwrap());
     let mut config = Config::new(&get("T_CLUSTER")?, me, get("T_BIND")?.parse().unwrap());
     config.lanes = lanes();
+    config.identity = Some(identity(&config.cluster, node));
     config.path = match get("T_PATH")?.as_str() {
         "shm" => PathPolicy::Shm,
         "udp" => PathPolicy::Udp,

@@ -26,8 +26,9 @@ struct Fixture {
 
 fn fixture(capacity: usize) -> (Fixture, Deliveries) {
     let me = Member::new(1, 1);
-    let poller =
-        Poller::new(Config::new("deliveries", me, "127.0.0.1:0".parse().unwrap())).unwrap();
+    let mut config = Config::new("deliveries", me, "127.0.0.1:0".parse().unwrap());
+    config.path = PathPolicy::Shm;
+    let poller = Poller::new(config).unwrap();
     let (commands, _) = crossbeam_channel::unbounded();
     let status = Status {
         at: Time::ZERO,

@@ -137,7 +137,7 @@ fn transport_config(config: &Config, me: Member) -> quintet_transport::Config {
     t.path = config.path;
     t.wait = config.wait;
     t.timing = config.timing;
-    t.plaintext = config.plaintext;
+    t.identity = config.identity.clone();
     t.lanes = vec![
         LaneSpec { name: "control", words: 0, log_bytes: config.limits.control_log },
         LaneSpec { name: "group", words: core::word::COUNT, log_bytes: config.limits.group_log },

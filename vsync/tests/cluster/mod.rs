@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use quintet_transport::Authority;
 use quintet_vsync::{
     BulkWriter, Config, Deliveries, Donation, Event, Group, Member, MessageId, Node, NodeId,
     PathPolicy, PeerConfig, Position, SendError, Unresolved, ViewChange, ViewId,
@@ -86,6 +87,8 @@ impl Options {
             .collect();
         let mut config = Config::new(self.cluster.clone(), id(index), self.addresses[index], peers);
         config.path = self.path;
+        let authority = Authority::new(&self.cluster, [1; 32]).unwrap();
+        config.identity = Some(Arc::new(authority.admit(id(index), [index as u8; 32])));
         config.data_dir = self.data.as_ref().map(|d| d.join(format!("n{}", index + 1)));
         config.limits.group_log = self.group_log;
         config.limits.queue = self.queue;
