@@ -140,6 +140,8 @@ pub struct Connection {
     /// Packet numbers received, as half-open ranges; all below `received_floor` count as seen.
     pub(super) received: RangeSet,
     pub(super) received_floor: u64,
+    /// Above this a packet cannot be one that came before and was not taken in.
+    pub(super) largest_met: u64,
     pub(super) largest_received_at: Time,
     /// Something was received since the last ack went out.
     pub(super) ack_pending: bool,
@@ -181,6 +183,7 @@ impl Connection {
             confirmed: Time::ZERO,
             received: RangeSet::new(RECEIVED_MAX),
             received_floor: 1,
+            largest_met: 0,
             largest_received_at: now,
             ack_pending: false,
             unacked: 0,

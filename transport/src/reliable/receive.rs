@@ -2,7 +2,8 @@
 //!
 //! - A packet is judged as a whole before any of it is applied; a malformed one changes nothing.
 //! - A packet is acked only if all of it was taken in. What does not fit now is not acked, and comes again.
-//! - Any valid, new packet is a sign of life ([`Connection::heard`]); a duplicate is not.
+//! - A packet is a sign of life ([`Connection::heard`]) when it was taken in, or is newer than all before. A duplicate is
+//!   not; nor is, a second time, what was not taken in: it is not remembered, and somebody else may have recorded it.
 
 use std::time::Duration;
 
@@ -43,14 +44,17 @@ impl Connection {
             self.counters.malformed += 1;
             return Err(Rejected::Malformed);
         }
-        self.heard = self.heard.max(now);
-        if self.planted.is(Bug::ConfirmsHeard) {
-            self.confirmed = self.heard;
-        }
         self.counters.received += 1;
         self.counters.received_bytes += (packet.payload.len() + super::HEADER_LEN) as u64;
         let mut received = Received::default();
         let taken_in = self.apply(now, packet, sink, &mut received);
+        if taken_in || number > self.largest_met {
+            self.heard = self.heard.max(now);
+            if self.planted.is(Bug::ConfirmsHeard) {
+                self.confirmed = self.heard;
+            }
+        }
+        self.largest_met = self.largest_met.max(number);
         if let Some(reason) = received.closed {
             self.close_reason = reason;
             self.shut();

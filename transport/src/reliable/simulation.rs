@@ -440,3 +440,35 @@ fn two_connections_survive_a_bad_network() {
         }
     }
 }
+
+#[test]
+fn a_replayed_packet_is_no_sign_of_life_even_if_it_was_not_taken_in() {
+    let at = |millis| Time::from_millis(millis);
+    let (mut a, mut b, mut reader) =
+        (connection(10, at(1)), connection(11, at(1)), connection(11, at(1)));
+    let (mut own, mut out) = (Own::new(0, 0), [0; DATAGRAM]);
+    let mut rings = Rings(vec![vec![0; 65536]; LANES.len()], vec![0; LANES.len()]);
+    // To `a` somebody has opened the lane, but `b` has not: what it takes in is neither acked nor remembered.
+    a.attach(1, 0, 0, |_| false);
+    reader.open(1, 0);
+    b.poll_transmit(at(1), &mut out, &own).expect("a ping");
+    let credit = reader.poll_transmit(at(1), &mut out, &own).expect("credit").len;
+    a.handle_packet(at(1), &PacketView::parse(&out[..credit]).unwrap(), &mut rings).unwrap();
+    let packets = [100, 200].map(|head| {
+        own.publish(1, 100);
+        a.publish(1, head);
+        let len = a.poll_transmit(at(1), &mut out, &own).expect("a piece of log").len;
+        out[..len].to_vec()
+    });
+    let mut heard_after = |millis, packet: &[u8]| {
+        let packet = PacketView::parse(packet).unwrap();
+        b.handle_packet(at(millis), &packet, &mut rings).expect("well formed and not remembered");
+        b.heard()
+    };
+    let [first, second] = packets;
+    assert_eq!(heard_after(2, &first), at(2));
+    assert_eq!(heard_after(3, &first), at(2), "replayed");
+    assert_eq!(heard_after(4, &second), at(4));
+    assert_eq!(heard_after(5, &second), at(4), "replayed");
+    assert_eq!(heard_after(6, &first), at(4), "replayed");
+}

@@ -119,3 +119,8 @@ fn an_old_key_is_renewed_and_forgotten_in_the_end() {
     assert!(opens(&mut b, &sealed(&mut a, 3 + OVERLAP)));
     assert!(!opens(&mut b, &overtaken), "the previous key is gone");
 }
+
+#[test]
+fn secrets_are_not_shown() {
+    assert_eq!(format!("{:?}", pair().0), "PacketKeys(..)");
+}

@@ -181,7 +181,7 @@ impl Link {
             return Change::None;
         };
         if let Some(burst) = self.burst
-            && now > burst.started
+            && self.connection.heard() > burst.started
         {
             self.burst = None;
         }
