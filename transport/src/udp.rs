@@ -16,6 +16,8 @@ mod dial;
 mod faults;
 mod greet;
 #[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
 mod hostile_tests;
 mod link;
 mod links;
@@ -44,7 +46,9 @@ use crate::lane::LaneId;
 use crate::limits::LINKS_PER_PEER_MAX;
 use crate::log::{LogBytes, Malformed, Record};
 use crate::own::Own;
-use crate::reliable::{CloseReason, FLAG_HANDSHAKE, Header, LaneShape, LaneTable, Source, TAG_LEN};
+use crate::reliable::{
+    CloseReason, FLAG_HANDSHAKE, Header, LaneShape, LaneTable, Source, TAG_LEN, VERSION, WireError,
+};
 use crate::secure::{Cookies, Identity};
 use crate::time::Time;
 use dial::Peer;
@@ -109,6 +113,8 @@ pub(crate) struct Udp {
     serial: u64,
     /// Packets that belonged to nothing, were unreadable or forged.
     pub(crate) strays: u64,
+    /// The first version of the wire format that was met and is not ours.
+    foreign: Option<u8>,
     #[cfg(feature = "faults")]
     faults: faults::Faults,
 }
@@ -158,6 +164,7 @@ impl Udp {
             recent: 0,
             serial: 0,
             strays: 0,
+            foreign: None,
             #[cfg(feature = "faults")]
             faults: faults::Faults::default(),
         })
@@ -327,9 +334,9 @@ impl Udp {
 
     /// What has no link is dropped before any key is touched; what has one is opened once.
     fn on_datagram(&mut self, now: Time, datagram: &mut [u8], own: &Own) -> bool {
-        let Ok(header) = Header::parse(datagram) else {
-            self.strays += 1;
-            return false;
+        let header = match Header::parse(datagram) {
+            Ok(header) => header,
+            Err(error) => return self.on_unreadable(error),
         };
         if header.flags & FLAG_HANDSHAKE != 0 {
             return self.on_handshake(now, datagram, own);
@@ -349,6 +356,19 @@ impl Udp {
             return false;
         };
         self.apply(index, change)
+    }
+
+    /// Two releases that do not understand each other would be silent for ever: that is told, once.
+    fn on_unreadable(&mut self, error: WireError) -> bool {
+        self.strays += 1;
+        if let (WireError::Version(version), None) = (error, self.foreign) {
+            self.foreign = Some(version);
+            tracing::warn!(
+                "a packet has version {version} of the wire format, and this node speaks {VERSION}: run the same release of \
+                 Quintet on all nodes; if it is the same, something else sends to this port"
+            );
+        }
+        false
     }
 
     /// Draws the consequences of what happened to a link; true if the owner should look.

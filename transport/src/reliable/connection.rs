@@ -234,6 +234,12 @@ impl Connection {
         &self.rtt
     }
 
+    /// As if a packet had come back after that time.
+    #[cfg(test)]
+    pub(crate) fn assume_rtt(&mut self, rtt: Duration) {
+        self.rtt.sample(rtt, Duration::ZERO);
+    }
+
     /// Congestion state.
     pub fn congestion(&self) -> &Congestion {
         &self.congestion

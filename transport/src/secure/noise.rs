@@ -111,9 +111,11 @@ impl Noise {
         Ok(rest.len())
     }
 
-    /// Whether the other side was read to the end: what follows cannot mend it.
+    /// Whether nothing can be read any more: the other side was read to the end, or a forged end took the place of the
+    /// right one (with the key in front that it needs, its payload broken), which `snow` does not undo.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.is_my_turn() || self.0.is_handshake_finished()
+        let spoiled = !self.0.is_initiator() && self.0.get_remote_static().is_some();
+        self.0.is_my_turn() || self.0.is_handshake_finished() || spoiled
     }
 
     /// The keys of the link, after message 3.

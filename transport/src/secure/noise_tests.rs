@@ -84,6 +84,28 @@ fn a_damaged_message_is_refused_and_the_whole_one_still_welcome() {
 }
 
 #[test]
+fn a_damaged_end_leaves_the_whole_one_welcome_or_the_handshake_over() {
+    let (one, two) = (identity(1, 1), identity(1, 2));
+    let mut greeting = [0; GREETING_MAX];
+    let mut ended = 0;
+    // The sealed static key, its tag, and something of the payload.
+    for byte in 0..60 {
+        let (mut initiator, mut responder, second) = answered(&one, &two, [b"", b""]);
+        initiator.read(&two, NodeId(1), &second, &mut greeting).unwrap();
+        let mut out = [0; LONGEST];
+        let len = initiator.write(&two, b"from two", &mut out).unwrap();
+        let mut bad = out[..len].to_vec();
+        bad[byte] ^= 1;
+        assert!(responder.read(&one, NodeId(2), &bad, &mut greeting).is_err(), "byte {byte}");
+        let over = responder.is_over();
+        let whole = responder.read(&one, NodeId(2), &out[..len], &mut greeting);
+        assert_eq!(over, whole.is_err(), "byte {byte}");
+        ended += u32::from(over);
+    }
+    assert_eq!(ended, 12, "where the key was good");
+}
+
+#[test]
 fn a_key_that_makes_no_secret_is_refused() {
     let one = identity(1, 1);
     let mut responder = Noise::responder(&one, b"", [12; 32], &[0; NOISE_1_LEN]).unwrap();

@@ -27,10 +27,12 @@ const ANSWER_LIFE: Duration = Duration::from_millis(250);
 const PENDING_LIFE: Duration = Duration::from_secs(2);
 /// Handshakes of one peer that are answered and not finished.
 pub(super) const PENDING_MAX: usize = 2;
+/// Least distance of two complaints about one peer: a flood does not fill the log, nor hide for long what is true.
+pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 /// Wrong continuations that one handshake survives.
 pub(super) const TRIES_MAX: u8 = 8;
 /// Largest datagram, where the first link's MTU allows it (loopback, jumbo frames).
-const DATAGRAM_MAX: usize = 8192;
+pub(super) const DATAGRAM_MAX: usize = 8192;
 /// Longest handshake packet.
 pub(super) const HANDSHAKE_MAX: usize = NOISE_AT + CERTIFICATE_LEN + GREETING_MAX + NOISE_OVERHEAD;
 
@@ -50,8 +52,8 @@ pub(crate) struct Peer {
     pub(super) offer: Option<Box<Offer>>,
     /// Those that we answered.
     pub(super) answered: [Option<Box<Answered>>; PENDING_MAX],
-    /// Its last failure was told.
-    pub(super) complained: bool,
+    /// When its last failure was told.
+    pub(super) complained: Option<Time>,
 }
 
 /// A handshake that we began.
@@ -95,7 +97,7 @@ impl Peer {
             last_answer: Time::ZERO,
             offer: None,
             answered: [const { None }; PENDING_MAX],
-            complained: false,
+            complained: None,
         }
     }
 
@@ -106,9 +108,14 @@ impl Peer {
     /// The link is dead: begin anew, at once.
     pub(crate) fn redial(&mut self) {
         self.idle = true;
+        self.drop_handshakes();
+        self.next_hello = Time::ZERO;
+    }
+
+    /// No link shall come of those under way.
+    pub(super) fn drop_handshakes(&mut self) {
         self.offer = None;
         self.answered = [const { None }; PENDING_MAX];
-        self.next_hello = Time::ZERO;
     }
 
     /// Ends handshakes that go no further.
@@ -289,9 +296,9 @@ impl Udp {
         }
         let peer = &mut self.peers[index];
         peer.idle = false;
+        // What else we answered stays: should the peer finish that too, then because it has given up this.
         peer.offer = None;
-        peer.answered = [const { None }; PENDING_MAX];
-        peer.complained = false;
+        peer.complained = None;
         true
     }
 

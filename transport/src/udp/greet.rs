@@ -1,7 +1,9 @@
 //! Greeting: what handshake messages do that arrive. Until the certificate was checked they prove nothing, and whoever
 //! sent one gets no more done than is said at each.
 
-use super::dial::{Answered, HANDSHAKE_MAX, HELLO_APART, HELLO_EVERY, TRIES_MAX, prologue, random};
+use super::dial::{
+    Answered, COMPLAIN_EVERY, HANDSHAKE_MAX, HELLO_APART, HELLO_EVERY, TRIES_MAX, prologue, random,
+};
 use super::link::Agreement;
 use super::*;
 use crate::reliable::{
@@ -29,13 +31,14 @@ impl Udp {
     }
 
     /// The peer that a claim names, if it may claim that.
-    fn claimed(&mut self, claim: &Claim) -> Option<usize> {
+    fn claimed(&mut self, now: Time, claim: &Claim) -> Option<usize> {
         let index = self.peers.iter().position(|peer| peer.node == claim.from.node)?;
         if claim.to != self.me.node || !self.peers[index].wanted {
             return None;
         }
         if claim.cluster != self.identity.cluster().tag() {
             self.complain(
+                now,
                 index,
                 "it says to be of another cluster, or its authority was made anew",
             );
@@ -44,11 +47,13 @@ impl Udp {
         Some(index)
     }
 
-    /// Tells the first failure of a peer since it was linked.
-    fn complain(&mut self, index: usize, why: &str) {
+    /// Says why there is no link to a peer. While there is one nothing is amiss but that somebody tries.
+    fn complain(&mut self, now: Time, index: usize, why: &str) {
         self.strays += 1;
+        let linked = self.live(index).is_some();
         let peer = &mut self.peers[index];
-        if !std::mem::replace(&mut peer.complained, true) {
+        if !linked && peer.complained.is_none_or(|last| now.since(last) >= COMPLAIN_EVERY) {
+            peer.complained = Some(now);
             tracing::warn!(peer = %peer.node, "no link: {why}");
         }
     }
@@ -63,7 +68,7 @@ impl Udp {
         cookie: &[u8; COOKIE_LEN],
         first: &[u8; NOISE_1_LEN],
     ) -> bool {
-        let Some(index) = self.claimed(claim) else { return false };
+        let Some(index) = self.claimed(now, claim) else { return false };
         if self.me.node > claim.from.node || id == 0 {
             self.strays += 1;
             return false;
@@ -83,7 +88,7 @@ impl Udp {
         }
         self.peers[index].last_answer = now;
         if let Err(refusal) = self.answer(index, now, id, claim, first) {
-            self.complain(index, refusal.0);
+            self.complain(now, index, refusal.0);
         }
         false
     }
@@ -180,7 +185,7 @@ impl Udp {
                 if !offer.noise.is_over() {
                     self.peers[index].offer = Some(offer);
                 }
-                self.complain(index, refusal.0);
+                self.complain(now, index, refusal.0);
                 return false;
             }
         };
@@ -232,7 +237,7 @@ impl Udp {
                 if !answered.noise.is_over() && answered.tries < TRIES_MAX {
                     self.peers[index].answered[place] = Some(answered);
                 }
-                self.complain(index, refusal.0);
+                self.complain(now, index, refusal.0);
                 return false;
             }
         };
@@ -266,7 +271,7 @@ impl Udp {
 
     /// Unproven: at most it makes us begin a handshake, beside the link if there is one.
     fn on_knock(&mut self, now: Time, claim: &Claim) -> bool {
-        let Some(index) = self.claimed(claim) else { return false };
+        let Some(index) = self.claimed(now, claim) else { return false };
         let apart = if self.live(index).is_some() { HELLO_EVERY } else { HELLO_APART };
         if self.me.node > claim.from.node && now.since(self.peers[index].last_hello) >= apart {
             self.begin(index, now);

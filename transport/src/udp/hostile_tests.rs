@@ -128,6 +128,8 @@ fn who_proves_nothing_gets_no_state_no_amplification_and_no_link_killed() {
     };
     let provoked = to(addrs[0], FLAG_HANDSHAKE) + to(addrs[1], FLAG_HANDSHAKE);
     assert!(provoked <= 3 * forged, "{provoked} bytes for {forged}");
+    // Whoever asked, from wherever: only configured addresses hear of it.
+    assert!(tape.borrow().iter().all(|(to, _)| addrs.contains(to)));
 }
 
 #[test]

@@ -17,8 +17,10 @@ use crate::reliable::{CloseReason, Connection, LaneTable, PacketView, Settings};
 use crate::secure::PacketKeys;
 use crate::time::Time;
 
-/// How long a burst lasts: well inside 50 ms, and long enough for a busy peer to answer.
+/// How long a burst lasts at least: well inside 50 ms, and long enough for a busy peer to answer.
 const BURST: Duration = Duration::from_millis(20);
+/// Round trips it lasts at least: over a long way nobody can answer sooner.
+const BURST_ROUND_TRIPS: u32 = 3;
 /// Distance of its probes.
 const BURST_STEP: Duration = Duration::from_millis(1);
 
@@ -207,7 +209,8 @@ impl Link {
     /// The peer's port was reported unreachable.
     pub(crate) fn on_unreachable(&mut self, now: Time) {
         if self.burst.is_none() && !self.is_dead() {
-            self.burst = Some(Burst { started: now, next: now, until: now + BURST });
+            let patience = BURST.max(self.connection.rtt().smoothed() * BURST_ROUND_TRIPS);
+            self.burst = Some(Burst { started: now, next: now, until: now + patience });
         }
     }
 

@@ -116,7 +116,9 @@ impl Udp {
     /// Whether links to that node shall be made over UDP. Nobody is wanted at first.
     pub(crate) fn want(&mut self, node: NodeId, wanted: bool) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
-            peer.wanted = wanted;
+            if std::mem::replace(&mut peer.wanted, wanted) && !wanted {
+                peer.drop_handshakes();
+            }
         }
     }
 

@@ -1,8 +1,11 @@
 //! Whole drivers against each other over loopback, in one thread.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
+use super::socket::refusal;
 use super::*;
 use crate::clock;
 use crate::config::PeerConfig;
@@ -206,6 +209,38 @@ fn a_false_alarm_is_answered_and_forgotten() {
         clock::now().since(before) > Duration::from_millis(60)
     });
     assert_eq!(a.events.len(), 1, "{:?}", a.events);
+}
+
+#[test]
+fn a_false_alarm_over_a_long_way_is_answered_too() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let now = clock::now();
+    let link = a.link_to(1).unwrap();
+    let link = a.udp.get_mut(link).unwrap();
+    let way = Duration::from_millis(200);
+    (0..50).for_each(|_| link.connection.assume_rtt(way));
+    link.on_unreachable(now);
+    assert_eq!(link.run_burst(now + way * 2), Change::None);
+    assert_eq!(link.run_burst(now + way * 4), Change::Dead(Evidence::PortUnreachable));
+}
+
+#[test]
+fn over_ipv6_datagrams_are_as_large_as_they_may_be_with_their_tag() {
+    let sockets = [(); 2].map(|()| std::net::UdpSocket::bind("[::1]:0").unwrap());
+    let addrs = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+    drop(sockets);
+    let largest = Rc::new(Cell::new(0));
+    let seen = largest.clone();
+    refusal::set(move |_, bytes, segment| {
+        seen.set(seen.get().max(segment.map_or(bytes.len(), usize::from)));
+        None
+    });
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    stream(&mut a, &mut b, 40);
+    assert_eq!(largest.get(), dial::DATAGRAM_MAX);
 }
 
 #[test]
