@@ -15,14 +15,17 @@ use quintet_transport::{
     Authority, Certificate, Cluster, Identity, IdentityError, NodeId, NodeKey,
 };
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 const AUTHORITY: &str = "authority.key";
 const CLUSTER: &str = "cluster.pub";
 const NODE_KEY: &str = "node.key";
 const CERTIFICATE: &str = "node.cert";
+/// Bytes of a file that are read: more than any has.
+const FILE_MAX: u64 = 4096;
 
 /// Why there is no identity. Its `Display` says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,14 @@ pub enum Error {
     Exists {
         /// The file.
         path: PathBuf,
+    },
+    /// The node is of a cluster already.
+    #[error("{} says that this node is of another cluster, or of another authority of cluster {name:?}: remove that file first if it shall change", path.display())]
+    Member {
+        /// The file.
+        path: PathBuf,
+        /// The cluster it is of.
+        name: String,
     },
     /// The content is wrong.
     #[error("{}: {source}{remedy}", path.display())]
@@ -95,11 +106,14 @@ pub fn init(dir: &Path, name: &str, seed: [u8; 32]) -> Result<Authority, Error> 
         source,
         remedy: "",
     })?;
-    if path.exists() {
-        return Err(Error::Exists { path });
+    // The directory of a node is none for an authority: its `cluster.pub` would be lost.
+    for path in [path, dir.join(CLUSTER)] {
+        if path.exists() {
+            return Err(Error::Exists { path });
+        }
     }
+    write_once(dir, AUTHORITY, &authority.to_text())?;
     write(dir, CLUSTER, &authority.cluster().to_string(), 0o644)?;
-    write(dir, AUTHORITY, &authority.to_text(), 0o600)?;
     Ok(authority)
 }
 
@@ -115,10 +129,10 @@ pub fn authority(dir: &Path) -> Result<Authority, Error> {
 
 /// This node's key; made from `secret` if there is none.
 pub fn node_key(dir: &Path, secret: [u8; 32]) -> Result<NodeKey, Error> {
-    if !dir.join(NODE_KEY).exists() {
-        write(dir, NODE_KEY, &NodeKey::new(secret).to_text(), 0o600)?;
+    match write_once(dir, NODE_KEY, &NodeKey::new(secret).to_text()) {
+        Ok(()) | Err(Error::Exists { .. }) => read(dir, NODE_KEY, true, ""),
+        Err(error) => Err(error),
     }
-    read(dir, NODE_KEY, true, "")
 }
 
 /// What the authority answers to a node's public key. Not secret.
@@ -135,6 +149,15 @@ pub fn join(dir: &Path, token: &str) -> Result<Identity, Error> {
     let certificate: Certificate = certificate.parse().map_err(Error::Token)?;
     let cluster: Cluster = cluster.parse().map_err(Error::Token)?;
     let identity = Identity::new(cluster, key, certificate).map_err(Error::Token)?;
+    match read::<Cluster>(dir, CLUSTER, false, "") {
+        Ok(known) if known == *identity.cluster() => {}
+        Err(Error::Missing { .. }) => {}
+        Ok(known) => {
+            let name = known.name().to_owned();
+            return Err(Error::Member { path: dir.join(CLUSTER), name });
+        }
+        Err(error) => return Err(error),
+    }
     write_public(dir, &identity)?;
     Ok(identity)
 }
@@ -164,13 +187,39 @@ where
     if secret && mode & 0o077 != 0 {
         return Err(Error::Open { path, mode });
     }
-    let text = io::read_to_string(file).map_err(failed)?;
+    let mut text = Zeroizing::new(String::with_capacity(FILE_MAX as usize));
+    file.take(FILE_MAX).read_to_string(&mut text).map_err(failed)?;
     text.parse().map_err(|source| Error::Content { path, source, remedy: "" })
 }
 
-/// Whole or not at all, and on the disk.
+/// Whole or not at all, and on the disk; takes the place of what is there.
 fn write(dir: &Path, name: &str, text: &str, mode: u32) -> Result<(), Error> {
-    let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
+    put(dir, name, text, mode, |new, path| fs::rename(new, path))
+}
+
+/// A secret that is made once: never takes the place of another, not even of one that is made at the same moment.
+fn write_once(dir: &Path, name: &str, text: &str) -> Result<(), Error> {
+    let link = |new: &Path, path: &Path| {
+        let linked = fs::hard_link(new, path);
+        fs::remove_file(new)?;
+        linked
+    };
+    match put(dir, name, text, 0o600, link) {
+        Err(Error::File { path, source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Error::Exists { path })
+        }
+        other => other,
+    }
+}
+
+fn put(
+    dir: &Path,
+    name: &str,
+    text: &str,
+    mode: u32,
+    publish: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> Result<(), Error> {
+    let (path, new) = (dir.join(name), dir.join(format!("{name}.{}.new", std::process::id())));
     let done = || {
         fs::create_dir_all(dir)?;
         if new.exists() {
@@ -179,7 +228,7 @@ fn write(dir: &Path, name: &str, text: &str, mode: u32) -> Result<(), Error> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
         writeln!(file, "{text}")?;
         file.sync_all()?;
-        fs::rename(&new, &path)?;
+        publish(&new, &path)?;
         File::open(dir)?.sync_all()
     };
     done().map_err(|source| Error::File { what: "write", path: path.clone(), source })
@@ -238,11 +287,44 @@ mod tests {
             "{early}"
         );
         assert_eq!(load(&two, "demo", 4).unwrap().node(), NodeId(4), "nothing was changed");
-        // An authority is never overwritten.
-        assert!(matches!(init(&one, "demo", [5; 32]), Err(Error::Exists { .. })));
+        // An authority is never overwritten, nor a node's directory taken for one.
+        for dir in [&one, &two] {
+            assert!(matches!(init(dir, "demo", [5; 32]), Err(Error::Exists { .. })));
+        }
+        assert_eq!(load(&two, "demo", 4).unwrap().node(), NodeId(4), "nothing was changed");
         fs::write(two.join(NODE_KEY), "rubbish").unwrap();
         assert!(message("demo", 4).contains("no node's key"));
         fs::remove_file(two.join(NODE_KEY)).unwrap();
         assert!(message("demo", 4).contains("quintet cluster join"));
+    }
+    #[test]
+    fn a_node_does_not_change_its_cluster_by_mistake() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = admitted(dir.path());
+        let key = node_key(&two, [3; 32]).unwrap().public();
+        let other = init(&dir.path().join("other"), "demo", [7; 32]).unwrap();
+        let foreign = token(&other.cluster(), &other.certify(NodeId(4), key));
+        let error = join(&two, &foreign).unwrap_err().to_string();
+        assert!(error.contains("cluster.pub") && error.contains("remove that file"), "{error}");
+        let kept = load(&two, "demo", 4).unwrap();
+        assert_eq!(kept.cluster(), &authority(&one).unwrap().cluster());
+        // The same authority may say it again; another one when it is meant.
+        let again = token(kept.cluster(), kept.certificate());
+        join(&two, &again).unwrap();
+        fs::remove_file(two.join(CLUSTER)).unwrap();
+        assert_eq!(join(&two, &foreign).unwrap().cluster(), &other.cluster());
+    }
+
+    #[test]
+    fn of_secrets_made_at_the_same_moment_one_stays_and_nothing_else_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), NODE_KEY, &NodeKey::new([1; 32]).to_text()).unwrap();
+        // As if the file had appeared after somebody looked.
+        let late = write_once(dir.path(), NODE_KEY, &NodeKey::new([2; 32]).to_text());
+        assert!(matches!(late, Err(Error::Exists { .. })));
+        let kept = node_key(dir.path(), [3; 32]).unwrap();
+        assert_eq!(kept.public(), NodeKey::new([1; 32]).public());
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), [NODE_KEY]);
     }
 }

@@ -48,14 +48,19 @@ pub(super) fn run(command: ClusterCommand) -> Result<(), Error> {
             let identity = identity::join(&dir, &token).map_err(plain)?;
             let name = identity.cluster().name();
             println!("node {} of cluster {name}: identity in {}", identity.node().0, dir.display());
+            println!(
+                "its authority (as `quintet cluster init` printed it): {}",
+                identity.cluster()
+            );
             Ok(())
         }
     }
 }
 
 fn init(directory: &Path, name: &str) -> Result<(), Error> {
-    identity::init(directory, name, random()?).map_err(plain)?;
+    let authority = identity::init(directory, name, random()?).map_err(plain)?;
     println!("the authority of cluster {name} is in {}", directory.display());
+    println!("its public half (`quintet cluster join` prints it too): {}", authority.cluster());
     println!("next, on each node: quintet cluster join --dir DATA_DIR/identity");
     Ok(())
 }
