@@ -58,8 +58,9 @@ impl Udp {
         }
     }
 
-    /// Unproven. Without a cookie it costs one hash and one short packet to the configured address of the peer; with one
-    /// a few operations on keys, at most every [`HELLO_APART`].
+    /// Unproven. Without a cookie it costs a few hashes and one short packet to the configured address of the peer; with
+    /// one a few operations on keys, at most every [`HELLO_APART`]. Cookies are not rationed: in a flood the peer that
+    /// is meant would hardly ever get one.
     fn on_init(
         &mut self,
         now: Time,

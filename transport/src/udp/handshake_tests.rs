@@ -37,7 +37,7 @@ impl Post {
     }
 
     fn later(&mut self, time: Duration) {
-        self.now = self.now + time;
+        self.now += time;
     }
 
     /// What was sent of that kind since the last call, and forgets the rest.
@@ -53,11 +53,11 @@ impl Post {
         sent.remove(0)
     }
 
-    fn to_low(&mut self, packet: &[u8]) {
+    fn low_gets(&mut self, packet: &[u8]) {
         self.low.udp.on_datagram(self.now, &mut packet.to_vec(), &self.low.own);
     }
 
-    fn to_high(&mut self, packet: &[u8]) {
+    fn high_gets(&mut self, packet: &[u8]) {
         self.high.udp.on_datagram(self.now, &mut packet.to_vec(), &self.high.own);
     }
 
@@ -66,26 +66,26 @@ impl Post {
         let mut knock = [0; INIT_LEN];
         Handshake::Knock(claim(1, 2)).emit(0, &mut knock);
         self.later(HELLO_EVERY);
-        self.to_high(&knock);
+        self.high_gets(&knock);
         let init = self.only(INIT);
-        self.to_low(&init);
+        self.low_gets(&init);
         let retry = self.only(RETRY);
-        self.to_high(&retry);
+        self.high_gets(&retry);
         let init = self.only(INIT);
-        self.to_low(&init);
+        self.low_gets(&init);
         self.only(ANSWER)
     }
 
-    fn ids(&self) -> (Option<(u64, u64)>, Option<(u64, u64)>) {
-        let ids = |node: &Node| {
+    /// Own and the peer's connection id of the link that each has.
+    fn ids(&self) -> [Option<(u64, u64)>; 2] {
+        [&self.low, &self.high].map(|node| {
             let link = node.udp.slots[node.udp.live(0)?].link.as_deref()?;
             Some((link.id, link.connection.remote()))
-        };
-        (ids(&self.low), ids(&self.high))
+        })
     }
 
     fn is_one_link(&self) -> bool {
-        let (low, high) = self.ids();
+        let [low, high] = self.ids();
         low.is_some() && low == high.map(|(own, remote)| (remote, own))
     }
 }
@@ -102,14 +102,14 @@ fn claim(from: u16, to: u16) -> Claim {
 fn messages_one_by_one_make_a_link_and_repeated_ones_change_nothing() {
     let mut post = Post::new();
     let answer = post.answered();
-    post.to_high(&answer);
+    post.high_gets(&answer);
     let finish = post.only(FINISH);
-    post.to_low(&finish);
+    post.low_gets(&finish);
     assert!(post.is_one_link());
     let ids = post.ids();
     for _ in 0..3 {
-        post.to_high(&answer);
-        post.to_low(&finish);
+        post.high_gets(&answer);
+        post.low_gets(&finish);
     }
     assert_eq!(post.ids(), ids);
     assert!(post.take(ANSWER).is_empty() && post.take(FINISH).is_empty());
@@ -119,17 +119,17 @@ fn messages_one_by_one_make_a_link_and_repeated_ones_change_nothing() {
 fn two_handshakes_that_overlap_end_in_one_link() {
     let mut post = Post::new();
     let first = post.answered();
-    post.to_high(&first);
+    post.high_gets(&first);
     let slow = post.only(FINISH);
     // The lower node has no link yet and says so; the higher one gives its half of the first up for a second.
     let second = post.answered();
-    post.to_low(&slow);
-    post.to_high(&second);
+    post.low_gets(&slow);
+    post.high_gets(&second);
     let finish = post.only(FINISH);
-    post.to_low(&finish);
+    post.low_gets(&finish);
     assert!(post.is_one_link(), "{:?}", post.ids());
     let ids = post.ids();
-    post.to_low(&slow);
+    post.low_gets(&slow);
     assert_eq!(post.ids(), ids);
 }
 
@@ -143,14 +143,14 @@ fn who_reads_a_cookie_buys_one_answer_at_a_time_and_no_more_than_two_places() {
         init
     };
     let first = write(7, [0; COOKIE_LEN], 9);
-    post.to_low(&first);
+    post.low_gets(&first);
     let retry = post.only(RETRY);
     let Ok((_, Handshake::Retry { cookie })) = Handshake::parse(&retry) else { panic!("a retry") };
     for _ in 0..10 {
         post.later(HELLO_APART);
         for noise in 1..50 {
             let packet = write(7, cookie, noise);
-            post.to_low(&packet);
+            post.low_gets(&packet);
         }
         let answers = post.take(ANSWER);
         // One that is new, and again what is already paid for, to who repeats itself.
@@ -159,11 +159,11 @@ fn who_reads_a_cookie_buys_one_answer_at_a_time_and_no_more_than_two_places() {
     }
     // The cookie is for that connection id, and for a while.
     let other = write(8, cookie, 60);
-    post.to_low(&other);
+    post.low_gets(&other);
     assert!(post.take(ANSWER).is_empty());
     post.later(Duration::from_secs(10));
     let late = write(7, cookie, 61);
-    post.to_low(&late);
+    post.low_gets(&late);
     assert!(post.take(ANSWER).is_empty());
     assert!(post.low.udp.slots.iter().all(|slot| slot.link.is_none()));
 }
@@ -174,12 +174,12 @@ fn a_handshake_under_way_makes_no_link_that_is_not_wanted_any_more() {
         let mut post = Post::new();
         let answer = post.answered();
         post.high.udp.want(unwanted, false);
-        post.to_high(&answer);
+        post.high_gets(&answer);
         let finish = post.take(FINISH);
         assert_eq!(finish.is_empty(), unwanted == NodeId(1));
         post.low.udp.want(unwanted, false);
-        finish.iter().for_each(|finish| post.to_low(finish));
-        assert_eq!(post.ids().0, None, "at the lower node");
+        finish.iter().for_each(|finish| post.low_gets(finish));
+        assert_eq!(post.ids()[0], None, "at the lower node");
     }
 }
 
@@ -189,14 +189,14 @@ fn another_version_and_another_cluster_are_told_but_not_again_and_again() {
     let mut old = [0; INIT_LEN];
     for version in [VERSION - 1, VERSION + 1] {
         old[0] = version;
-        post.to_low(&old);
+        post.low_gets(&old);
     }
     assert_eq!(post.low.udp.foreign, Some(VERSION - 1));
     let mut knock = [0; INIT_LEN];
     Handshake::Knock(Claim { cluster: 5, ..claim(1, 2) }).emit(0, &mut knock);
     let mut told = Vec::new();
     for _ in 0..4 {
-        post.to_high(&knock);
+        post.high_gets(&knock);
         told.push(post.high.udp.peers[0].complained);
         post.later(COMPLAIN_EVERY / 2);
     }
@@ -210,9 +210,9 @@ fn another_version_and_another_cluster_are_told_but_not_again_and_again() {
 fn noise_of_all_kinds_changes_nothing() {
     let mut post = Post::new();
     let answer = post.answered();
-    post.to_high(&answer);
+    post.high_gets(&answer);
     let finish = post.only(FINISH);
-    post.to_low(&finish);
+    post.low_gets(&finish);
     // A second handshake is pending at both.
     let pending = post.answered();
     let ids = post.ids();
@@ -238,8 +238,8 @@ fn noise_of_all_kinds_changes_nothing() {
             header[HEADER_LEN] = random(7) as u8;
         }
         post.sent.take();
-        post.to_low(&packet);
-        post.to_high(&packet);
+        post.low_gets(&packet);
+        post.high_gets(&packet);
         let provoked: usize = post.sent.borrow().iter().map(Vec::len).sum();
         assert!(provoked <= 3 * len, "{provoked} bytes for {len}");
         assert_eq!(post.ids(), ids);

@@ -115,10 +115,11 @@ impl Udp {
 
     /// Whether links to that node shall be made over UDP. Nobody is wanted at first.
     pub(crate) fn want(&mut self, node: NodeId, wanted: bool) {
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
-            if std::mem::replace(&mut peer.wanted, wanted) && !wanted {
-                peer.drop_handshakes();
-            }
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node)
+            && std::mem::replace(&mut peer.wanted, wanted)
+            && !wanted
+        {
+            peer.drop_handshakes();
         }
     }
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::tests::{Node, addresses, config};
+use super::tests::{Node, addresses, config, identity};
 use super::*;
 use crate::clock;
 use crate::lane::GROUP;
+use crate::reliable::{COOKIE_LEN, Claim, Handshake, INIT_LEN, NOISE_1_LEN};
 
 fn long() -> bool {
     std::env::var_os("QUINTET_MEASURE").is_some()
@@ -211,4 +212,42 @@ fn cpu_time() -> Duration {
     // SAFETY: writes one timespec that lives through the call.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut spec) };
     Duration::new(spec.tv_sec as u64, spec.tv_nsec as u32)
+}
+
+/// What one forged packet costs a node that has a link, by kind.
+#[test]
+fn forged_packets() {
+    let count: u32 = if long() { 1_000_000 } else { 1_000 };
+    let [(mut node, link, _), _peer] = pair(1 << 20);
+    let cluster = identity("test", 0).cluster().tag();
+    let claim = Claim { cluster, from: Member::new(2, 1), to: NodeId(1) };
+    let (cookie, noise) = ([7; COOKIE_LEN], [9; NOISE_1_LEN]);
+    let ours = node.udp.get(link).unwrap().id;
+    let data = |connection, len| {
+        let mut packet = vec![0; len];
+        Header { flags: 0, connection, number: 5 }.emit(&mut packet);
+        packet
+    };
+    let mut init = vec![0; INIT_LEN];
+    Handshake::Init { claim, cookie, noise }.emit(77, &mut init);
+    let mut retry = vec![0; INIT_LEN];
+    let len = Handshake::Retry { cookie }.emit(77, &mut retry);
+    retry.truncate(len);
+    let kinds = [
+        ("of no link", data(77, 100)),
+        ("of our link, 100 B", data(ours, 100)),
+        ("of our link, 8 KiB", data(ours, 8192)),
+        ("a hello in the peer's name", init),
+        ("a cookie that nobody asked for", retry),
+    ];
+    let heard = node.udp.heard(link);
+    for (what, packet) in kinds {
+        let start = clock::now();
+        for _ in 0..count {
+            let mut packet = packet.clone();
+            assert!(!node.udp.on_datagram(clock::now(), &mut packet, &node.own));
+        }
+        println!("a forged packet {what}: {:?}", clock::now().since(start) / count);
+    }
+    assert_eq!((node.udp.heard(link), node.link_to(1)), (heard, Some(link)));
 }
