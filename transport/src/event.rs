@@ -105,8 +105,23 @@ pub struct LinkStatus {
     pub rtt: Option<Duration>,
     /// Last sign of life.
     pub heard: Time,
+    /// How its silence is judged.
+    pub watch: Watch,
     /// What went over it.
     pub counters: LinkCounters,
+}
+
+/// How the silence of a link's peer is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Interval of signs of life.
+    pub heartbeat: Duration,
+    /// Silence after which the peer is suspected.
+    pub suspect: Duration,
+    /// Silence after which the link is dead, if a lack of processors does not excuse it.
+    pub dead: Duration,
+    /// The longest silence lately, own stalls not counted.
+    pub longest: Duration,
 }
 
 /// Counters of a link.

@@ -42,7 +42,7 @@ mod wait;
 #[cfg(not(loom))]
 pub use config::{Config, PathPolicy, PeerConfig, Timing, Wait};
 pub use error::Error;
-pub use event::{Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters};
+pub use event::{Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters, Watch};
 pub use id::{Incarnation, LinkId, Member, NodeId};
 pub use lane::{BULK, CONTROL, GROUP, LaneId, LaneSpec};
 pub use log::{Committed, LogBytes, LogWriter, Published, Record, Reservation, ReserveError};

@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::{Config, PathPolicy};
 use crate::detect::{StallGuard, Thresholds};
 use crate::error::Error;
-use crate::event::{Event, LinkCounters, LinkStatus, PollerCounters};
+use crate::event::{Event, LinkCounters, LinkStatus, Path, PollerCounters, Watch};
 use crate::id::{LinkId, Member};
 use crate::lane::LaneId;
 use crate::log::{Committed, LogBytes, LogWriter, Malformed, Published, Record};
@@ -475,10 +475,21 @@ impl Poller {
                 suspected: link.health.suspected(),
                 rtt,
                 heard: link.health.heard(),
+                watch: self.watch(link),
                 counters,
             }
         };
         self.roster.iter().map(status).collect()
+    }
+
+    /// How the silence of that link's peer is judged.
+    fn watch(&self, link: &Link) -> Watch {
+        let (limits, heartbeat) = match link.path() {
+            Path::Shm => (&self.limits, self.beat),
+            Path::Udp => (&self.limits_udp, self.config.timing.heartbeat),
+        };
+        let Thresholds { suspect, dead } = *limits;
+        Watch { heartbeat, suspect, dead, longest: link.health.jitter() }
     }
 
     /// Makes the network as bad as `policy` says, for UDP packets that arrive here. For tests.

@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::types::{
-    Addresses, Class, Component, ComponentState, Instance, Link, Method, Node, Status,
+    Addresses, Class, Component, ComponentState, Instance, Link, Method, Node, Status, Watch,
 };
 use crate::package::Digest;
 use crate::replica::{Entry, Phase};
@@ -10,9 +10,10 @@ use crate::runtime::Shared;
 use axum::Json;
 use axum::extract::State;
 use quintet_component::Kind;
-use quintet_transport::{LinkStatus, Path, clock};
+use quintet_transport::{LinkStatus, Path, Time, clock};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
     let shared = &api.shared;
@@ -131,7 +132,30 @@ pub(super) async fn nodes(State(api): State<Api>) -> Json<Vec<Node>> {
 }
 
 pub(super) async fn links(State(api): State<Api>) -> Json<Vec<Link>> {
-    let show = |l: &LinkStatus| Link {
+    let live = api.shared.live.load_full();
+    let status = live.map(|live| live.group.status());
+    Json(
+        status.map_or_else(Vec::new, |status| {
+            status.links.iter().map(|l| link(l, status.at)).collect()
+        }),
+    )
+}
+
+/// A link as the API shows it; what is known of it was known at `at`.
+fn link(l: &LinkStatus, at: Time) -> Link {
+    let millis = |d: Duration| (d.as_secs_f64() * 1e4).round() / 10.0;
+    let c = &l.counters;
+    let counters = match l.path {
+        Path::Shm => vec![("doorbells", c.doorbells)],
+        Path::Udp => vec![
+            ("packets_sent", c.packets_sent),
+            ("packets_received", c.packets_received),
+            ("bytes_sent", c.bytes_sent),
+            ("bytes_received", c.bytes_received),
+            ("retransmits", c.retransmits),
+        ],
+    };
+    Link {
         peer: l.peer.node.0,
         incarnation: l.peer.incarnation.0,
         path: path_name(l.path),
@@ -143,17 +167,15 @@ pub(super) async fn links(State(api): State<Api>) -> Json<Vec<Link>> {
         }
         .to_owned(),
         rtt_us: micros(l),
-        counters: [
-            ("packets_sent", l.counters.packets_sent),
-            ("packets_received", l.counters.packets_received),
-            ("bytes_sent", l.counters.bytes_sent),
-            ("bytes_received", l.counters.bytes_received),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect(),
-    };
-    Json(link_list(&api.shared).iter().map(show).collect())
+        heard_ms: Some(millis(at.since(l.heard))),
+        watch: Some(Watch {
+            heartbeat_ms: millis(l.watch.heartbeat),
+            suspect_ms: millis(l.watch.suspect),
+            dead_ms: millis(l.watch.dead),
+            longest_ms: millis(l.watch.longest),
+        }),
+        counters: counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
 }
 
 pub(super) async fn components(State(api): State<Api>) -> Json<Vec<Component>> {

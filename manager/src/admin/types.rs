@@ -146,8 +146,27 @@ pub struct Link {
     pub state: String,
     /// Round trip in microseconds, where measured.
     pub rtt_us: Option<f64>,
-    /// Monotonic counters by name.
+    /// How long ago the peer was last heard, milliseconds.
+    #[serde(default)]
+    pub heard_ms: Option<f64>,
+    /// How its silence is judged.
+    #[serde(default)]
+    pub watch: Option<Watch>,
+    /// Monotonic counters by name: packets, bytes and what was sent again over UDP, doorbells over shared memory.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// How the silence of a link's peer is judged, in milliseconds.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Watch {
+    /// Interval of signs of life on this path.
+    pub heartbeat_ms: f64,
+    /// Silence after which the peer is suspected.
+    pub suspect_ms: f64,
+    /// Silence after which the link is dead, if a lack of processors does not excuse it.
+    pub dead_ms: f64,
+    /// The longest silence lately.
+    pub longest_ms: f64,
 }
 
 /// `GET /v1/components`: one deployed package.

@@ -13,6 +13,7 @@ mod door;
 pub(crate) mod error;
 mod events;
 mod instance;
+mod links;
 mod recover;
 pub(crate) mod scope;
 mod status;
@@ -67,7 +68,7 @@ enum Command {
     /// The nodes of the cluster.
     #[command(subcommand)]
     Node(NodeCommand),
-    /// The links between nodes: path, why that path, round trip.
+    /// The links between nodes: path and why, state, round trip, last sign of life and how silence is judged, traffic.
     Links,
     /// The instances of components.
     #[command(subcommand)]
@@ -183,7 +184,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Status { limits: true } => status::limits(&cluster, json).await,
         Command::Status { limits: false } => status::status(&cluster, json).await,
         Command::Node(NodeCommand::List) => status::nodes(&cluster, json).await,
-        Command::Links => status::links(&cluster, json).await,
+        Command::Links => links::links(&cluster, json).await,
         Command::Instance(InstanceCommand::List { audit }) => {
             instance::list(&cluster, audit, json).await
         }

@@ -1,4 +1,4 @@
-//! `quintet status`, `node list`, `links`: what every daemon says, side by side.
+//! `quintet status`, `node list`: what every daemon says, side by side.
 
 use super::api::{self, Failure};
 use super::cluster::{Cluster, Daemon, Proxy};
@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 
 /// What `quintet status -o json` prints.
 #[derive(Serialize)]
-struct Whole {
+pub(super) struct Whole {
     cluster: Option<String>,
     view: Option<WholeView>,
-    nodes: Vec<NodeRow>,
+    pub(super) nodes: Vec<NodeRow>,
     proxy: Option<ProxyRow>,
     /// Why there is no `proxy`, where there should be one.
     proxy_problem: Option<String>,
@@ -27,8 +27,8 @@ struct WholeView {
 }
 
 #[derive(Serialize)]
-struct NodeRow {
-    node: Option<u16>,
+pub(super) struct NodeRow {
+    pub(super) node: Option<u16>,
     pid: Option<u32>,
     state: String,
     reason: Option<String>,
@@ -39,7 +39,7 @@ struct NodeRow {
     client: Option<String>,
     parking: Option<String>,
     limits: Option<Limits>,
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
 }
 
 /// What the proxy's status page says, as far as it is shown here.
@@ -158,25 +158,9 @@ pub(super) async fn nodes(cluster: &Cluster, json: bool) -> Result<(), Error> {
     whole.answered()
 }
 
-/// `quintet links`.
-pub(super) async fn links(cluster: &Cluster, json: bool) -> Result<(), Error> {
-    let whole = gather(cluster).await;
-    if json {
-        let rows: Vec<_> = whole
-            .nodes
-            .iter()
-            .map(|row| serde_json::json!({"node": row.node, "links": row.links}))
-            .collect();
-        print_json(&rows)?;
-    } else {
-        print_links(&whole.nodes);
-    }
-    whole.answered()
-}
-
 impl Whole {
     /// A script asks by the exit status whether there is a cluster at all.
-    fn answered(&self) -> Result<(), Error> {
+    pub(super) fn answered(&self) -> Result<(), Error> {
         if self.nodes.iter().any(|row| row.pid.is_some()) { Ok(()) } else { Err(nobody()) }
     }
 }
@@ -187,7 +171,7 @@ pub(super) fn nobody() -> Error {
         .hint("is it running? `quintet dev --nodes 3` starts one on this machine; --admin names a daemon elsewhere")
 }
 
-async fn gather(cluster: &Cluster) -> Whole {
+pub(super) async fn gather(cluster: &Cluster) -> Whole {
     let mut whole =
         Whole { cluster: None, view: None, nodes: Vec::new(), proxy: None, proxy_problem: None };
     for daemon in &cluster.daemons {

@@ -65,6 +65,15 @@ pub(super) fn position(tagged: u64) -> String {
     if tagged == 0 { "none yet".to_owned() } else { Position(tagged).to_string() }
 }
 
+/// Bytes as people read them, in decimal units.
+pub(super) fn bytes(count: u64) -> String {
+    let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    match units.iter().find(|(unit, _)| count as f64 >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", count as f64 / unit),
+        None => format!("{count} B"),
+    }
+}
+
 /// Microseconds as people read them.
 pub(super) fn micros(us: f64) -> String {
     if us < 1_000.0 { format!("{us:.1} µs") } else { format!("{:.1} ms", us / 1_000.0) }
@@ -88,6 +97,7 @@ mod tests {
         assert_eq!(position((5 << 40) | 1234), "5:1234");
         assert_eq!(position((5 << 40) | 1234).parse(), Ok(Position((5 << 40) | 1234)));
         assert_eq!(position(0), "none yet");
+        assert_eq!((bytes(999), bytes(12_345_678)), ("999 B".into(), "12.3 MB".into()));
         assert_eq!((micros(12.34), micros(12_340.0)), ("12.3 µs".into(), "12.3 ms".into()));
     }
 }

@@ -1,0 +1,136 @@
+//! `quintet links`: every link, from both of its ends: path and why, state, times, and what went over it.
+
+use super::cluster::Cluster;
+use super::status::{NodeRow, gather};
+use super::table::{Table, bytes, micros};
+use super::{Error, print_json};
+use crate::admin::types::Link;
+
+/// Prints them.
+pub(super) async fn links(cluster: &Cluster, json: bool) -> Result<(), Error> {
+    let whole = gather(cluster).await;
+    if json {
+        let rows: Vec<_> = whole
+            .nodes
+            .iter()
+            .map(|row| serde_json::json!({"node": row.node, "links": row.links}))
+            .collect();
+        print_json(&rows)?;
+    } else {
+        table(&whole.nodes).print();
+    }
+    whole.answered()
+}
+
+fn table(rows: &[NodeRow]) -> Table {
+    let mut table = Table::new(&[
+        "link",
+        "path",
+        "state",
+        ">round trip",
+        ">heard ago",
+        ">longest silence",
+        ">beat/suspect/dead",
+        ">packets out/in",
+        ">bytes out/in",
+        ">sent again",
+        ">doorbells",
+        "why this path",
+    ]);
+    for row in rows {
+        for link in &row.links {
+            table.row(cells(row.node.unwrap_or(0), link));
+        }
+    }
+    table
+}
+
+/// Cells of what is not counted on a path stay empty.
+fn cells(node: u16, link: &Link) -> Vec<String> {
+    let count = |name: &str| link.counters.get(name).copied();
+    let text = |name: &str| count(name).map_or_else(String::new, |count| count.to_string());
+    let pair = |one: &str, two: &str, show: fn(u64) -> String| match (count(one), count(two)) {
+        (Some(one), Some(two)) => format!("{}/{}", show(one), show(two)),
+        _ => String::new(),
+    };
+    let millis = |ms: f64| micros(ms * 1e3);
+    vec![
+        format!("{node} → {}", link.peer),
+        link.path.clone(),
+        link.state.clone(),
+        link.rtt_us.map_or_else(String::new, micros),
+        link.heard_ms.map_or_else(String::new, millis),
+        link.watch.map_or_else(String::new, |watch| millis(watch.longest_ms)),
+        link.watch.map_or_else(String::new, |watch| {
+            format!("{}/{}/{} ms", watch.heartbeat_ms, watch.suspect_ms, watch.dead_ms)
+        }),
+        pair("packets_sent", "packets_received", |count| count.to_string()),
+        pair("bytes_sent", "bytes_received", bytes),
+        text("retransmits"),
+        text("doorbells"),
+        link.reason.clone(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::types::Watch;
+
+    fn link(counters: &[(&str, u64)]) -> Link {
+        Link {
+            peer: 3,
+            incarnation: 7,
+            path: "udp".into(),
+            reason: "the configuration says so".into(),
+            state: "suspected".into(),
+            rtt_us: Some(41.2),
+            heard_ms: Some(61.5),
+            watch: Some(Watch {
+                heartbeat_ms: 12.5,
+                suspect_ms: 45.0,
+                dead_ms: 100.0,
+                longest_ms: 16.0,
+            }),
+            counters: counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_row_tells_path_reason_times_and_traffic() {
+        let udp = cells(
+            1,
+            &link(&[
+                ("packets_sent", 10),
+                ("packets_received", 11),
+                ("bytes_sent", 2_500_000),
+                ("bytes_received", 12),
+                ("retransmits", 3),
+            ]),
+        );
+        assert_eq!(
+            udp,
+            [
+                "1 → 3",
+                "udp",
+                "suspected",
+                "41.2 µs",
+                "61.5 ms",
+                "16.0 ms",
+                "12.5/45/100 ms",
+                "10/11",
+                "2.5 MB/12 B",
+                "3",
+                "",
+                "the configuration says so"
+            ]
+        );
+        assert_eq!(cells(1, &link(&[("doorbells", 9)]))[7..11], ["", "", "", "9"]);
+    }
+
+    #[test]
+    fn a_daemon_that_says_less_leaves_cells_empty() {
+        let old = Link { heard_ms: None, watch: None, rtt_us: None, ..link(&[]) };
+        assert!(cells(1, &old)[3..11].iter().all(String::is_empty));
+    }
+}
