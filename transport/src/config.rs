@@ -13,13 +13,26 @@ use crate::secure::Identity;
 /// Which paths to a peer may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PathPolicy {
-    /// Shared memory where the peer is reachable through it, else UDP.
+    /// Shared memory where the peer is reachable through it, else verbs where both nodes have them and
+    /// [`VerbsConfig::trusted_fabric`] is stated, else UDP.
     #[default]
     Auto,
     /// Shared memory only; a peer that cannot be reached so stays down.
     Shm,
     /// UDP only, even on one host.
     Udp,
+    /// Verbs only. Where they cannot be used the poller is not made, and a peer without them stays down.
+    Verbs,
+}
+
+/// InfiniBand and RoCE.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerbsConfig {
+    /// The operator's word that nobody but the cluster reaches the adapters' network: verbs neither encrypt nor
+    /// authenticate. Without it they are not used.
+    pub trusted_fabric: bool,
+    /// Use this adapter only.
+    pub device: Option<String>,
 }
 
 /// What the poller's thread does when there is nothing to do.
@@ -80,6 +93,8 @@ pub struct Config {
     pub peers: Vec<PeerConfig>,
     /// Which paths may be used.
     pub path: PathPolicy,
+    /// InfiniBand and RoCE, where the policy allows them.
+    pub verbs: VerbsConfig,
     /// How to wait.
     pub wait: Wait,
     /// When a silent peer is suspected and declared dead.
@@ -102,6 +117,7 @@ impl Config {
             bind,
             peers: Vec::new(),
             path: PathPolicy::default(),
+            verbs: VerbsConfig::default(),
             wait: Wait::default(),
             timing: Timing::default(),
             identity: None,

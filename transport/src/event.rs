@@ -13,6 +13,8 @@ pub enum Path {
     Shm,
     /// Packets.
     Udp,
+    /// Remote writes of an adapter.
+    Verbs,
 }
 
 /// What a link was declared dead for.
@@ -34,6 +36,8 @@ pub enum Evidence {
     Fenced,
     /// What the peer sent or wrote breaks the format.
     Malformed,
+    /// The queue pair failed: the adapters lost each other, or the peer's end is gone.
+    PathBroken,
 }
 
 impl Evidence {
@@ -137,7 +141,7 @@ pub struct LinkCounters {
     pub bytes_received: u64,
     /// Packets whose content was sent again (UDP).
     pub retransmits: u64,
-    /// Times that the peer was woken (shm).
+    /// Times that the peer was woken (shm), or doorbells rung (verbs).
     pub doorbells: u64,
 }
 
@@ -161,6 +165,7 @@ impl fmt::Display for Path {
         f.write_str(match self {
             Path::Shm => "shm",
             Path::Udp => "udp",
+            Path::Verbs => "verbs",
         })
     }
 }
@@ -175,6 +180,7 @@ impl fmt::Display for Evidence {
             Evidence::Restarted => "restarted",
             Evidence::Fenced => "fenced",
             Evidence::Malformed => "malformed data",
+            Evidence::PathBroken => "queue pair failed",
         })
     }
 }

@@ -37,10 +37,12 @@ mod sync;
 mod time;
 #[cfg(not(loom))]
 mod udp;
+#[cfg(not(loom))]
+mod verbs;
 mod wait;
 
 #[cfg(not(loom))]
-pub use config::{Config, PathPolicy, PeerConfig, Timing, Wait};
+pub use config::{Config, PathPolicy, PeerConfig, Timing, VerbsConfig, Wait};
 pub use error::Error;
 pub use event::{Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters, Watch};
 pub use id::{Incarnation, LinkId, Member, NodeId};
@@ -53,4 +55,6 @@ pub use secure::{Authority, Certificate, Cluster, Identity, IdentityError, NodeK
 pub use time::Time;
 #[cfg(all(feature = "faults", not(loom)))]
 pub use udp::FaultPolicy;
+#[cfg(not(loom))]
+pub use verbs::{Finding, VerbsReport, Verdict, discover_verbs};
 pub use wait::Waker;

@@ -59,6 +59,16 @@ impl Memory {
         self.len
     }
 
+    /// Children made by fork do not get this mapping.
+    #[cfg(feature = "verbs")]
+    pub(crate) fn keep_from_children(&self) -> io::Result<()> {
+        // SAFETY: exactly our mapping; the advice changes nothing in this process.
+        match unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_DONTFORK) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// The word at byte `offset`. Writing through it is for owners only: a replica's page is read-only
     /// and a store would fault, hence [`Memory::writable`].
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {

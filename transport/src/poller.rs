@@ -11,6 +11,7 @@
 mod life;
 mod meet;
 mod park;
+mod promote;
 
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
@@ -30,6 +31,7 @@ use crate::roster::{Link, Roster, Wire};
 use crate::shm::{Rendezvous, Segment};
 use crate::time::Time;
 use crate::udp::Udp;
+use crate::verbs::Verbs;
 use crate::wait::{Adaptive, Bell, Class, Sleep, Waker};
 
 /// Drives all links of one node. One thread owns it.
@@ -40,6 +42,11 @@ pub struct Poller {
     segment: Segment,
     rendezvous: Option<Rendezvous>,
     udp: Option<Udp>,
+    verbs: Option<Verbs>,
+    /// Why there are none.
+    no_verbs: String,
+    /// Why not with that peer, until its link is up.
+    no_verbs_with: Option<(Member, String)>,
     waker: Waker,
     sleep: Sleep,
     adaptive: Adaptive,
@@ -76,16 +83,17 @@ impl Poller {
         let now = clock::now();
         let waker = Waker::new(Bell::new().map_err(Error::system("eventfd"))?);
         let rendezvous = match config.path {
-            PathPolicy::Udp => None,
+            PathPolicy::Udp | PathPolicy::Verbs => None,
             PathPolicy::Auto | PathPolicy::Shm => Some(Rendezvous::new(&config, now)?),
         };
         let udp = match config.path {
             PathPolicy::Shm => None,
-            PathPolicy::Auto | PathPolicy::Udp => Some(Udp::new(&config, now)?),
+            PathPolicy::Auto | PathPolicy::Udp | PathPolicy::Verbs => Some(Udp::new(&config, now)?),
         };
         let segment =
             Segment::new(&config).map_err(|(bytes, source)| Error::Memory { bytes, source })?;
         let own = Own::new(&config.lanes, segment.rings(), &waker);
+        let (verbs, no_verbs) = promote::provider(&config, segment.memory(), entropy()?)?;
         let mut sleep = Sleep::new(config.io_uring);
         sleep.add_fd(waker.bell().fd().as_raw_fd(), Class::Bell);
         if let Some(rendezvous) = &rendezvous {
@@ -96,6 +104,9 @@ impl Poller {
             for fd in udp.error_fds() {
                 sleep.add_fd(fd, Class::Errors);
             }
+        }
+        for fd in verbs.iter().flat_map(Verbs::fds) {
+            sleep.add_fd(fd, Class::Control);
         }
         tracing::debug!(node = %config.me, parking = sleep.describe(), "poller starts");
         // Deaths are told by the kernel, so heartbeats only tell hangs and can be rare.
@@ -111,6 +122,9 @@ impl Poller {
             segment,
             rendezvous,
             udp,
+            verbs,
+            no_verbs,
+            no_verbs_with: None,
             waker,
             sleep,
             adaptive: Adaptive::new(cores),
@@ -168,6 +182,13 @@ impl Poller {
                         false
                     }),
                     Wire::Udp(_) => false,
+                    Wire::Verbs(_, verbs) => {
+                        let news = verbs.refresh();
+                        if verbs.failure().is_some() {
+                            self.next_housekeeping = Time::ZERO;
+                        }
+                        news
+                    }
                 };
             }
         }
@@ -175,6 +196,7 @@ impl Poller {
             progress |= udp.poll(now, &self.own);
             self.take_udp_events(now);
         }
+        self.promote(now);
         if now >= self.next_housekeeping {
             self.housekeep(now);
         }
@@ -203,12 +225,20 @@ impl Poller {
             if link.alive {
                 match &mut link.wire {
                     Wire::Shm(shm) => loud |= shm.release_is_awaited(),
-                    Wire::Udp(_) => {}
+                    Wire::Udp(_) | Wire::Verbs(..) => {}
                 }
             }
         }
         if let Some(udp) = &mut self.udp {
             udp.flush(now, &self.own);
+        }
+        for (_, link) in self.roster.iter_mut() {
+            if let Wire::Verbs(_, verbs) = &mut link.wire
+                && link.alive
+            {
+                // A release may be what the peer waits for.
+                verbs.flush(&self.own, loud || verbs.has_work());
+            }
         }
         if !marked && !loud {
             return;
@@ -219,7 +249,7 @@ impl Poller {
                 if link.alive {
                     match &mut link.wire {
                         Wire::Shm(shm) => shm.ring(&self.segment),
-                        Wire::Udp(_) => {}
+                        Wire::Udp(_) | Wire::Verbs(..) => {}
                     }
                 }
             }
@@ -274,10 +304,15 @@ impl Poller {
                 upto = upto.min(self.released_by(link, lane, head));
             }
         }
+        for (_, link) in self.roster.iter_mut() {
+            if let Wire::Verbs(_, verbs) = &mut link.wire {
+                upto = verbs.floor(lane, upto);
+            }
+        }
         if lane == crate::lane::CONTROL {
             let promised = self.rendezvous.as_ref().map_or(u64::MAX, Rendezvous::control_floor);
             let opening = self.udp.as_ref().map_or(u64::MAX, Udp::control_floor);
-            upto = upto.min(promised).min(opening);
+            upto = upto.min(promised).min(opening).min(self.promoting_floor());
         }
         if upto > low {
             self.segment.reclaiming(lane, upto);
@@ -298,6 +333,7 @@ impl Poller {
             match (&mut link.wire, &mut self.udp) {
                 (Wire::Shm(shm), _) => shm.attach(lane, from),
                 (Wire::Udp(handle), Some(udp)) => udp.attach(*handle, lane, from, &self.own),
+                (Wire::Verbs(_, verbs), _) => verbs.attach(lane, from),
                 (Wire::Udp(_), None) => {}
             }
         }
@@ -310,6 +346,7 @@ impl Poller {
             match (&mut link.wire, &mut self.udp) {
                 (Wire::Shm(shm), _) => shm.detach(lane),
                 (Wire::Udp(handle), Some(udp)) => udp.detach(*handle, lane),
+                (Wire::Verbs(_, verbs), _) => verbs.detach(lane),
                 (Wire::Udp(_), None) => {}
             }
         }
@@ -329,6 +366,7 @@ impl Poller {
     fn released_by(&self, link: &Link, lane: LaneId, head: u64) -> u64 {
         match (&link.wire, &self.udp) {
             (Wire::Shm(shm), _) => shm.released(lane, head).unwrap_or(0),
+            (Wire::Verbs(_, verbs), _) => verbs.released(lane, head).unwrap_or(0),
             (Wire::Udp(handle), Some(udp)) => udp.released(*handle, lane),
             (Wire::Udp(_), None) => 0,
         }
@@ -346,6 +384,7 @@ impl Poller {
                         link.malformed.set(true);
                     }
                 }
+                (Wire::Verbs(_, verbs), _) => verbs.open(lane, from),
                 (Wire::Udp(_), None) => {}
             }
         }
@@ -354,11 +393,13 @@ impl Poller {
     /// Ends reading a lane of the peer: what its owner does to the log from now on is of no concern. It may be
     /// opened again. Bytes obtained before stay readable as long as the owner does not reuse them.
     pub fn shut(&mut self, link: LinkId, lane: LaneId) {
-        if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive)
-            && let Wire::Shm(shm) = &mut link.wire
-        {
-            // Over UDP nothing arrives that the owner does not send, and it has detached us.
-            shm.shut(lane, &self.segment);
+        if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive) {
+            match &mut link.wire {
+                Wire::Shm(shm) => shm.shut(lane, &self.segment),
+                Wire::Verbs(_, verbs) => verbs.shut(lane),
+                // Nothing arrives that the owner does not send, and it has detached us.
+                Wire::Udp(_) => {}
+            }
         }
     }
 
@@ -366,6 +407,7 @@ impl Poller {
     pub fn peer_word(&self, link: LinkId, lane: LaneId, word: usize) -> u64 {
         match self.roster.get(link).map(|l| &l.wire) {
             Some(Wire::Shm(shm)) => shm.word(lane, word),
+            Some(Wire::Verbs(_, verbs)) => verbs.word(lane, word),
             Some(Wire::Udp(handle)) => {
                 self.udp.as_ref().map_or(0, |udp| udp.peer_word(*handle, lane, word))
             }
@@ -377,6 +419,7 @@ impl Poller {
     pub fn peer_head(&self, link: LinkId, lane: LaneId) -> u64 {
         match self.roster.get(link).map(|l| &l.wire) {
             Some(Wire::Shm(shm)) => shm.head(lane),
+            Some(Wire::Verbs(_, verbs)) => verbs.head(lane),
             Some(Wire::Udp(handle)) => {
                 self.udp.as_ref().map_or(0, |udp| udp.peer_head(*handle, lane))
             }
@@ -389,6 +432,7 @@ impl Poller {
         let link = self.roster.get(link)?;
         match &link.wire {
             Wire::Shm(shm) => shm.peek(lane, at),
+            Wire::Verbs(_, verbs) => verbs.peek(lane, at),
             Wire::Udp(handle) => match self.udp.as_ref()?.peek(*handle, lane, at) {
                 Ok(record) => record,
                 Err(Malformed) => {
@@ -406,6 +450,7 @@ impl Poller {
     pub fn intact(&self, link: LinkId) -> bool {
         match self.roster.get(link).map(|l| &l.wire) {
             Some(Wire::Shm(shm)) => shm.intact(),
+            Some(Wire::Verbs(_, verbs)) => verbs.intact(),
             Some(Wire::Udp(_)) => self.roster.get(link).is_some_and(|l| !l.malformed.get()),
             None => false,
         }
@@ -417,6 +462,7 @@ impl Poller {
             match (&mut link.wire, &mut self.udp) {
                 (Wire::Shm(shm), _) => shm.release(lane, upto, &self.segment),
                 (Wire::Udp(handle), Some(udp)) => udp.release(*handle, lane, upto),
+                (Wire::Verbs(_, verbs), _) => verbs.release(lane, upto),
                 (Wire::Udp(_), None) => {}
             }
         }
@@ -426,6 +472,7 @@ impl Poller {
     pub fn peer_bytes(&self, link: LinkId, lane: LaneId) -> Option<LogBytes> {
         match &self.roster.get(link)?.wire {
             Wire::Shm(shm) => shm.bytes(lane),
+            Wire::Verbs(_, verbs) => verbs.bytes(lane),
             Wire::Udp(handle) => self.udp.as_ref()?.peer_bytes(*handle, lane),
         }
     }
@@ -449,7 +496,7 @@ impl Poller {
     pub fn confirmed(&self, link: LinkId) -> Time {
         match self.roster.get(link).map(|l| &l.wire) {
             Some(Wire::Shm(shm)) => shm.confirmed(),
-            Some(Wire::Udp(handle)) => {
+            Some(Wire::Udp(handle) | Wire::Verbs(handle, _)) => {
                 self.udp.as_ref().map_or(Time::ZERO, |udp| udp.confirmed(*handle))
             }
             None => Time::ZERO,
@@ -464,6 +511,9 @@ impl Poller {
                     (None, LinkCounters { doorbells: shm.doorbells, ..LinkCounters::default() })
                 }
                 (Wire::Udp(handle), Some(udp)) => (udp.rtt(*handle), udp.counters(*handle)),
+                (Wire::Verbs(_, verbs), _) => {
+                    (None, LinkCounters { doorbells: verbs.doorbells(), ..LinkCounters::default() })
+                }
                 (Wire::Udp(_), None) => (None, LinkCounters::default()),
             };
             LinkStatus {
@@ -486,7 +536,7 @@ impl Poller {
     fn watch(&self, link: &Link) -> Watch {
         let (limits, heartbeat) = match link.path() {
             Path::Shm => (&self.limits, self.beat),
-            Path::Udp => (&self.limits_udp, self.config.timing.heartbeat),
+            Path::Udp | Path::Verbs => (&self.limits_udp, self.config.timing.heartbeat),
         };
         let Thresholds { suspect, dead } = *limits;
         Watch { heartbeat, suspect, dead, longest: link.health.jitter() }
@@ -509,4 +559,9 @@ impl Poller {
     pub fn parking(&self) -> String {
         self.sleep.describe()
     }
+}
+
+fn entropy() -> Result<u64, Error> {
+    getrandom::u64()
+        .map_err(|e| Error::System { what: "entropy", source: std::io::Error::other(e) })
 }

@@ -25,6 +25,7 @@
 mod congestion;
 mod connection;
 mod handshake;
+mod note;
 mod pack;
 mod planted;
 mod ranges;
@@ -45,6 +46,7 @@ pub use handshake::{
     COOKIE_LEN, Claim, GREETING_MAX, Greeting, Handshake, Hello, INIT_LEN, LaneShape, LaneTable,
     NOISE_1_LEN, NOISE_AT,
 };
+pub use note::Note;
 #[cfg(feature = "canary")]
 pub use planted::Bug;
 pub use rtt::{RTO_MAX, RTO_MIN, Rtt};

@@ -10,12 +10,15 @@ use crate::limits::LINKS_PER_PEER_MAX;
 use crate::pressure::Reading;
 use crate::shm::{ShmLink, Standing};
 use crate::udp::UdpLink;
+use crate::verbs::VerbsLink;
 use crate::wait::Token;
 
 /// What carries a link.
 pub(crate) enum Wire {
     Shm(Box<ShmLink>),
     Udp(UdpLink),
+    /// The lanes go by remote writes; the UDP link beside carries signs of life.
+    Verbs(UdpLink, Box<VerbsLink>),
 }
 
 /// A link, alive or dead, until it is forgotten.
@@ -42,6 +45,7 @@ impl Link {
         match self.wire {
             Wire::Shm(_) => Path::Shm,
             Wire::Udp(_) => Path::Udp,
+            Wire::Verbs(..) => Path::Verbs,
         }
     }
 }
@@ -102,7 +106,8 @@ impl Roster {
 
     /// The link that UDP knows under that handle.
     pub(crate) fn of_udp(&self, handle: UdpLink) -> Option<LinkId> {
-        self.iter().find(|(_, l)| matches!(l.wire, Wire::Udp(h) if h == handle)).map(|(id, _)| id)
+        let is = |wire: &Wire| matches!(wire, Wire::Udp(h) | Wire::Verbs(h, _) if *h == handle);
+        self.iter().find(|(_, l)| is(&l.wire)).map(|(id, _)| id)
     }
 
     /// A new live link; the peer has none.

@@ -25,6 +25,7 @@ mod links;
 mod measure;
 #[cfg(test)]
 mod namespaces;
+mod notes;
 mod replica;
 mod send;
 mod socket;
@@ -47,7 +48,8 @@ use crate::limits::LINKS_PER_PEER_MAX;
 use crate::log::{LogBytes, Malformed, Record};
 use crate::own::Own;
 use crate::reliable::{
-    CloseReason, FLAG_HANDSHAKE, Header, LaneShape, LaneTable, Source, TAG_LEN, VERSION, WireError,
+    CloseReason, FLAG_HANDSHAKE, Header, LaneShape, LaneTable, Note, Source, TAG_LEN, VERSION,
+    WireError,
 };
 use crate::secure::{Cookies, Identity};
 use crate::time::Time;
@@ -80,6 +82,8 @@ pub(crate) enum UdpEvent {
     Dead { link: UdpLink, evidence: Evidence },
     /// That node refuses our incarnation.
     Refused { node: NodeId },
+    /// The peer's driver says something.
+    Note { link: UdpLink, note: Note },
 }
 
 #[derive(Default)]
@@ -355,7 +359,9 @@ impl Udp {
             self.strays += 1;
             return false;
         };
-        self.apply(index, change)
+        let note = link.connection.take_note();
+        let happened = self.apply(index, change);
+        self.hear(index, note) || happened
     }
 
     /// Two releases that do not understand each other would be silent for ever: that is told, once.

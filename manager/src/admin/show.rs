@@ -146,7 +146,7 @@ fn link(l: &LinkStatus, at: Time) -> Link {
     let millis = |d: Duration| (d.as_secs_f64() * 1e4).round() / 10.0;
     let c = &l.counters;
     let counters = match l.path {
-        Path::Shm => vec![("doorbells", c.doorbells)],
+        Path::Shm | Path::Verbs => vec![("doorbells", c.doorbells)],
         Path::Udp => vec![
             ("packets_sent", c.packets_sent),
             ("packets_received", c.packets_received),

@@ -48,6 +48,12 @@ impl Ring {
         (position & self.mask) as usize
     }
 
+    /// Where the byte at `position` is in this process: for an adapter that reads it there.
+    #[cfg(all(feature = "verbs", not(loom)))]
+    pub(crate) fn address(&self, position: u64) -> u64 {
+        self.memory.at(self.offset + self.slot(position), 1) as u64
+    }
+
     /// The word at an 8-byte aligned position.
     #[cfg(not(loom))]
     pub(crate) fn word(&self, position: u64) -> &AtomicU64 {

@@ -78,7 +78,10 @@ impl Poller {
                 (Wire::Udp(_), _) if link.malformed.get() => {
                     (Err(Evidence::Malformed), &self.limits_udp)
                 }
-                (Wire::Udp(handle), udp) => {
+                (Wire::Verbs(_, verbs), _) if verbs.failure().is_some() => {
+                    (Err(verbs.failure().unwrap_or(Evidence::PathBroken)), &self.limits_udp)
+                }
+                (Wire::Udp(handle) | Wire::Verbs(handle, _), udp) => {
                     (Ok(udp.as_ref().map(|udp| udp.heard(*handle))), &self.limits_udp)
                 }
             };
@@ -131,6 +134,12 @@ impl Poller {
         match (&mut link.wire, &mut self.udp) {
             (Wire::Udp(handle), Some(udp)) => udp.close(*handle),
             (Wire::Udp(_), None) => {}
+            (Wire::Verbs(handle, verbs), udp) => {
+                verbs.freeze();
+                if let Some(udp) = udp {
+                    udp.close(*handle);
+                }
+            }
             (Wire::Shm(shm), _) => {
                 // The last words of a dead process count; those of a fenced one do not.
                 if evidence == Evidence::ProcessExited {
@@ -163,7 +172,8 @@ impl Poller {
     /// Drops a dead or closed link and its replicas; a live one is closed first.
     pub fn forget(&mut self, link: LinkId) {
         self.close(link);
-        if let Some(Link { wire: Wire::Udp(handle), .. }) = self.roster.remove(link)
+        if let Some(Link { wire: Wire::Udp(handle) | Wire::Verbs(handle, _), .. }) =
+            self.roster.remove(link)
             && let Some(udp) = &mut self.udp
         {
             udp.forget(handle);

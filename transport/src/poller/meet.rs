@@ -45,7 +45,7 @@ impl Poller {
             let live = self.roster.live(index).and_then(|id| self.roster.get(id));
             let wanted = match (live.map(|l| &l.wire), &self.rendezvous) {
                 (Some(Wire::Shm(_)), _) => false,
-                (Some(Wire::Udp(_)), _) | (None, None) => true,
+                (Some(Wire::Udp(_) | Wire::Verbs(..)), _) | (None, None) => true,
                 (None, Some(rendezvous)) if peer.node < self.config.me.node => {
                     matches!(rendezvous.reach(index), Reach::Absent(_))
                 }
@@ -60,13 +60,16 @@ impl Poller {
         while let Some(event) = self.udp.as_mut().and_then(Udp::poll_event) {
             match event {
                 UdpEvent::Up { link, peer, control_from } => {
-                    self.up_udp(link, peer, control_from, now);
+                    self.met_by_udp(link, peer, control_from, now);
                 }
                 UdpEvent::Dead { link, evidence } => {
                     if let Some(id) = self.roster.of_udp(link) {
                         self.bury(id, evidence, now);
+                    } else {
+                        self.promotion_ended(link);
                     }
                 }
+                UdpEvent::Note { link, note } => self.take_note(link, note, now),
                 UdpEvent::Refused { node } => {
                     if let Some(peer) = self.roster.index(node) {
                         self.refused(peer);
@@ -98,19 +101,37 @@ impl Poller {
         self.announce(peer, member, Wire::Shm(shm), reason, tokens, (control_from, now));
     }
 
-    fn up_udp(&mut self, handle: UdpLink, member: Member, control_from: u64, now: Time) {
+    /// A peer was met by UDP: its link goes on by verbs where that may be, else it is up.
+    fn met_by_udp(&mut self, handle: UdpLink, member: Member, control_from: u64, now: Time) {
+        let Some(peer) = self.acceptable(handle, member) else { return };
+        match &self.verbs {
+            Some(_) => {
+                self.supersede(peer, member, now);
+                self.begin_promotion(handle, member, control_from, now);
+            }
+            None => self.up_udp(handle, member, control_from, now),
+        }
+    }
+
+    /// The peer's number, if a link to that incarnation of it may be; else the UDP link is closed.
+    pub(super) fn acceptable(&mut self, handle: UdpLink, member: Member) -> Option<usize> {
         let acceptable = |&peer: &usize| {
             let s = &self.roster.standings[peer];
             let outdated = s.live.is_some_and(|live| live > member.incarnation);
             !s.full && !outdated && member.incarnation > s.refused
         };
-        let Some(peer) = self.roster.index(member.node).filter(acceptable) else {
-            if let Some(udp) = &mut self.udp {
-                udp.close(handle);
-                udp.forget(handle);
-            }
-            return;
-        };
+        let found = self.roster.index(member.node).filter(acceptable);
+        if found.is_none()
+            && let Some(udp) = &mut self.udp
+        {
+            udp.close(handle);
+            udp.forget(handle);
+        }
+        found
+    }
+
+    pub(super) fn up_udp(&mut self, handle: UdpLink, member: Member, control_from: u64, now: Time) {
+        let Some(peer) = self.acceptable(handle, member) else { return };
         self.supersede(peer, member, now);
         let reach = self.rendezvous.as_ref().map(|r| r.reach(peer));
         let reason = match (self.config.path, reach) {
@@ -118,11 +139,12 @@ impl Poller {
             (_, Some(Reach::Absent(why))) => format!("not by shared memory: {why}"),
             _ => "it said hello over udp: it does not find our shared memory".to_owned(),
         };
+        let reason = self.with_verbs(member, reason);
         self.announce(peer, member, Wire::Udp(handle), reason, Vec::new(), (control_from, now));
     }
 
     /// A new link takes the place of one that is still live here.
-    fn supersede(&mut self, peer: usize, member: Member, now: Time) {
+    pub(super) fn supersede(&mut self, peer: usize, member: Member, now: Time) {
         if let Some(old) = self.roster.live(peer) {
             let restarted = self.roster.get(old).is_some_and(|l| l.member != member);
             let evidence = if restarted { Evidence::Restarted } else { Evidence::ClosedByPeer };
@@ -130,7 +152,7 @@ impl Poller {
         }
     }
 
-    fn announce(
+    pub(super) fn announce(
         &mut self,
         peer: usize,
         member: Member,

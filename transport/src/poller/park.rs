@@ -63,6 +63,7 @@ impl Poller {
         // The last look: whoever has news after this sees `armed`, and rings.
         let space = if starved != 0 { self.space(starved) } else { 0 };
         let awake = space != self.space && starved != 0
+            || self.arm_adapters()
             || self.has_news().is_some()
             || self.has_commits()
             || has_work();
@@ -85,6 +86,9 @@ impl Poller {
                 && let Some(udp) = &mut self.udp
             {
                 udp.expect_packets();
+            }
+            if woken.packets {
+                self.silence_adapters();
             }
             if woken.errors
                 && let Some(udp) = &mut self.udp
@@ -129,8 +133,8 @@ impl Poller {
     fn has_news(&self) -> Option<LinkId> {
         self.roster.iter().find_map(|(id, link)| match &link.wire {
             Wire::Shm(shm) => (link.alive && shm.has_news()).then_some(id),
-            // Its socket wakes whoever sleeps, however early the packet came.
-            Wire::Udp(_) => None,
+            // Its socket wakes whoever sleeps, however early the packet came; an adapter was asked after arming.
+            Wire::Udp(_) | Wire::Verbs(..) => None,
         })
     }
 
@@ -144,7 +148,7 @@ impl Poller {
                 let id = crate::lane::LaneId(i as u8);
                 let released = match &link.wire {
                     Wire::Shm(shm) => shm.released(id, lane.log.head()),
-                    Wire::Udp(_) => None,
+                    Wire::Udp(_) | Wire::Verbs(..) => None,
                 };
                 sum = sum.wrapping_add(released.unwrap_or(0));
             }
@@ -162,7 +166,7 @@ impl Poller {
         };
         let rung = match &link.wire {
             Wire::Shm(shm) => shm.rung_by_peer(),
-            Wire::Udp(_) => generation,
+            Wire::Udp(_) | Wire::Verbs(..) => generation,
         };
         if rung >= generation {
             self.suspicion = None;
@@ -184,6 +188,7 @@ impl Poller {
             next = next.min(attempt.max(now + std::time::Duration::from_micros(100)));
         }
         let udp = self.udp.as_ref().and_then(|udp| udp.next_timeout());
-        next.min(udp.unwrap_or(Time::MAX))
+        let verbs = self.verbs.as_ref().map(|verbs| verbs.next_timeout());
+        next.min(udp.unwrap_or(Time::MAX)).min(verbs.unwrap_or(Time::MAX))
     }
 }

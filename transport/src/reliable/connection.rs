@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::congestion::Congestion;
 use super::handshake::LaneTable;
+use super::note::Note;
 use super::planted::{Bug, Planted};
 use super::ranges::RangeSet;
 use super::recv_lane::RecvLane;
@@ -148,6 +149,9 @@ pub struct Connection {
     pub(super) unacked: u32,
     pub(super) ack_now: bool,
     pub(super) ping: bool,
+    /// To be said, and heard; the latest of each.
+    pub(super) note_out: Option<Note>,
+    pub(super) note_in: Option<Note>,
     pub(super) heartbeat_due: bool,
     /// Data packets that may exceed the window to probe the path.
     pub(super) probe_packets: u32,
@@ -189,6 +193,8 @@ impl Connection {
             unacked: 0,
             ack_now: false,
             ping: true,
+            note_out: None,
+            note_in: None,
             heartbeat_due: false,
             probe_packets: 0,
             probe_attempt: 0,
@@ -339,6 +345,18 @@ impl Connection {
         self.ping |= !self.closed;
     }
 
+    /// Says that to the peer, with the next packet. It replaces a note that did not leave yet.
+    pub fn say(&mut self, note: Note) {
+        if !self.closed {
+            self.note_out = Some(note);
+        }
+    }
+
+    /// What the peer said last, once.
+    pub fn take_note(&mut self) -> Option<Note> {
+        self.note_in.take()
+    }
+
     /// The datagrams turned out to be too large for the path.
     pub fn limit_datagram(&mut self, bytes: usize) {
         self.settings.datagram = self.settings.datagram.min(bytes.max(512));
@@ -362,6 +380,7 @@ impl Connection {
         self.closed = true;
         self.timers.clear();
         self.ping = false;
+        self.note_out = None;
         self.ack_now = false;
         self.heartbeat_due = false;
     }

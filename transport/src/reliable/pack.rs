@@ -15,8 +15,8 @@ use super::congestion::Rank;
 use super::connection::{Connection, Transmit, give_back};
 use super::sent::{ITEMS_MAX, Item};
 use super::wire::{
-    ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, START_LEN, WORD_ENTRY,
-    WORDS_OVERHEAD, WordEntry, Writer,
+    ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, NOTE_OVERHEAD,
+    START_LEN, WORD_ENTRY, WORDS_OVERHEAD, WordEntry, Writer,
 };
 use crate::time::Time;
 
@@ -58,6 +58,7 @@ impl Connection {
         let lowest = self.data_rank();
         let urgent = self.ack_now
             || self.ping
+            || self.note_out.is_some()
             || self.recv.iter().any(|lane| lane.owes_credit_now())
             || self.send.iter().any(|lane| lane.owes_start());
         if !urgent && lowest.is_none() && !self.heartbeat_due {
@@ -73,6 +74,12 @@ impl Connection {
         let ping = std::mem::take(&mut self.ping) || (asks && !quiet);
         if ping {
             writer.ping();
+        }
+        if let Some(note) = self.note_out
+            && writer.space() >= NOTE_OVERHEAD + note.bytes().len()
+        {
+            writer.note(note.bytes());
+            self.note_out = None;
         }
         let mut data = self.pack_starts(&mut writer, &mut carried);
         if let Some(lowest) = lowest {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Sink;
 use super::connection::{ACK_DELAY, CloseReason, Connection, Received, Rejected};
+use super::note::Note;
 use super::planted::Bug;
 use super::recv_lane::Refusal;
 use super::timer::Timer;
@@ -94,7 +95,7 @@ impl Connection {
                 Frame::Start { lane, .. } => {
                     self.recv.get(usize::from(lane)).ok_or(wrong)?;
                 }
-                Frame::Ping | Frame::Close { .. } => {}
+                Frame::Ping | Frame::Note { .. } | Frame::Close { .. } => {}
             }
         }
         Ok(())
@@ -140,6 +141,7 @@ impl Connection {
                     received.news = true;
                 }
                 Frame::Ping => self.ack_now = true,
+                Frame::Note { bytes } => self.note_in = Some(Note::new(bytes)),
                 Frame::Close { reason } => received.closed = Some(CloseReason::from_wire(reason)),
             }
         }

@@ -48,6 +48,10 @@ pub(crate) const START_LEN: usize = 10;
 pub(crate) const ACK_OVERHEAD: usize = 18;
 /// Bytes of one extra range of an ack frame.
 pub(crate) const ACK_RANGE: usize = 8;
+/// Bytes of a note frame before its content.
+pub(crate) const NOTE_OVERHEAD: usize = 2;
+/// Most bytes of a note.
+pub(crate) const NOTE_MAX: usize = 200;
 /// Extra ranges an ack frame may carry.
 pub(crate) const ACK_RANGES_MAX: usize = 32;
 
@@ -58,6 +62,7 @@ const CREDIT: u8 = 4;
 const PING: u8 = 5;
 const CLOSE: u8 = 6;
 const START: u8 = 7;
+const NOTE: u8 = 8;
 
 /// Why a packet or a message in it was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -265,6 +270,12 @@ impl<'a> Writer<'a> {
     pub(crate) fn ping(&mut self) {
         self.u8(PING);
     }
+    /// A note of the driver.
+    pub(crate) fn note(&mut self, bytes: &[u8]) {
+        self.u8(NOTE);
+        self.u8(bytes.len() as u8);
+        self.take(bytes.len()).copy_from_slice(bytes);
+    }
     /// The sender has closed the connection.
     pub(crate) fn close(&mut self, reason: u8) {
         self.u8(CLOSE);
@@ -324,6 +335,11 @@ pub enum Frame<'a> {
     },
     /// Asks for an immediate ack.
     Ping,
+    /// What one driver says to the other, outside of all lanes; it may be lost.
+    Note {
+        /// At most 200 bytes, whose meaning is the drivers'.
+        bytes: &'a [u8],
+    },
     /// The peer has closed the connection.
     Close {
         /// A [`CloseReason`](super::CloseReason) as a number.
@@ -430,6 +446,13 @@ impl<'a> Frames<'a> {
             CREDIT => Ok(Frame::Credit { lane: reader.u8()?, released: reader.u64()? }),
             START => Ok(Frame::Start { lane: reader.u8()?, from: reader.u64()? }),
             PING => Ok(Frame::Ping),
+            NOTE => {
+                let len = usize::from(reader.u8()?);
+                if len > NOTE_MAX {
+                    return Err(WireError::Value("note length"));
+                }
+                Ok(Frame::Note { bytes: reader.bytes(len)? })
+            }
             CLOSE => Ok(Frame::Close { reason: reader.u8()? }),
             other => Err(WireError::FrameType(other)),
         }

@@ -22,6 +22,7 @@ fn a_packet_with_every_frame_survives_the_way() {
         w.ping();
         w.close(2);
         w.start(2, 64);
+        w.note(b"by the way");
     });
     let view = PacketView::parse(&packet).unwrap();
     assert_eq!(view.header, Header { flags: FLAG_QUIET, connection: 77, number: 9 });
@@ -37,7 +38,8 @@ fn a_packet_with_every_frame_survives_the_way() {
     assert!(matches!(frames[4], Frame::Ping));
     assert!(matches!(frames[5], Frame::Close { reason: 2 }));
     assert!(matches!(frames[6], Frame::Start { lane: 2, from: 64 }));
-    assert_eq!(frames.len(), 7);
+    assert!(matches!(frames[7], Frame::Note { bytes: b"by the way" }));
+    assert_eq!(frames.len(), 8);
 }
 
 #[test]
@@ -130,4 +132,15 @@ proptest! {
         prop_assert_eq!((l, p, b), (lane, position, &bytes[..]));
         prop_assert!(frames.next().is_none());
     }
+}
+
+#[test]
+fn a_note_longer_than_any_is_refused() {
+    let packet = packet(0, 1, 2, |w| {
+        w.u8(NOTE);
+        w.u8(201);
+        w.take(201);
+    });
+    let view = PacketView::parse(&packet).unwrap();
+    assert_eq!(check_frames(view.payload), Err(WireError::Value("note length")));
 }

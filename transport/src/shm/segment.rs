@@ -58,6 +58,11 @@ impl Segment {
         self.places.iter().map(|p| Ring::new(self.memory.clone(), p.log_at, p.log_bytes)).collect()
     }
 
+    /// All of it: adapters send logs from there.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
     #[cfg(test)]
     pub(super) fn memory_for_test(&self) -> Arc<Memory> {
         self.memory.clone()

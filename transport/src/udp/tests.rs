@@ -368,3 +368,24 @@ pub(super) fn stream(a: &mut Node, b: &mut Node, records: u64) {
         a.own.lane_mut(CONTROL).log.reclaim(released);
     }
 }
+
+#[test]
+fn drivers_say_notes_to_each_other() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "linked", linked);
+    let (to_b, to_a) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
+    // Only the latest of what did not leave yet is said.
+    a.udp.say(to_b, Note::new(b"never mind"));
+    a.udp.say(to_b, Note::new(b"how do you do"));
+    let heard = |node: &Node| {
+        let notes = node.events.iter().filter_map(|event| match event {
+            UdpEvent::Note { link, note } => Some((*link, note.bytes().to_vec())),
+            _ => None,
+        });
+        notes.collect::<Vec<_>>()
+    };
+    until(&mut [&mut a, &mut b], "it is heard", |nodes| !heard(nodes[1]).is_empty());
+    assert_eq!(heard(&b), [(to_a, b"how do you do".to_vec())]);
+    assert_eq!(heard(&a), []);
+}

@@ -14,7 +14,23 @@ macro_rules! on_every_path {
     ($($name:ident),* $(,)?) => {
         mod shm { $( #[test] fn $name() { super::$name(quintet_transport::PathPolicy::Shm) } )* }
         mod udp { $( #[test] fn $name() { super::$name(quintet_transport::PathPolicy::Udp) } )* }
+        #[cfg(feature = "verbs")]
+        mod verbs {
+            $( #[test] fn $name() {
+                if $crate::harness::has_adapters() { super::$name(quintet_transport::PathPolicy::Verbs) }
+            } )*
+        }
     };
+}
+
+/// Whether this is the guest of scripts/soft-roce-vm, with an adapter for every other node.
+#[cfg(feature = "verbs")]
+pub(crate) fn has_adapters() -> bool {
+    let there = std::env::var_os("QUINTET_RXE").is_some();
+    if !there {
+        crate::skip::skip("no adapters: run it with scripts/soft-roce-vm");
+    }
+    there
 }
 
 /// Longest that anything may take before a test gives up.
@@ -59,6 +75,7 @@ pub(crate) fn configs(n: u16, path: PathPolicy) -> Vec<Config> {
         c.lanes = lanes();
         c.path = path;
         c.identity = Some(identity(&cluster, i + 1));
+        c.verbs = VerbsConfig { trusted_fabric: true, device: Some(format!("rxe{}", i % 2)) };
         // The machine that runs the tests may be busy.
         c.timing.suspect = Duration::from_millis(250);
         c.timing.dead = Duration::from_millis(800);
@@ -221,6 +238,7 @@ pub(crate) fn as_arguments(config: &Config) -> Vec<(&'static str, String)> {
         PathPolicy::Auto => "auto",
         PathPolicy::Shm => "shm",
         PathPolicy::Udp => "udp",
+        PathPolicy::Verbs => "verbs",
     };
     vec![
         ("T_CLUSTER", config.cluster.clone()),
@@ -244,10 +262,13 @@ pub(crate) fn child_config() -> Option<Config> {
     config.path = match get("T_PATH")?.as_str() {
         "shm" => PathPolicy::Shm,
         "udp" => PathPolicy::Udp,
+        "verbs" => PathPolicy::Verbs,
         _ => PathPolicy::Auto,
     };
     config.timing.dead = Duration::from_millis(get("T_DEAD_MS")?.parse().unwrap());
     config.timing.suspect = config.timing.dead / 3;
+    config.verbs =
+        VerbsConfig { trusted_fabric: true, device: Some(format!("rxe{}", (node - 1) % 2)) };
     for peer in get("T_PEERS")?.split(',').filter(|p| !p.is_empty()) {
         let (id, addr) = peer.split_once('=').unwrap();
         config

@@ -1,9 +1,12 @@
-//! What a poller promises, asked of every path: shared memory and UDP.
+//! What a poller promises, asked of every path: shared memory, UDP, and verbs where there are adapters.
 
 mod deaths;
 mod harness;
 mod logs;
 mod meeting;
 mod overrun;
+#[cfg(feature = "verbs")]
+#[path = "../../../scripts/tidy/skip.rs"]
+mod skip;
 mod waiting;
 mod words;

@@ -1,0 +1,305 @@
+//! How two nodes that are linked by UDP come to verbs: one tries addresses, the other follows, data decides.
+//!
+//! The node with the higher id makes offers; the other one connects at once, answers, and waits. Each writes into the
+//! other's inbox what it read in the other's offer, with a doorbell. Who got that write, and knows its own to have been
+//! carried out, is done: then data flows in both directions, whatever tables and configurations say. A pair of addresses
+//! that does not get there in time is given up, and the next one tried.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::discover::Place;
+use super::link::VerbsLink;
+use super::offer::{Message, NOTE_MAX, Offer};
+use super::{Outcome, Verbs};
+use crate::id::Member;
+use crate::lane::{CONTROL, LaneSpec};
+use crate::memory::Memory;
+use crate::time::Time;
+use crate::udp::UdpLink;
+
+/// Notes are repeated at this pace.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How long one pair of addresses is tried.
+const TRY: Duration = Duration::from_millis(700);
+/// How long the other side may take for all of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After a failure of everything, where there is no other path to fall back to.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Pairs of addresses tried at most.
+const ATTEMPTS_MAX: u8 = 8;
+
+/// A try under way.
+struct Try {
+    place: usize,
+    link: Box<VerbsLink>,
+    own: Offer,
+    connected: bool,
+    /// Our proof is on its way.
+    shown: bool,
+    until: Time,
+}
+
+/// A peer that is linked by UDP and not yet by verbs.
+pub(super) struct Talk {
+    pub(super) handle: UdpLink,
+    member: Member,
+    udp_from: u64,
+    offers: bool,
+    attempt: u8,
+    current: Option<Try>,
+    theirs: Option<Offer>,
+    next: Time,
+    until: Time,
+    last_why: String,
+}
+
+/// What a talk needs of its surroundings.
+pub(super) struct Ground<'a> {
+    pub(super) places: &'a [Place],
+    pub(super) source: &'a Arc<Memory>,
+    pub(super) lanes: &'a [LaneSpec],
+    pub(super) control_head: u64,
+    pub(super) psn: u32,
+}
+
+impl Talk {
+    pub(super) fn new(
+        handle: UdpLink,
+        (me, member): (Member, Member),
+        udp_from: u64,
+        now: Time,
+    ) -> Talk {
+        Talk {
+            handle,
+            member,
+            udp_from,
+            offers: me.node > member.node,
+            attempt: 0,
+            current: None,
+            theirs: None,
+            next: now,
+            until: now + PATIENCE,
+            last_why: "no pair of addresses was tried".into(),
+        }
+    }
+
+    /// Our CONTROL log from here on is promised to the peer.
+    pub(super) fn promised(&self) -> u64 {
+        self.current.as_ref().map_or(u64::MAX, |current| current.own.control_from)
+    }
+
+    /// When [`Talk::poll`] wants to be called. While data is awaited, often: its doorbell is not waited for.
+    pub(super) fn next_timeout(&self) -> Time {
+        self.next
+    }
+
+    fn fail(&mut self, why: String) {
+        tracing::debug!(peer = %self.member, attempt = self.attempt, why, "verbs attempt failed");
+        self.current = None;
+        self.last_why = why;
+    }
+
+    /// Memory and queue pair for attempt `self.attempt`.
+    fn begin(&mut self, ground: &Ground<'_>, now: Time) -> Option<()> {
+        let count = ground.places.len();
+        let attempt = usize::from(self.attempt);
+        // The offering side goes through its addresses slowly, the other side quickly: all pairs are met.
+        let place = if self.offers { attempt / count.max(1) } else { attempt } % count.max(1);
+        let made = VerbsLink::new(&ground.places[place], ground.source, ground.lanes);
+        match made {
+            Ok(mut link) => {
+                link.attach(CONTROL, ground.control_head);
+                let own = link.offer(
+                    &ground.places[place],
+                    self.attempt,
+                    ground.psn,
+                    ground.control_head,
+                );
+                self.current = Some(Try {
+                    place,
+                    link: Box::new(link),
+                    own,
+                    connected: false,
+                    shown: false,
+                    until: now + TRY,
+                });
+                Some(())
+            }
+            Err(error) => {
+                self.fail(format!("{}: {error}{}", ground.places[place], hint(&error)));
+                None
+            }
+        }
+    }
+
+    fn connect(&mut self, ground: &Ground<'_>, theirs: &Offer) -> bool {
+        let Some(current) = &mut self.current else { return false };
+        let place = &ground.places[current.place];
+        match current.link.connect(place, current.own.psn, theirs) {
+            Ok(()) => {
+                current.connected = true;
+                self.theirs = Some(*theirs);
+                true
+            }
+            Err(error) => {
+                let gid = std::net::Ipv6Addr::from(theirs.gid);
+                let why = format!("from {place} to {gid}: {error}");
+                self.fail(why);
+                false
+            }
+        }
+    }
+
+    /// A note came.
+    pub(super) fn note(&mut self, ground: &Ground<'_>, message: Message<'_>, now: Time) {
+        match message {
+            Message::Offer(theirs) if !self.offers => {
+                if self.theirs == Some(theirs) && self.current.is_some() {
+                    self.next = now; // Our answer was lost: again.
+                    return;
+                }
+                self.current = None;
+                self.attempt = theirs.attempt;
+                self.next = now;
+                if self.begin(ground, now).is_some() {
+                    self.connect(ground, &theirs);
+                }
+            }
+            Message::Answer(theirs) if self.offers => {
+                let fits = self.current.as_ref().is_some_and(|current| {
+                    !current.connected && current.own.attempt == theirs.attempt
+                });
+                if fits && self.connect(ground, &theirs) {
+                    self.show();
+                    self.next = now;
+                }
+            }
+            Message::Ask if self.offers => self.next = now,
+            _ => {}
+        }
+    }
+
+    fn show(&mut self) {
+        if let Some(current) = &mut self.current
+            && !current.shown
+        {
+            current.shown = true;
+            current.link.prove();
+        }
+    }
+
+    /// Does what is due. `say` carries a note to the peer.
+    pub(super) fn poll(
+        &mut self,
+        ground: &Ground<'_>,
+        now: Time,
+        say: &mut dyn FnMut(Message<'_>),
+    ) -> Option<Outcome> {
+        if let Some(current) = &mut self.current {
+            current.link.refresh();
+            let (seen, done) = current.link.proven(current.own.psn);
+            if seen && !self.offers {
+                self.show();
+            }
+            let current = self.current.as_ref()?;
+            if seen && done && current.shown {
+                return self.done();
+            }
+            let place = &ground.places[current.place];
+            if current.link.failure().is_some() {
+                self.fail(format!("{place}: data did not arrive"));
+            } else if now >= current.until {
+                self.fail(format!("{place}: nothing in {TRY:?}"));
+            }
+            if self.current.is_none() {
+                self.attempt = self.attempt.saturating_add(u8::from(self.offers));
+                self.next = now;
+            }
+        }
+        if now >= self.until {
+            return Some(self.given_up(format!("it took too long; last: {}", self.last_why)));
+        }
+        if now < self.next {
+            return None;
+        }
+        self.next = now + AGAIN;
+        if !self.offers {
+            match &self.current {
+                Some(current) if current.connected => {
+                    say(Message::Answer(current.own));
+                }
+                _ => say(Message::Ask),
+            }
+            return None;
+        }
+        let attempts = (ground.places.len() * ground.places.len()).min(ATTEMPTS_MAX.into()) as u8;
+        while self.current.is_none() {
+            if self.attempt >= attempts {
+                let why = format!("no pair of addresses carried data; last: {}", self.last_why);
+                say(Message::Decline(&why));
+                return Some(self.given_up(why));
+            }
+            if self.begin(ground, now).is_none() {
+                self.attempt += 1;
+            }
+        }
+        match &self.current {
+            Some(current) if !current.connected => say(Message::Offer(current.own)),
+            _ => {}
+        }
+        None
+    }
+
+    fn done(&mut self) -> Option<Outcome> {
+        let (current, theirs) = (self.current.take()?, self.theirs?);
+        Some(Outcome::Up {
+            handle: self.handle,
+            member: self.member,
+            control_from: theirs.control_from,
+            link: current.link,
+        })
+    }
+
+    pub(super) fn given_up(&mut self, why: String) -> Outcome {
+        self.current = None;
+        Outcome::Down { handle: self.handle, member: self.member, udp_from: self.udp_from, why }
+    }
+
+    /// Begins anew after a pause: for a policy that knows no other path.
+    pub(super) fn restart(&mut self, now: Time) {
+        self.current = None;
+        self.theirs = None;
+        self.attempt = 0;
+        self.next = now + PAUSE;
+        self.until = now + PAUSE + PATIENCE;
+    }
+}
+
+/// What usually causes it.
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            "; the limit on locked memory may be too low: set LimitMEMLOCK=infinity (ulimit -l unlimited)"
+        }
+        _ => "",
+    }
+}
+
+/// A note as bytes.
+pub(super) fn emit(message: &Message<'_>) -> ([u8; NOTE_MAX], usize) {
+    let mut bytes = [0; NOTE_MAX];
+    let len = message.emit(&mut bytes);
+    (bytes, len)
+}
+
+impl Verbs {
+    /// A packet number to start from, which also serves as proof that the peer read our offer (SplitMix64).
+    pub(super) fn fresh_psn(&mut self) -> u32 {
+        self.entropy = self.entropy.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.entropy;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed >> 40) as u32).max(1)
+    }
+}
