@@ -74,3 +74,14 @@ need_grpc_python() {
     fi
     printf '%s\n' "$venv/bin/python"
 }
+
+# What building with the feature `verbs` takes: headers, and the library that reads them. Running takes none of it.
+need_verbs() {
+    apt_need pkg-config pkg-config
+    pkg-config --exists libibverbs || apt_install libibverbs-dev
+    pkg-config --exists librdmacm || apt_install librdmacm-dev
+    ldconfig -p | grep -q libclang- || apt_install libclang1
+    # libclang alone comes without the compiler's own headers; the C compiler's do.
+    BINDGEN_EXTRA_CLANG_ARGS="${BINDGEN_EXTRA_CLANG_ARGS:-} -isystem $(cc -print-file-name=include)"
+    export BINDGEN_EXTRA_CLANG_ARGS
+}

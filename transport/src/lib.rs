@@ -33,6 +33,9 @@ mod roster;
 pub mod secure;
 #[cfg(not(loom))]
 mod shm;
+#[cfg(all(test, not(loom)))]
+#[path = "../../scripts/tidy/skip.rs"]
+mod skip;
 mod sync;
 mod time;
 #[cfg(not(loom))]

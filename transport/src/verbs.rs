@@ -31,6 +31,8 @@ mod queue_pair;
 #[cfg(feature = "verbs")]
 mod region;
 mod report;
+#[cfg(all(test, feature = "verbs"))]
+mod tests;
 
 use crate::id::Member;
 use crate::udp::UdpLink;

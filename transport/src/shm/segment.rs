@@ -173,11 +173,17 @@ fn memfd(name: &CString) -> io::Result<OwnedFd> {
 
 /// Allocates every page: a store to a page that cannot be had later would be a SIGBUS.
 fn allocate(file: BorrowedFd<'_>, total: usize) -> io::Result<()> {
-    // SAFETY: no pointers.
-    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, total as libc::off_t) } < 0 {
-        return Err(io::Error::last_os_error());
+    loop {
+        // SAFETY: no pointers.
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, total as libc::off_t) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // A signal, a child's end say, makes the kernel give up half-way, without any restart of its own.
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
-    Ok(())
 }
 
 /// From now on the file can't change its size (a reader would get SIGBUS), lose pages, or be mapped

@@ -3,9 +3,6 @@
 //! An MTU of 1500, ARP that nobody answers, a cut cable, a port closed on another machine. Needs root and the
 //! `ip` tool; where they are missing the test is skipped.
 
-#[path = "../../../scripts/tidy/skip.rs"]
-mod skip;
-
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -34,7 +31,9 @@ impl Lab {
         let id = std::process::id();
         let names = [format!("qt{id}a"), format!("qt{id}b")];
         if !names.iter().all(|name| ip(&format!("netns add {name}"))) {
-            skip::skip("`ip netns add` does not work here: it needs root and the package iproute2");
+            crate::skip::skip(
+                "`ip netns add` does not work here: it needs root and the package iproute2",
+            );
             return None;
         }
         let lab = Lab { names };

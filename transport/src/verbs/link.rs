@@ -572,6 +572,13 @@ impl VerbsLink {
         }
     }
 
+    /// Says to have released what it likes: for tests of the other side.
+    #[cfg(test)]
+    pub(super) fn claim(&mut self, lane: LaneId, upto: u64) {
+        self.lanes[lane.index()].freed = upto;
+        self.releases = true;
+    }
+
     pub(crate) fn bytes(&self, lane: LaneId) -> Option<LogBytes> {
         self.reader(lane).map(|reader| LogBytes::new(reader.ring().clone()))
     }

@@ -1,5 +1,7 @@
 //! What a poller promises, asked of every path: shared memory, UDP, and verbs where there are adapters.
 
+#[cfg(feature = "verbs")]
+mod adapters;
 mod deaths;
 mod harness;
 mod logs;

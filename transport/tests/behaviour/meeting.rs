@@ -101,3 +101,15 @@ fn two_runs_of_one_node_on_one_host_are_an_error() {
     let error = Poller::new(second).map(|_| ()).expect_err("taken").to_string();
     assert!(error.contains("already runs on this host"), "{error}");
 }
+
+#[test]
+fn verbs_alone_are_refused_where_they_cannot_be_with_what_to_do() {
+    let mut config = configs(1, PathPolicy::Verbs).remove(0);
+    config.verbs = VerbsConfig::default();
+    let error = Poller::new(config).map(|_| ()).expect_err("nobody vouches for the fabric");
+    let expected = match cfg!(feature = "verbs") {
+        true => "state trusted_fabric = true",
+        false => "build it with --features verbs",
+    };
+    assert!(error.to_string().contains(expected), "{error}");
+}

@@ -1,0 +1,206 @@
+//! Links without pollers, between the two adapters of scripts/soft-roce-vm: what moves, and what is refused.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::discover::{Place, discover};
+use super::link::VerbsLink;
+use super::offer::Offer;
+use crate::event::Evidence;
+use crate::lane::{CONTROL, GROUP, LaneId, LaneSpec};
+use crate::log::Ring;
+use crate::memory::Memory;
+use crate::own::Own;
+use crate::wait::{Bell, Waker};
+
+fn adapters() -> Option<[Place; 2]> {
+    if std::env::var_os("QUINTET_RXE").is_none() {
+        crate::skip::skip("no adapters: run it with scripts/soft-roce-vm");
+        return None;
+    }
+    let place = |name| {
+        let (places, report) = discover(Some(name));
+        assert!(report.usable(), "{report}");
+        places.into_iter().next().expect("a usable address")
+    };
+    Some([place("rxe0"), place("rxe1")])
+}
+
+fn lanes() -> Vec<LaneSpec> {
+    vec![
+        LaneSpec { name: "control", words: 3, log_bytes: 4096 },
+        LaneSpec { name: "group", words: 100, log_bytes: 4096 },
+    ]
+}
+
+/// One end: a node's memory and a link.
+struct End {
+    own: Own,
+    source: Arc<Memory>,
+    place: Place,
+    link: VerbsLink,
+    offer: Offer,
+}
+
+impl End {
+    fn new(place: &Place) -> End {
+        let source = Arc::new(Memory::anonymous(8192).unwrap());
+        let rings = (0..2).map(|i| Ring::new(source.clone(), 4096 * i, 4096)).collect();
+        let own = Own::new(&lanes(), rings, &Waker::new(Bell::new().unwrap()));
+        let link = VerbsLink::new(place, &source, &lanes()).unwrap();
+        let offer = link.offer(place, 0, 77, 0);
+        End { own, source, place: place.clone(), link, offer }
+    }
+
+    fn connect(&mut self, peer: &Offer) {
+        self.link.connect(&self.place, self.offer.psn, peer).unwrap();
+    }
+
+    fn publish(&mut self, lane: LaneId, text: &[u8]) {
+        let writer = self.own.lane(lane).log.writer();
+        let mut slot = writer.reserve(text.len()).expect("room");
+        slot.copy_from_slice(text);
+        slot.commit();
+        self.own.lane_mut(lane).log.publish(1);
+    }
+
+    fn flush(&mut self) {
+        self.link.flush(&self.own, true);
+        self.own.flushed();
+    }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+        std::thread::yield_now();
+    }
+}
+
+/// Two ends; the second is told `tell(offer)` in place of the first's offer.
+fn pair(places: &[Place; 2], tell: impl Fn(Offer) -> Offer) -> (End, End) {
+    let (mut a, mut b) = (End::new(&places[0]), End::new(&places[1]));
+    let (from_a, from_b) = (tell(a.offer), b.offer);
+    a.connect(&from_b);
+    b.connect(&from_a);
+    (a, b)
+}
+
+#[test]
+fn logs_and_words_move_by_remote_writes() {
+    let Some(places) = adapters() else { return };
+    let (mut a, mut b) = pair(&places, |offer| offer);
+    for lane in [CONTROL, GROUP] {
+        a.link.attach(lane, 0);
+        b.link.open(lane, 0);
+    }
+    a.publish(GROUP, b"by remote write");
+    for word in 0..100 {
+        a.own.lane_mut(GROUP).set_word(word, 1000 + word as u64);
+    }
+    a.flush();
+    until("the last word", || {
+        b.link.refresh();
+        b.link.word(GROUP, 99) == 1099
+    });
+    assert!((0..100).all(|word| b.link.word(GROUP, word) == 1000 + word as u64));
+    assert_eq!(b.link.peek(GROUP, 0).expect("seen before its words").payload, b"by remote write");
+    let end = b.link.head(GROUP);
+    b.link.release(GROUP, end);
+    b.flush();
+    until("the release", || {
+        a.link.refresh();
+        a.link.released(GROUP, end) == Some(end)
+    });
+    // Reclaiming waits for the adapter as well, and asks it.
+    until("the completion", || {
+        let floor = a.link.floor(GROUP, end);
+        a.flush();
+        a.link.refresh();
+        floor == end
+    });
+}
+
+#[test]
+fn a_key_that_is_not_the_peers_writes_nothing() {
+    let Some(places) = adapters() else { return };
+    let mut other = End::new(&places[0]);
+    other.link.open(CONTROL, 0);
+    let foreign = other.offer;
+    type Wrong = Box<dyn Fn(Offer) -> Offer>;
+    let wrongs: [(&str, Wrong); 3] = [
+        ("a made-up key", Box::new(|o| Offer { rkey: o.rkey ^ 0x5500, ..o })),
+        ("beyond the inbox", Box::new(|o| Offer { inbox: o.inbox + o.inbox_len, ..o })),
+        // The other inbox is of the same process and adapter, but in another peer's domain.
+        (
+            "another peer's inbox",
+            Box::new(move |o| Offer { rkey: foreign.rkey, inbox: foreign.inbox, ..o }),
+        ),
+    ];
+    for (what, wrong) in &wrongs {
+        let (mut a, mut b) = pair(&places, wrong);
+        a.link.open(CONTROL, 0);
+        b.link.attach(CONTROL, 0);
+        b.own.lane_mut(CONTROL).set_word(0, 0x5151);
+        b.flush();
+        until(what, || {
+            a.link.refresh();
+            b.link.refresh();
+            b.link.failure().is_some()
+        });
+        assert_eq!(b.link.failure(), Some(Evidence::PathBroken), "{what}");
+        other.link.refresh();
+        assert_eq!((a.link.word(CONTROL, 0), other.link.word(CONTROL, 0)), (0, 0), "{what}");
+    }
+}
+
+#[test]
+fn what_a_peer_claims_is_bounded() {
+    let Some(places) = adapters() else { return };
+    let (mut a, mut b) = pair(&places, |offer| offer);
+    a.link.attach(CONTROL, 0);
+    b.link.open(CONTROL, 0);
+    // A peer that says to have released what it was never sent.
+    b.link.claim(CONTROL, 1 << 40);
+    b.flush();
+    until("the claim", || a.link.refresh());
+    a.publish(CONTROL, b"not sent yet");
+    let head = a.own.lane(CONTROL).log.head();
+    assert_eq!(a.link.released(CONTROL, head), Some(0));
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let Some(places) = adapters() else { return };
+    let resources = || {
+        let output = Command::new("rdma").args(["resource", "show"]).output().expect("rdma");
+        let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), fds)
+    };
+    let before = resources();
+    for round in 0..200 {
+        let (mut a, mut b) = pair(&places, |offer| offer);
+        a.link.attach(CONTROL, 0);
+        b.link.open(CONTROL, 0);
+        a.publish(CONTROL, b"round");
+        a.flush();
+        // Some end in the middle of a transfer, some frozen first.
+        if round % 2 == 0 {
+            until("it arrives", || b.link.refresh() && b.link.head(CONTROL) > 0);
+            b.link.freeze();
+            assert_eq!(b.link.peek(CONTROL, 0).expect("frozen, and readable").payload, b"round");
+        }
+        drop((a.source.clone(), b));
+    }
+    assert_eq!(resources(), before);
+}
+
+#[test]
+fn the_binary_needs_no_rdma_library() {
+    let ldd = Command::new("ldd").arg(std::env::current_exe().unwrap()).output().expect("ldd");
+    let needed = String::from_utf8_lossy(&ldd.stdout);
+    assert!(needed.contains("libc.so"), "{needed}");
+    assert!(!needed.contains("ibverbs") && !needed.contains("rdmacm"), "{needed}");
+}

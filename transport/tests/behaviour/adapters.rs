@@ -1,0 +1,149 @@
+//! Verbs in trouble, in the guest of scripts/soft-roce-vm: which path is taken, and what ends a link.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use quintet_transport::*;
+
+use crate::harness::*;
+
+/// Two nodes whose patience outlasts what the tests do to them.
+fn patient(paths: [PathPolicy; 2]) -> Vec<Config> {
+    let mut configs = configs(2, PathPolicy::Verbs);
+    for (config, path) in configs.iter_mut().zip(paths) {
+        config.path = path;
+        config.timing.suspect = Duration::from_secs(8);
+        config.timing.dead = Duration::from_secs(15);
+    }
+    configs
+}
+
+fn sh(script: &str) {
+    let status = Command::new("sh").args(["-ec", script]).status().expect("sh");
+    assert!(status.success(), "{script}");
+}
+
+/// The cable's second end goes down while this lives.
+struct Down;
+
+impl Down {
+    fn now() -> Down {
+        sh("ip link set eth-b down");
+        Down
+    }
+}
+
+impl Drop for Down {
+    /// With the interface the kernel has dropped what was said about it.
+    fn drop(&mut self) {
+        sh("ip link set eth-b up
+            ip neighbour replace 10.77.0.1 lladdr 02:00:00:00:00:0a dev eth-b nud permanent
+            ip route replace local 10.77.0.2 dev eth-b table 12
+            ip route replace 10.77.0.1 dev eth-b src 10.77.0.2 table 13");
+    }
+}
+
+#[test]
+fn an_interface_that_goes_down_ends_the_link_and_another_comes_with_it() {
+    if !has_adapters() {
+        return;
+    }
+    let mut nodes = connected(patient([PathPolicy::Verbs; 2]));
+    let (mine, theirs) = (nodes[0].link(2), nodes[1].link(1));
+    let mut value = 0;
+    {
+        let _down = Down::now();
+        until(&mut nodes, "the link is dead at both ends", |nodes| {
+            value += 1;
+            nodes[0].poller.set_word(CONTROL, 0, value);
+            nodes[0].dead(mine).is_some() && nodes[1].dead(theirs).is_some()
+        });
+        assert_eq!(nodes[0].dead(mine), Some(Evidence::PathBroken));
+        // The other end is told by UDP, which goes by loopback here.
+        let evidence = nodes[1].dead(theirs);
+        assert!(matches!(evidence, Some(Evidence::ClosedByPeer | Evidence::PathBroken)));
+    }
+    until(&mut nodes, "both are linked again", |nodes| {
+        nodes[0].try_link(2) != Some(mine) && nodes[1].try_link(1) != Some(theirs)
+    });
+    nodes[0].poller.set_word(CONTROL, 0, value + 1);
+    until(&mut nodes, "the new link carries words", |nodes| {
+        nodes[1].poller.peer_word(nodes[1].link(1), CONTROL, 0) == value + 1
+    });
+}
+
+#[test]
+fn a_reader_that_stands_still_is_waited_for() {
+    if !has_adapters() {
+        return;
+    }
+    // More doorbells than it has room for, and more writes than our queue holds.
+    const FLUSHES: u64 = 1000;
+    let mut nodes = connected(patient([PathPolicy::Verbs; 2]));
+    let (to, from) = (nodes[0].link(2), nodes[1].link(1));
+    nodes[0].poller.attach(to, GROUP, 0);
+    nodes[1].poller.open(from, GROUP, 0);
+    let mut sent = 0;
+    for value in 1..=FLUSHES {
+        if nodes[0].send(GROUP, sent, &sent.to_le_bytes()) {
+            sent += 1;
+        }
+        nodes[0].poller.set_word(GROUP, 0, value);
+        nodes[0].turn();
+    }
+    assert!(sent > 50);
+    let (mut got, mut at) = (0u64, 0);
+    until(&mut nodes, "all of it arrived", |nodes| {
+        while let Some(record) = nodes[1].poller.peek(from, GROUP, at) {
+            assert_eq!((record.index, record.payload), (got, &got.to_le_bytes()[..]));
+            got += 1;
+            at = record.end;
+        }
+        got == sent && nodes[1].poller.peer_word(from, GROUP, 0) == FLUSHES
+    });
+    assert_eq!((nodes[0].dead(to), nodes[1].dead(from)), (None, None));
+}
+
+#[test]
+fn who_may_use_anything_and_is_not_in_shared_memory_is_met_by_verbs() {
+    if !has_adapters() {
+        return;
+    }
+    for paths in [[PathPolicy::Auto, PathPolicy::Verbs], [PathPolicy::Verbs, PathPolicy::Auto]] {
+        let nodes = connected(patient(paths));
+        for node in &nodes {
+            let link = &node.poller.links()[0];
+            assert_eq!(link.path, Path::Verbs, "{}", link.reason);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_declines_is_met_by_udp_where_that_may_be_and_the_reason_is_told() {
+    if !has_adapters() {
+        return;
+    }
+    for paths in [[PathPolicy::Auto, PathPolicy::Udp], [PathPolicy::Udp, PathPolicy::Auto]] {
+        let nodes = connected(patient(paths));
+        let able = usize::from(paths[1] == PathPolicy::Auto);
+        let link = &nodes[able].poller.links()[0];
+        assert_eq!(link.path, Path::Udp);
+        assert!(link.reason.contains("the peer declines"), "{}", link.reason);
+    }
+}
+
+#[test]
+fn a_peer_without_verbs_stays_down_where_nothing_else_may_be() {
+    if !has_adapters() {
+        return;
+    }
+    let mut nodes: Vec<Node> =
+        patient([PathPolicy::Verbs, PathPolicy::Udp]).into_iter().map(Node::new).collect();
+    let start = Instant::now();
+    let mut linked = false;
+    until(&mut nodes, "some time has passed", |nodes| {
+        linked |= nodes[0].try_link(2).is_some();
+        start.elapsed() > Duration::from_millis(1500)
+    });
+    assert!(!linked, "never by another path");
+}
