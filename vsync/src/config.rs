@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quintet_transport::{Identity, NodeId, PathPolicy, PeerConfig, Timing, Wait};
+use quintet_transport::{Identity, NodeId, PathPolicy, PeerConfig, Timing, VerbsConfig, Wait};
 
 use crate::core::Position;
 use crate::error::Error;
@@ -55,6 +55,8 @@ pub struct Config {
     pub peers: Vec<PeerConfig>,
     /// Which path to use to peers.
     pub path: PathPolicy,
+    /// InfiniBand and RoCE, where [`path`](Config::path) allows them.
+    pub verbs: VerbsConfig,
     /// How the poller waits when there is nothing to do.
     pub wait: Wait,
     /// Failure detection times.
@@ -87,6 +89,7 @@ impl Config {
             bind,
             peers,
             path: PathPolicy::Auto,
+            verbs: VerbsConfig::default(),
             wait: Wait::Adaptive,
             timing: Timing::default(),
             identity: None,

@@ -1,6 +1,6 @@
 //! What types cannot say: each value by itself, and whether they fit together.
 
-use super::{Config, Error};
+use super::{Config, Error, PathChoice};
 use quintet_transport::limits::{CLUSTER_NAME_MAX, NODE_ID_MAX, NODES_MAX};
 use std::net::SocketAddr;
 
@@ -10,6 +10,7 @@ impl Config {
         self.check_names()?;
         self.check_nodes()?;
         self.check_doors()?;
+        self.check_fabric()?;
         self.check_times_and_sizes()
     }
 
@@ -74,6 +75,18 @@ impl Config {
                 "node",
                 format!("node {} is not in the list of nodes ({})", self.node, ids.join(", ")),
                 "add a [[nodes]] entry for it, or correct `node`",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_fabric(&self) -> Result<(), Error> {
+        let transport = &self.transport;
+        if transport.path == PathChoice::Verbs && !transport.trusted_fabric {
+            return bad(
+                "transport.trusted_fabric",
+                "path = \"verbs\" moves everything over the RDMA network, unencrypted".to_owned(),
+                "write trusted_fabric = true if nobody else reaches that network",
             );
         }
         Ok(())

@@ -115,6 +115,8 @@ pub enum PathChoice {
     Shm,
     /// UDP even on one host.
     Udp,
+    /// InfiniBand or RoCE, or nothing.
+    Verbs,
 }
 
 /// How threads wait for the network.
@@ -138,6 +140,12 @@ pub struct TransportConfig {
     pub path: PathChoice,
     /// How the poller waits.
     pub wait: WaitChoice,
+    /// Nobody but the cluster reaches the network of the RDMA adapters, which encrypt nothing. Without this word they
+    /// are not used.
+    pub trusted_fabric: bool,
+    /// The one RDMA adapter to use; any, if not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 /// What this node proves itself with.

@@ -37,6 +37,15 @@ fn a_short_file_is_enough_and_the_rest_has_defaults() {
 }
 
 #[test]
+fn verbs_want_the_operators_word() {
+    let with = |more: &str| format!("{GOOD}\n[transport]\npath = \"verbs\"\n{more}");
+    let text = message(&with(""));
+    assert!(text.contains("write trusted_fabric = true"), "{text}");
+    let config = Config::parse(&with("trusted_fabric = true\ndevice = \"mlx5_0\"\n")).unwrap();
+    assert_eq!(config.transport.device.as_deref(), Some("mlx5_0"));
+}
+
+#[test]
 fn what_is_written_can_be_read_again() {
     let mut config = Config::parse(GOOD).unwrap();
     config.transport.path = PathChoice::Udp;

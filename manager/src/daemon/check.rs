@@ -5,6 +5,7 @@
 //! can be checked beside the daemon that uses it.
 
 use crate::config::{Config, Error, PathChoice};
+use quintet_transport::discover_verbs;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -39,6 +40,13 @@ pub fn load(file: &Path) -> Result<Config, Error> {
 fn on_this_machine(config: &Config) -> Result<(), Error> {
     if config.transport.path != PathChoice::Shm {
         has_address("bind", config.bind.ip(), |ip| UdpSocket::bind((ip, 0)).map(drop))?;
+    }
+    if config.transport.path == PathChoice::Verbs {
+        let report = discover_verbs(config.transport.device.as_deref());
+        if !report.usable() {
+            let what = format!("verbs cannot be used here:\n{report}");
+            return Err(Error::value("transport.path", what, ""));
+        }
     }
     config.identity().map_err(|why| Error::value("identity", why.to_string(), ""))?;
     let tcp = |ip| TcpListener::bind((ip, 0)).map(drop);

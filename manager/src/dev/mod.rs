@@ -52,6 +52,8 @@ enum Transport {
     Auto,
     Shm,
     Udp,
+    /// Over the RDMA adapters of this machine, whose network is taken to be trusted.
+    Verbs,
 }
 
 /// What a verb is for.

@@ -452,6 +452,7 @@ fn configuration(layout: &Layout, node: &NodeLayout, arguments: &StartArguments)
         Transport::Auto => PathChoice::Auto,
         Transport::Shm => PathChoice::Shm,
         Transport::Udp => PathChoice::Udp,
+        Transport::Verbs => PathChoice::Verbs,
     };
     let known = |node: &NodeLayout| NodeConfig {
         id: node.id,
@@ -466,7 +467,11 @@ fn configuration(layout: &Layout, node: &NodeLayout, arguments: &StartArguments)
         nodes: layout.nodes.iter().map(known).collect(),
         client: ClientConfig { listen: node.client },
         admin: AdminConfig { socket: node.admin.clone(), http: None },
-        transport: TransportConfig { path, ..TransportConfig::default() },
+        transport: TransportConfig {
+            path,
+            trusted_fabric: path == PathChoice::Verbs,
+            ..TransportConfig::default()
+        },
         identity: IdentityConfig { dir: Some(node.identity.clone()) },
         timing: TimingConfig::default(),
         journal: JournalConfig::default(),

@@ -6,7 +6,7 @@ use crate::admin::types::{EventKind, NodeState};
 use crate::config::{Config, PathChoice, WaitChoice};
 use crate::journal::{self, Entry, Journal, Recovered};
 use crate::transfer::stream;
-use quintet_transport::Identity;
+use quintet_transport::{Identity, VerbsConfig};
 use quintet_vsync::{self as vsync, Node, NodeId, PathPolicy, PeerConfig, Position, ViewId, Wait};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -162,6 +162,11 @@ fn engine_config(config: &Config, identity: Option<Identity>, state: u64) -> vsy
         PathChoice::Auto => PathPolicy::Auto,
         PathChoice::Shm => PathPolicy::Shm,
         PathChoice::Udp => PathPolicy::Udp,
+        PathChoice::Verbs => PathPolicy::Verbs,
+    };
+    engine.verbs = VerbsConfig {
+        trusted_fabric: config.transport.trusted_fabric,
+        device: config.transport.device.clone(),
     };
     engine.wait = match config.transport.wait {
         WaitChoice::Spin => Wait::Spin,

@@ -135,6 +135,7 @@ fn transport_config(config: &Config, me: Member) -> quintet_transport::Config {
     let mut t = quintet_transport::Config::new(&config.cluster, me, config.bind);
     t.peers = config.peers.clone();
     t.path = config.path;
+    t.verbs = config.verbs.clone();
     t.wait = config.wait;
     t.timing = config.timing;
     t.identity = config.identity.clone();
