@@ -104,6 +104,8 @@ fn run(config: ProxyConfig) -> Result<(), ProxyError> {
         .with_env_filter(filter)
         .with_ansi(colours)
         .with_writer(std::io::stderr)
+        // A log that nobody reads any more (a closed pipe) is no reason to panic, and where should it be said?
+        .log_internal_errors(false)
         .init();
     let mut runtime = match config.threads {
         1 => tokio::runtime::Builder::new_current_thread(),

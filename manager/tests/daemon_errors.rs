@@ -254,6 +254,25 @@ fn an_occupied_transport_port_is_said() {
     assert!(said.contains(&taken.local_addr().unwrap().to_string()), "{said}");
 }
 
+/// As in `quintetd … 2>&1 | head -1`.
+#[test]
+fn a_daemon_whose_log_nobody_reads_any_more_serves_and_ends_when_told() {
+    let layout = Layout::new(1);
+    let mut command = Command::new("sh");
+    let script =
+        r#"mkfifo "$1" && { head -n 1 "$1" >/dev/null & } && exec "$2" --config "$3" 2>"$1""#;
+    command.args(["-c", script, "sh"]);
+    command.arg(layout.file(1).with_extension("fifo")).arg(env!("CARGO_BIN_EXE_quintetd"));
+    command.arg(layout.file(1));
+    let daemon = Daemon::start_by(&layout, 1, command);
+    daemon.wait_member();
+    daemon.deploy_counter();
+    daemon.call("Add", r#"{"amount":3}"#);
+    assert_eq!(daemon.value(), 3);
+    daemon.signal(15);
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
 #[test]
 fn a_second_daemon_on_the_same_data_directory_is_refused() {
     let layout = Layout::new(1);

@@ -77,6 +77,8 @@ fn run(file: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(filter)
         .with_ansi(false)
         .with_writer(std::io::stderr)
+        // A log that nobody reads any more (a closed pipe) is no reason to panic, and where should it be said?
+        .log_internal_errors(false)
         .init();
     tracing::info!(node = config.node, cluster = %config.cluster, "quintetd {}", env!("CARGO_PKG_VERSION"));
     daemon::run(config, Linked::shipped())?;
