@@ -26,6 +26,7 @@ pub mod codec;
 pub mod config;
 pub mod daemon;
 mod dev;
+mod doctor;
 pub mod events;
 pub mod executor;
 pub mod identity;

@@ -1,6 +1,8 @@
 //! The tools that look at a running cluster, beside real daemons.
 
 mod common;
+#[path = "../../scripts/tidy/skip.rs"]
+mod skip;
 
 use common::{Daemon, Layout};
 use quintet_manager::config::PathChoice;
@@ -79,4 +81,135 @@ fn links_over_shared_memory_tell_doorbells_and_rarer_heartbeats() {
     let counters: Vec<_> = link["counters"].as_object().unwrap().keys().collect();
     assert_eq!(counters, ["doorbells"]);
     assert!(printed(&quintet(&daemons, &["links"])).contains("187.5/562.5/1500 ms"));
+}
+
+/// What `quintet doctor -o json` says, and its exit status.
+fn doctor(command: &mut Command) -> (Value, Option<i32>) {
+    let output = command.args(["-o", "json"]).output().unwrap();
+    (serde_json::from_slice(&output.stdout).unwrap(), output.status.code())
+}
+
+fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let checks = report["checks"].as_array().unwrap();
+    checks
+        .iter()
+        .find(|check| check["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} in {report:#}"))
+}
+
+#[test]
+fn the_doctor_needs_no_daemon_and_fails_with_2_for_a_problem_only() {
+    let program = env!("CARGO_BIN_EXE_quintet");
+    let (report, status) = doctor(Command::new(program).arg("doctor"));
+    let is_problem = report["verdict"] == "problem";
+    assert_eq!(status, Some(if is_problem { 2 } else { 0 }), "{report:#}");
+    assert_eq!(check(&report, "configuration")["verdict"], "unknown");
+
+    let layout = Layout::new(2);
+    let file = layout.file(1);
+    let with = || {
+        let mut command = Command::new(program);
+        command.arg("doctor").arg("-c").arg(&file);
+        command
+    };
+    let (report, _) = doctor(&mut with());
+    for (name, verdict) in [
+        ("configuration", "ok"),
+        ("transport port", "ok"),
+        ("path MTU to node 2", "ok"),
+        ("port of node 2", "warning"),
+    ] {
+        assert_eq!(check(&report, name)["verdict"], verdict, "{report:#}");
+    }
+
+    let text = std::fs::read_to_string(&file).unwrap().replace("node = 1", "node = 7");
+    std::fs::write(&file, text).unwrap();
+    let (report, status) = doctor(&mut with());
+    assert_eq!((&report["verdict"], status), (&"problem".into(), Some(2)));
+    let wrong = check(&report, "configuration");
+    assert!(wrong["found"].as_str().unwrap().contains("node 7"), "{wrong}");
+    let table = with().output().unwrap();
+    let text = String::from_utf8_lossy(&table.stdout);
+    assert!(text.contains("PROBLEM         configuration") && text.contains("fix: "), "{text}");
+    assert_eq!(table.status.code(), Some(2));
+}
+
+#[test]
+fn beside_a_running_daemon_its_port_is_no_problem() {
+    let layout = Layout::new(2);
+    let daemons = [Daemon::start(&layout, 1), Daemon::start(&layout, 2)];
+    for daemon in &daemons {
+        daemon.wait_until("a view of two", |d| d.is_member(2));
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+    let (report, _) = doctor(command.arg("doctor").arg("-c").arg(layout.file(1)));
+    let port = check(&report, "transport port");
+    assert!(
+        port["found"].as_str().unwrap().contains("the daemon of this directory runs"),
+        "{port}"
+    );
+    assert_eq!(check(&report, "port of node 2")["verdict"], "ok", "{report:#}");
+}
+
+/// Two network namespaces with a cable that takes larger datagrams at one end than it gives at the other, as where a
+/// switch was forgotten. Gone when dropped.
+struct Hole {
+    names: [String; 2],
+}
+
+fn ip(words: &str) -> bool {
+    let done = Command::new("ip").args(words.split(' ')).output();
+    done.is_ok_and(|output| output.status.success())
+}
+
+impl Hole {
+    fn new() -> Option<Hole> {
+        let id = std::process::id();
+        let hole = Hole { names: [format!("qh{id}a"), format!("qh{id}b")] };
+        if !hole.names.iter().all(|name| ip(&format!("netns add {name}"))) {
+            skip::skip("`ip netns add` does not work here: it needs root and the package iproute2");
+            return None;
+        }
+        let [a, b] = &hole.names;
+        assert!(ip(&format!("link add cable netns {a} type veth peer name cable netns {b}")));
+        for (host, name, mtu) in [(1, a, 9000), (2, b, 1500)] {
+            assert!(ip(&format!("-n {name} addr add 10.231.78.{host}/24 dev cable")));
+            assert!(ip(&format!("-n {name} link set cable mtu {mtu} up")));
+        }
+        Some(hole)
+    }
+}
+
+impl Drop for Hole {
+    fn drop(&mut self) {
+        for name in &self.names {
+            ip(&format!("netns del {name}"));
+        }
+    }
+}
+
+#[test]
+fn a_black_hole_between_hosts_is_found() {
+    let Some(hole) = Hole::new() else { return };
+    let layout = Layout::new(2);
+    let mut config = layout.config(1);
+    for (node, host) in config.nodes.iter_mut().zip(1..) {
+        node.transport = format!("10.231.78.{host}:7100").parse().unwrap();
+    }
+    config.bind = config.nodes[0].transport;
+    std::fs::write(layout.file(1), toml::to_string_pretty(&config).unwrap()).unwrap();
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &hole.names[0], env!("CARGO_BIN_EXE_quintet"), "doctor", "-c"]);
+    let (report, status) = doctor(command.arg(layout.file(1)));
+    let path = check(&report, "path MTU to node 2");
+    assert_eq!((&path["verdict"], status), (&"problem".into(), Some(2)), "{path}");
+    let found = path["found"].as_str().unwrap();
+    assert!(found.contains("1472 bytes arrive, 8972 vanish"), "{found}");
+
+    let [a, b] = &hole.names;
+    assert!(ip(&format!("-n {b} link set cable mtu 9000")));
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", a, env!("CARGO_BIN_EXE_quintet"), "doctor", "-c"]);
+    let (report, _) = doctor(command.arg(layout.file(1)));
+    assert_eq!(check(&report, "path MTU to node 2")["verdict"], "ok", "{report:#}");
 }

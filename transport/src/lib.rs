@@ -61,3 +61,5 @@ pub use udp::FaultPolicy;
 #[cfg(not(loom))]
 pub use verbs::{Finding, VerbsReport, Verdict, discover_verbs};
 pub use wait::Waker;
+#[cfg(not(loom))]
+pub use wait::probe_io_uring;

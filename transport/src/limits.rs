@@ -16,6 +16,10 @@ pub const LOG_BYTES_MAX: usize = 1 << 30;
 pub const CLUSTER_NAME_MAX: usize = 64;
 /// Links that may exist per peer: the live one and dead ones not yet forgotten.
 pub const LINKS_PER_PEER_MAX: usize = 8;
+/// Bytes asked for as the receive buffer of a UDP socket.
+pub const RECEIVE_BUFFER: i32 = 4 << 20;
+/// Bytes asked for as the send buffer of a UDP socket, one per peer.
+pub const SEND_BUFFER: i32 = 1 << 20;
 /// Connections whose hello is outstanding, over all peers.
 pub const HANDSHAKES_MAX: usize = 2 * NODES_MAX;
 /// Events waiting for [`Poller::poll_event`](crate::Poller::poll_event). Bounded by links, see there.

@@ -27,4 +27,6 @@ pub(crate) use patience::patiently;
 #[cfg(not(loom))]
 pub(crate) use sleep::Sleep;
 #[cfg(not(loom))]
+pub use sleep::probe_io_uring;
+#[cfg(not(loom))]
 pub(crate) use source::{Class, Token};

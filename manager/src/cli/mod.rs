@@ -22,7 +22,7 @@ mod table;
 use error::Error;
 use scope::Scope;
 
-use crate::dev;
+use crate::{dev, doctor};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +59,8 @@ enum Command {
     /// Identities: makes an authority, admits nodes.
     #[command(subcommand)]
     Cluster(admit::ClusterCommand),
+    /// Checks this host: what stands in the way of a daemon, and what to do. Exit status 2 if there is a problem.
+    Doctor(doctor::Arguments),
     /// What the cluster is doing: view, nodes, links, proxy.
     Status {
         /// The bounds in force on each node instead.
@@ -147,6 +149,9 @@ enum ComponentCommand {
 pub fn main() -> ExitCode {
     end_with_reader();
     let arguments = Arguments::parse();
+    if let Command::Doctor(what) = &arguments.command {
+        return doctor::main(what, arguments.output == Output::Json);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::new(format!("cannot start: {error}"))),
@@ -180,7 +185,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     };
     let cluster = cluster::Cluster::find(&scope)?;
     match command {
-        Command::Dev(_) | Command::Cluster(_) => unreachable!("taken above"),
+        Command::Dev(_) | Command::Cluster(_) | Command::Doctor(_) => unreachable!("taken above"),
         Command::Status { limits: true } => status::limits(&cluster, json).await,
         Command::Status { limits: false } => status::status(&cluster, json).await,
         Command::Node(NodeCommand::List) => status::nodes(&cluster, json).await,

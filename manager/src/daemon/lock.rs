@@ -4,6 +4,7 @@ use super::check::advice;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// The directory is ours while this lives; the kernel gives it back however the process ends.
@@ -46,6 +47,15 @@ impl Lock {
         write(&mut file).map_err(|e| advice("cannot be written", &e))?;
         Ok(Lock { _file: file })
     }
+
+    /// Whether a daemon holds the directory; false too where that cannot be seen. Looks only: trying to take the lock
+    /// would turn away a daemon that starts at that moment.
+    pub(crate) fn is_held(dir: &Path) -> bool {
+        let Ok(file) = std::fs::metadata(dir.join("lock")) else { return false };
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        let inode = format!(":{} ", file.ino());
+        locks.lines().any(|line| line.contains(" FLOCK ") && line.contains(&inode))
+    }
 }
 
 #[cfg(test)]
@@ -58,7 +68,9 @@ mod tests {
         let lock = Lock::take(dir.path()).unwrap();
         let refused = Lock::take(dir.path()).unwrap_err();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        assert!(Lock::is_held(dir.path()));
         drop(lock);
+        assert!(!Lock::is_held(dir.path()) && !Lock::is_held(&dir.path().join("none")));
         Lock::take(dir.path()).unwrap();
     }
 

@@ -21,12 +21,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use crate::error::Error;
+use crate::limits::{RECEIVE_BUFFER, SEND_BUFFER};
 use crate::reliable::FLAG_QUIET;
 
-/// Bytes asked for as a receive buffer.
-const RECEIVE_BUFFER: i32 = 4 << 20;
-/// Bytes asked for as a send buffer, per peer.
-const SEND_BUFFER: i32 = 1 << 20;
 /// Messages taken by one system call.
 pub(crate) const BATCH: usize = 8;
 /// Bytes of one message: what the kernel joins at most.

@@ -19,6 +19,11 @@ enum Backend {
     Ppoll(String),
 }
 
+/// How a poller of this process would sleep in io_uring, or why the kernel refuses it. Sets a ring up and takes it down.
+pub fn probe_io_uring() -> std::io::Result<String> {
+    Uring::new().map(|ring| ring.describe())
+}
+
 impl Sleep {
     /// Chooses io_uring if it is allowed and there, else ppoll.
     pub(crate) fn new(allow_io_uring: bool) -> Sleep {
