@@ -36,6 +36,7 @@ pub mod package;
 pub mod packages;
 pub mod replica;
 pub mod runtime;
+pub mod stats;
 #[cfg(test)]
 mod testing;
 pub mod transfer;

@@ -38,7 +38,7 @@ pub(crate) fn shared_with(dir: &Path, limits: &str, linked: Linked) -> Arc<Share
         dir = dir.display()
     );
     let packages = Packages::open(dir.join("packages"), linked).unwrap();
-    Shared::new(Config::parse(&text).unwrap(), packages, TOKIO.handle().clone())
+    Shared::new(Config::parse(&text).unwrap(), packages, TOKIO.handle().clone()).unwrap()
 }
 
 pub(crate) fn specimen_class() -> Arc<Class> {

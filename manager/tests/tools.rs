@@ -213,3 +213,64 @@ fn a_black_hole_between_hosts_is_found() {
     let (report, _) = doctor(command.arg(layout.file(1)));
     assert_eq!(check(&report, "path MTU to node 2")["verdict"], "ok", "{report:#}");
 }
+
+/// The counters of one daemon, as `quintet stat` reads them.
+fn stat(layout: &Layout, node: u16) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+    let output = command.args(["stat", "-o", "json", "-d"]).arg(layout.data(node)).output();
+    json(&output.unwrap())[0].clone()
+}
+
+#[test]
+fn counters_are_read_of_a_daemon_that_is_stopped() {
+    let (layout, daemons) = common::cluster();
+    for _ in 0..5 {
+        assert_eq!(daemons[0].call("Add", r#"{"amount":1}"#).0, 200);
+    }
+    let counted = |node: &Value, name: &str| node["counters"][name].as_u64().unwrap();
+    daemons[0].wait_until("the figures of the engine", |_| {
+        counted(&stat(&layout, 1), "engine.delivered") >= 5
+    });
+    daemons[0].signal(libc::SIGSTOP);
+    daemons[1].wait_until("the stop", |_| stat(&layout, 1)["process"] == "stopped");
+    let now = stat(&layout, 1);
+    assert_eq!(now["pid"].as_u64(), Some(u64::from(daemons[0].pid())));
+    assert_eq!((counted(&now, "manager.updates"), counted(&now, "process.node")), (5, 1));
+    assert!(counted(&now, "engine.views") >= 1 && counted(&now, "engine.members") == 3, "{now:#}");
+    assert_eq!((counted(&now, "link.n2.state"), counted(&now, "link.n3.path")), (1, 1));
+    assert!(counted(&now, "link.n2.heard_ns") > 0 && counted(&now, "manager.position") > 0);
+    // Its age grows, its counters do not, and the table says so aloud.
+    daemons[1].wait_until("a second of standing still", |_| {
+        stat(&layout, 1)["age_us"].as_u64() > Some(1_000_000)
+    });
+    assert_eq!(stat(&layout, 1)["counters"], now["counters"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+    let text = printed(&command.args(["stat", "-d"]).arg(layout.data(1)).output().unwrap());
+    assert!(text.contains("stopped): ITS POLLER STANDS STILL"), "{text}");
+    daemons[0].signal(libc::SIGCONT);
+}
+
+#[test]
+fn counters_end_with_their_daemon_and_nothing_else_is_taken_for_them() {
+    let layout = Layout::new(1);
+    let daemon = Daemon::start(&layout, 1);
+    daemon.wait_member();
+    assert_eq!(stat(&layout, 1)["node"], 1);
+    daemon.signal(libc::SIGTERM);
+    assert!(daemon.wait().success());
+    let file = layout.data(1).join("stats");
+    assert!(file.symlink_metadata().is_err(), "the link goes with the daemon");
+    let said = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+        let output = command.env_remove("QUINTET_ADMIN").arg("stat").args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let data = layout.data(1).display().to_string();
+    assert!(said(&["-d", &data]).contains("no daemon runs with the data directory"));
+    std::fs::write(&file, b"QNTSTATS\x01").unwrap();
+    assert!(said(&["-d", &data]).contains("cut off"));
+    std::fs::write(&file, b"some other text, and enough of it").unwrap();
+    assert!(said(&["-d", &data]).contains("no counters of Quintet"));
+    assert!(said(&["--admin", "/nowhere.sock"]).contains("quintet stat -d"));
+}

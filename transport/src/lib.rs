@@ -36,6 +36,8 @@ mod shm;
 #[cfg(all(test, not(loom)))]
 #[path = "../../scripts/tidy/skip.rs"]
 mod skip;
+#[cfg(not(loom))]
+pub mod stats;
 mod sync;
 mod time;
 #[cfg(not(loom))]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quintet_transport::stats::Board;
 use quintet_transport::{Identity, NodeId, PathPolicy, PeerConfig, Timing, VerbsConfig, Wait};
 
 use crate::core::Position;
@@ -73,6 +74,8 @@ pub struct Config {
     pub lease: Option<Duration>,
     /// Sizes.
     pub limits: Limits,
+    /// Where the node shows its figures, made with [`stat_names`](crate::stat_names) of its peers.
+    pub stats: Option<Arc<Board>>,
 }
 
 impl Config {
@@ -97,6 +100,7 @@ impl Config {
             state: Position::ZERO,
             lease: None,
             limits: Limits::default(),
+            stats: None,
         }
     }
 

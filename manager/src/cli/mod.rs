@@ -16,6 +16,7 @@ mod instance;
 mod links;
 mod recover;
 pub(crate) mod scope;
+mod stat;
 mod status;
 mod table;
 
@@ -67,6 +68,8 @@ enum Command {
         #[arg(long)]
         limits: bool,
     },
+    /// Counters of daemons on this machine, read from their memory: also of one that is stopped or stuck.
+    Stat(stat::Arguments),
     /// The nodes of the cluster.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -181,11 +184,14 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
     let command = match command {
         Command::Dev(arguments) => return dev::run(arguments, &scope).await,
         Command::Cluster(command) => return admit::run(command),
+        Command::Stat(arguments) => return stat::stat(&arguments, &scope, json).await,
         other => other,
     };
     let cluster = cluster::Cluster::find(&scope)?;
     match command {
-        Command::Dev(_) | Command::Cluster(_) | Command::Doctor(_) => unreachable!("taken above"),
+        Command::Dev(_) | Command::Cluster(_) | Command::Doctor(_) | Command::Stat(_) => {
+            unreachable!("taken above")
+        }
         Command::Status { limits: true } => status::limits(&cluster, json).await,
         Command::Status { limits: false } => status::status(&cluster, json).await,
         Command::Node(NodeCommand::List) => status::nodes(&cluster, json).await,

@@ -5,14 +5,14 @@ use std::io::IsTerminal as _;
 
 /// Rows of text under a head.
 pub(super) struct Table {
-    head: Vec<&'static str>,
+    head: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table with these columns; a name that starts with `>` is a column aligned to the right.
-    pub(super) fn new(head: &[&'static str]) -> Table {
-        Table { head: head.to_vec(), rows: Vec::new() }
+    pub(super) fn new(head: &[&str]) -> Table {
+        Table { head: head.iter().map(|name| (*name).to_owned()).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; it has as many cells as the head.
@@ -24,6 +24,12 @@ impl Table {
     /// Prints it to standard output.
     pub(super) fn print(&self) {
         print!("{}", self.render(std::io::stdout().is_terminal()));
+    }
+
+    /// What is printed, without colour.
+    #[cfg(test)]
+    pub(super) fn text(&self) -> String {
+        self.render(false)
     }
 
     fn render(&self, colour: bool) -> String {

@@ -17,6 +17,7 @@ use crate::client_server;
 use crate::config::{self, Config};
 use crate::packages::{Linked, Packages};
 use crate::runtime::{self, End, Shared};
+use crate::stats::{self, Published};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,10 @@ pub fn run(config: Config, linked: Linked) -> Result<(), Error> {
         .thread_name("control")
         .enable_all()
         .build()?;
-    let shared = Shared::new(config, packages, tokio.handle().clone());
+    let shared = Shared::new(config, packages, tokio.handle().clone())?;
+    let _published = Published::new(&shared.board, &shared.config.data_dir).map_err(|error| {
+        Error::DataDir { path: shared.config.data_dir.join(stats::FILE), why: error.to_string() }
+    })?;
     let doors = tokio.block_on(open_doors(&shared))?;
     tokio.spawn(stop::on_signal(shared.clone())?);
     let ended = incarnations(&shared);

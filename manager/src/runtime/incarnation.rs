@@ -44,7 +44,9 @@ pub fn run(shared: &Arc<Shared>) -> End {
         Ok(identity) => identity,
         Err(why) => return End::Failed(why.to_string()),
     };
-    let started = Node::start(engine_config(&shared.config, identity, machine.upto()));
+    let mut config = engine_config(&shared.config, identity, machine.upto());
+    config.stats = Some(shared.board.clone());
+    let started = Node::start(config);
     let (node, group, deliveries) = match started {
         Ok(started) => started,
         Err(why) => return End::Failed(why.to_string()),

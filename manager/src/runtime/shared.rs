@@ -7,11 +7,13 @@ use crate::events::Events;
 use crate::executor::Readers;
 use crate::packages::Packages;
 use crate::replica::Message;
+use crate::stats;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use quintet_transport::clock;
+use quintet_transport::stats::{Board, Cell};
 use quintet_vsync::{Group, Node, SendError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
@@ -42,29 +44,47 @@ pub struct Shared {
     /// State hashes of all replicas.
     pub audits: Audits,
     /// First position not delivered here.
-    pub delivered: AtomicU64,
+    pub delivered: Cell,
     /// Bytes of journal since the last snapshot.
-    pub journal_bytes: AtomicU64,
+    pub journal_bytes: Cell,
     /// The daemon was told to stop.
     pub stopping: AtomicBool,
     /// What was counted.
     pub counters: Counters,
+    /// Where all of these lie, and what the engine counts.
+    pub board: Arc<Board>,
     /// For what must wait for the network.
     pub tokio: tokio::runtime::Handle,
 }
 
 /// Monotonic counters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[allow(missing_docs, reason = "the names say it; they are shown as they are")]
 pub struct Counters {
-    pub calls: AtomicU64,
-    pub updates: AtomicU64,
-    pub reads: AtomicU64,
-    pub refused: AtomicU64,
-    pub malformed_frames: AtomicU64,
-    pub messages: AtomicU64,
-    pub snapshots: AtomicU64,
-    pub transfers_received: AtomicU64,
+    pub calls: Cell,
+    pub updates: Cell,
+    pub reads: Cell,
+    pub refused: Cell,
+    pub malformed_frames: Cell,
+    pub messages: Cell,
+    pub snapshots: Cell,
+    pub transfers_received: Cell,
+}
+
+impl Counters {
+    fn on(board: &Arc<Board>) -> Counters {
+        let cell = |name: &str| stats::cell(board, &format!("manager.{name}"));
+        Counters {
+            calls: cell("calls"),
+            updates: cell("updates"),
+            reads: cell("reads"),
+            refused: cell("refused"),
+            malformed_frames: cell("malformed_frames"),
+            messages: cell("messages"),
+            snapshots: cell("snapshots"),
+            transfers_received: cell("transfers_received"),
+        }
+    }
 }
 
 /// The incarnation that runs.
@@ -126,8 +146,14 @@ pub(crate) fn wall_ns() -> u64 {
 
 impl Shared {
     /// All that the parts share, before the first incarnation.
-    pub fn new(config: Config, packages: Packages, tokio: tokio::runtime::Handle) -> Arc<Shared> {
+    pub fn new(
+        config: Config,
+        packages: Packages,
+        tokio: tokio::runtime::Handle,
+    ) -> std::io::Result<Arc<Shared>> {
         let limits = &config.limits;
+        let started_ns = clock::now().as_nanos();
+        let board = stats::board(&config, started_ns)?;
         let standing = Standing {
             state: NodeState::Starting,
             reason: None,
@@ -135,8 +161,8 @@ impl Shared {
             incarnations: 0,
             view: None,
         };
-        Arc::new(Shared {
-            started_ns: clock::now().as_nanos(),
+        Ok(Arc::new(Shared {
+            started_ns,
             packages,
             outbox: Arc::default(),
             events: Arc::new(Events::new(config.node, limits.events)),
@@ -147,13 +173,14 @@ impl Shared {
             calls: Slots::new(limits.calls),
             connections: Slots::new(limits.connections),
             audits: Audits::default(),
-            delivered: AtomicU64::new(0),
-            journal_bytes: AtomicU64::new(0),
+            delivered: stats::cell(&board, "manager.position"),
+            journal_bytes: stats::cell(&board, "manager.journal_bytes"),
             stopping: AtomicBool::new(false),
-            counters: Counters::default(),
+            counters: Counters::on(&board),
+            board,
             tokio,
             config,
-        })
+        }))
     }
 
     /// Changes where the node stands.

@@ -1,6 +1,6 @@
 //! The owner's side of a segment: made, filled, sealed, written.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -33,10 +33,8 @@ impl Segment {
         let (places, total) = layout::plan(&config.lanes);
         let at_size = |e| (total, e);
         let name = CString::new(format!("quintet-{}", config.me.node.0)).unwrap_or_default();
-        let file = memfd(&name).map_err(at_size)?;
-        allocate(file.as_fd(), total).map_err(at_size)?;
-        let memory = Arc::new(Memory::shared(file.as_fd(), total, true).map_err(at_size)?);
-        seal(file.as_fd()).map_err(at_size)?;
+        let (file, memory) = sealed(&name, total).map_err(at_size)?;
+        let memory = Arc::new(memory);
         let put = |at: usize, value: u64| memory.word(at).store(value, Ordering::Relaxed);
         put(AT_VERSION, VERSION);
         put(AT_INCARNATION, config.me.incarnation.0);
@@ -160,7 +158,16 @@ impl Segment {
     }
 }
 
-fn memfd(name: &CString) -> io::Result<OwnedFd> {
+/// Memory that others may map to read, and only we to write: all of it allocated, of a size that stays.
+pub(crate) fn sealed(name: &CStr, bytes: usize) -> io::Result<(OwnedFd, Memory)> {
+    let file = memfd(name)?;
+    allocate(file.as_fd(), bytes)?;
+    let memory = Memory::shared(file.as_fd(), bytes, true)?;
+    seal(file.as_fd())?;
+    Ok((file, memory))
+}
+
+fn memfd(name: &CStr) -> io::Result<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: `name` is NUL-terminated and lives through the call.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };

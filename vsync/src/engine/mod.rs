@@ -9,6 +9,7 @@ pub(crate) mod bulk;
 pub(crate) mod bytes;
 mod control;
 pub(crate) mod deliver;
+mod gauges;
 mod links;
 mod membership;
 pub(crate) mod outbox;
@@ -21,4 +22,5 @@ mod storing;
 mod sweep;
 mod transfer;
 
+pub use gauges::stat_names;
 pub(crate) use start::start;

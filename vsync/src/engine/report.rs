@@ -5,7 +5,7 @@ use quintet_transport::Time;
 use super::quorum::reached_by_quorum;
 use super::sweep::{End, Engine};
 use crate::core::{MAX_MEMBERS, Standing};
-use crate::status::{State, Status};
+use crate::status::{Counters, State, Status};
 
 impl Engine {
     /// The read lease: a quorum has confirmed to have heard from this node at or after some instant, and whoever could
@@ -61,10 +61,6 @@ impl Engine {
                 (None, Standing::Gone) => State::Evicted,
             },
         };
-        let mut counters = self.counters;
-        counters.queue_full = self.outbox.full_count;
-        counters.control += self.control.sent;
-        counters.nulls = self.row.next.saturating_sub(self.counters.sent);
         self.shared.set_status(Status {
             at: now,
             me: self.me,
@@ -72,8 +68,17 @@ impl Engine {
             view: self.core.view().cloned(),
             links: self.poller.links(),
             parking: self.poller.parking(),
-            counters,
+            counters: self.figures(),
             history: self.history.clone(),
         });
+    }
+
+    /// The counters as they are shown.
+    pub(crate) fn figures(&self) -> Counters {
+        let mut counters = self.counters;
+        counters.queue_full = self.outbox.full_count;
+        counters.control += self.control.sent;
+        counters.nulls = self.row.next.saturating_sub(self.counters.sent);
+        counters
     }
 }

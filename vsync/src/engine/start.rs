@@ -10,6 +10,7 @@ use quintet_transport::{CONTROL, GROUP, Incarnation, LaneSpec, Member, Poller, c
 
 use super::control::ControlOut;
 use super::deliver::{Item, OWN, Source};
+use super::gauges::Gauges;
 use super::links::{Links, Reader};
 use super::outbox::Outbox;
 use super::ring::ring;
@@ -76,8 +77,10 @@ pub(crate) fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> 
 
     let storing = Storing::start(store, me.incarnation, poller.waker())?;
     let group_log = poller.log(GROUP);
+    let peers = config.peers.iter().map(|peer| peer.node);
     let engine = Engine {
         me,
+        gauges: config.stats.as_ref().and_then(|board| Gauges::find(board, peers)),
         lease_ns: config.lease().as_nanos() as u64,
         core,
         shared: shared.clone(),

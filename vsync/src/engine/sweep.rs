@@ -12,6 +12,7 @@ use quintet_transport::{GROUP, LogWriter, Member, Poller, Time, clock};
 
 use super::control::ControlOut;
 use super::deliver::{Item, OWN, Remains};
+use super::gauges::Gauges;
 use super::links::Links;
 use super::outbox::Outbox;
 use super::ring::{Descriptor, Kind};
@@ -69,6 +70,7 @@ pub(crate) struct Engine {
     pub(crate) delivered_step: u64,
     pub(crate) persisted: Position,
     pub(crate) lease: LeaseSeen,
+    pub(crate) gauges: Option<Gauges>,
 }
 
 /// Inputs of the lease when it was computed last.
@@ -124,6 +126,7 @@ impl Engine {
         if self.shared.take_status_wanted() {
             self.publish_status(now);
         }
+        self.show_gauges(now, false);
         busy
     }
 
@@ -349,6 +352,7 @@ impl Engine {
         self.abort_donations();
         let now = clock::now();
         self.publish_status(now);
+        self.show_gauges(now, true);
         let end = self.end.take().unwrap_or(End::Stopped);
         let last = match end {
             End::Evicted(view) => Some(Item::Evicted(view)),
