@@ -84,6 +84,33 @@ impl Memory {
         unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }
     }
 
+    /// `count` words from byte `offset` on, as [`Memory::word`] gives one.
+    pub(crate) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        let first = self.at(offset, 8 * count).cast::<AtomicU64>();
+        assert!(first.is_aligned(), "words at {offset}");
+        // SAFETY: (1) in bounds by `at` and aligned by the assertion; (2) and (3) as in `word`.
+        unsafe { std::slice::from_raw_parts(first, count) }
+    }
+
+    /// Starts to fetch the cache line at `offset`, in order to read it or (`OWN`) to write to it.
+    pub(crate) fn prefetch<const OWN: bool>(&self, offset: usize) {
+        let at = self.at(offset, 1).cast::<i8>();
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint, which reads and writes nothing that the program could see.
+            unsafe {
+                if OWN {
+                    _mm_prefetch::<_MM_HINT_ET0>(at);
+                } else {
+                    _mm_prefetch::<_MM_HINT_T0>(at);
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
+    }
+
     pub(crate) fn writable(&self) -> bool {
         self.writable
     }

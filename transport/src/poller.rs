@@ -32,7 +32,7 @@ use crate::shm::{Rendezvous, Segment};
 use crate::time::Time;
 use crate::udp::Udp;
 use crate::verbs::Verbs;
-use crate::wait::{Adaptive, Bell, Class, Sleep, Waker};
+use crate::wait::{Adaptive, Bell, Class, Sleep, Waker, before_looking};
 
 /// Drives all links of one node. One thread owns it.
 pub struct Poller {
@@ -65,9 +65,12 @@ pub struct Poller {
     next_housekeeping: Time,
     next_autopsy: Time,
     last_autopsy: Time,
-    /// A word or a release since the last flush that nobody need be woken for.
+    /// A word was set since the last flush that nobody need be woken for.
     quietly: bool,
+    /// The same of a word that somebody may wait for.
     loudly: bool,
+    /// Something of a shared log was released since the last flush.
+    released: bool,
     /// Number of the latest sleep.
     generation: u64,
     /// Possible lost wake-up: link, sleep number, and when it was noticed.
@@ -142,6 +145,7 @@ impl Poller {
             last_autopsy: now,
             quietly: false,
             loudly: false,
+            released: false,
             generation: 0,
             suspicion: None,
             space: 0,
@@ -214,20 +218,11 @@ impl Poller {
 
     /// Makes everything published and set so far visible to the peers, and wakes those that sleep.
     pub fn flush(&mut self, now: Time) {
-        let mut loud = std::mem::take(&mut self.loudly);
-        let mut marked = loud;
-        for lane in &self.own.lanes {
-            marked |= lane.is_marked();
-            loud |= lane.flushed != lane.log.head();
-        }
-        marked |= std::mem::take(&mut self.quietly);
-        for (_, link) in self.roster.iter_mut() {
-            if link.alive {
-                match &mut link.wire {
-                    Wire::Shm(shm) => loud |= shm.release_is_awaited(),
-                    Wire::Udp(_) | Wire::Verbs(..) => {}
-                }
-            }
+        let longer = self.own.lanes.iter().any(|lane| lane.flushed != lane.log.head());
+        let loud = std::mem::take(&mut self.loudly) | longer;
+        let marked = std::mem::take(&mut self.quietly) | loud;
+        if marked {
+            self.segment.publish(&self.own, loud);
         }
         if let Some(udp) = &mut self.udp {
             udp.flush(now, &self.own);
@@ -240,21 +235,25 @@ impl Poller {
                 verbs.flush(&self.own, loud || verbs.has_work());
             }
         }
-        if !marked && !loud {
-            return;
+        if marked {
+            self.own.flushed();
         }
-        self.segment.publish(&self.own, loud);
-        if loud {
-            for (_, link) in self.roster.iter_mut() {
-                if link.alive {
-                    match &mut link.wire {
-                        Wire::Shm(shm) => shm.ring(&self.segment),
-                        Wire::Udp(_) | Wire::Verbs(..) => {}
-                    }
-                }
+        if std::mem::take(&mut self.released) | loud {
+            self.wake_sleepers(loud);
+        }
+    }
+
+    /// Rings for those who sleep and wait for what is there now: all if there is something `loud`, else those who wait
+    /// for what we have released.
+    fn wake_sleepers(&mut self, loud: bool) {
+        before_looking();
+        for (_, link) in self.roster.iter_mut() {
+            if let (true, Wire::Shm(shm)) = (link.alive, &mut link.wire)
+                && shm.release_is_awaited() | loud
+            {
+                shm.ring(&self.segment);
             }
         }
-        self.own.flushed();
     }
 
     /// The oldest committed, unpublished record of an own lane (padding and aborts are skipped).
@@ -395,7 +394,10 @@ impl Poller {
     pub fn shut(&mut self, link: LinkId, lane: LaneId) {
         if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive) {
             match &mut link.wire {
-                Wire::Shm(shm) => shm.shut(lane, &self.segment),
+                Wire::Shm(shm) => {
+                    shm.shut(lane, &self.segment);
+                    self.released = true;
+                }
                 Wire::Verbs(_, verbs) => verbs.shut(lane),
                 // Nothing arrives that the owner does not send, and it has detached us.
                 Wire::Udp(_) => {}
@@ -460,7 +462,10 @@ impl Poller {
     pub fn release(&mut self, link: LinkId, lane: LaneId, upto: u64) {
         if let Some(link) = self.roster.get_mut(link) {
             match (&mut link.wire, &mut self.udp) {
-                (Wire::Shm(shm), _) => shm.release(lane, upto, &self.segment),
+                (Wire::Shm(shm), _) => {
+                    shm.release(lane, upto, &self.segment);
+                    self.released |= shm.has_released();
+                }
                 (Wire::Udp(handle), Some(udp)) => udp.release(*handle, lane, upto),
                 (Wire::Verbs(_, verbs), _) => verbs.release(lane, upto),
                 (Wire::Udp(_), None) => {}

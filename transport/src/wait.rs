@@ -21,7 +21,7 @@ pub use doorbell::Waker;
 
 #[cfg(not(loom))]
 pub(crate) use adaptive::{Adaptive, Step};
-pub(crate) use doorbell::{Bell, arm, disarm, must_ring};
+pub(crate) use doorbell::{Bell, arm, before_looking, disarm, must_ring};
 #[cfg(not(loom))]
 pub(crate) use patience::patiently;
 #[cfg(not(loom))]

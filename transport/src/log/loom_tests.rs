@@ -7,7 +7,7 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
 use super::*;
-use crate::wait::{Bell, Waker, arm, disarm, must_ring};
+use crate::wait::{Bell, Waker, arm, before_looking, disarm, must_ring};
 
 fn log(capacity: usize) -> (Publisher, Ring) {
     let ring = Ring::private(capacity).unwrap();
@@ -98,6 +98,12 @@ fn loom_an_abort_races_with_a_reservation() {
     });
 }
 
+/// A ringer's half.
+fn look_and_ring(armed: &AtomicU64, rung: &mut u64) -> bool {
+    before_looking();
+    must_ring(armed, rung)
+}
+
 /// One who sleeps and one who has news twice, with these two halves of the doorbell's protocol.
 fn sleeper_and_ringer(
     arm: impl Fn(&AtomicU64, u64) + Sync + Send + 'static,
@@ -131,7 +137,7 @@ fn sleeper_and_ringer(
 
 #[test]
 fn loom_whoever_sleeps_is_woken() {
-    sleeper_and_ringer(arm, must_ring);
+    sleeper_and_ringer(arm, look_and_ring);
 }
 
 // That the model finds what it is there for: each half without its fence loses a wake-up.
@@ -139,16 +145,12 @@ fn loom_whoever_sleeps_is_woken() {
 #[test]
 #[should_panic(expected = "a lost wake-up")]
 fn loom_a_sleeper_without_a_fence_is_caught() {
-    sleeper_and_ringer(|armed, generation| armed.store(generation, Ordering::Relaxed), must_ring);
+    let arm = |armed: &AtomicU64, generation| armed.store(generation, Ordering::Relaxed);
+    sleeper_and_ringer(arm, look_and_ring);
 }
 
 #[test]
 #[should_panic(expected = "a lost wake-up")]
 fn loom_a_ringer_without_a_fence_is_caught() {
-    sleeper_and_ringer(arm, |armed, rung| {
-        let generation = armed.load(Ordering::Relaxed);
-        let rings = generation != 0 && generation != *rung;
-        *rung = generation;
-        rings
-    });
+    sleeper_and_ringer(arm, must_ring);
 }

@@ -46,6 +46,13 @@ impl Reader {
         self.visible
     }
 
+    /// The peer says that it has published up to `head`: what is new will be read soon.
+    pub(crate) fn expect(&self, head: u64) {
+        if head > self.visible {
+            self.ring.prefetch::<false>(self.visible);
+        }
+    }
+
     pub(crate) fn released(&self) -> u64 {
         self.released
     }

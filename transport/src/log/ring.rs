@@ -65,6 +65,13 @@ impl Ring {
         &self.words[self.slot(position) / 8]
     }
 
+    /// Starts to fetch what lies at `position` and right after it, in order to read it or (`OWN`) to write there.
+    pub(crate) fn prefetch<const OWN: bool>(&self, position: u64) {
+        for line in [0, 64] {
+            self.memory.prefetch::<OWN>(self.offset + self.slot(position + line));
+        }
+    }
+
     /// `len` bytes at `position`, which must not reach beyond the end of the ring (checked).
     ///
     /// # Safety

@@ -310,3 +310,17 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn a_quiet_commit_wakes_nobody() {
+    use std::io::Read;
+    let waker = Waker::new(Bell::new().unwrap());
+    let mut publisher = Publisher::new(Ring::private(256).unwrap(), waker.clone());
+    let mut bell = std::fs::File::from(waker.bell().fd().try_clone_to_owned().unwrap());
+    waker.arm();
+    publisher.writer().reserve(8).unwrap().commit_quietly();
+    assert!(bell.read(&mut [0; 8]).is_err(), "rung");
+    assert!(publisher.committed().is_some());
+    publisher.writer().reserve(8).unwrap().commit();
+    assert_eq!(bell.read(&mut [0; 8]).unwrap(), 8);
+}

@@ -93,6 +93,8 @@ impl LogWriter {
                         let entry = Entry { kind: Kind::Padding, len: padding as u32 };
                         shared.ring.word(tail).store(entry.encode(), Ordering::Release);
                     }
+                    // Lines that were last touched a lap ago: the next record finds them here.
+                    shared.ring.prefetch::<true>(end);
                     return Ok(Reservation { shared, position: tail + padding, len });
                 }
                 Err(now) => tail = now,
@@ -134,9 +136,17 @@ impl Reservation<'_> {
     /// Hands the record over to the poller and wakes it if it sleeps. The result is the record's
     /// position in the log, its id for ever.
     pub fn commit(self) -> u64 {
+        let shared = self.shared;
+        let position = self.commit_quietly();
+        shared.waker.wake();
+        position
+    }
+
+    /// As [`Reservation::commit`], without waking: for the poller's own thread, and for all but the last of several
+    /// records.
+    pub fn commit_quietly(self) -> u64 {
         let position = self.position;
         self.finish(Kind::Message);
-        self.shared.waker.wake();
         std::mem::forget(self);
         position
     }

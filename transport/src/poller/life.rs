@@ -72,6 +72,7 @@ impl Poller {
             let (life, limits) = match (&mut link.wire, &self.udp) {
                 (Wire::Shm(shm), _) => {
                     let life = shm.life(&self.segment);
+                    self.released |= shm.has_released();
                     let post_mortem = if autopsy && life.is_ok() { shm.autopsy() } else { None };
                     (post_mortem.map_or(life, Err), &self.limits)
                 }

@@ -15,6 +15,9 @@ use crate::wait::{Step, arm, disarm};
 /// A sleep that ended by time-out beside news: the doorbell is late by more than this only if it is lost.
 const LATE: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// Looks between two turns of one who spins: a microsecond or two.
+const LOOKS: u32 = 32;
+
 impl Poller {
     /// Waits for something to happen, but not beyond `until`, as [`Config::wait`](crate::Config::wait)
     /// says. Call it after a turn in which nothing happened; it may return at any time. Packets, words
@@ -23,7 +26,7 @@ impl Poller {
     /// true later must be followed by [`Waker::wake`](crate::Waker::wake).
     pub fn park(&mut self, now: Time, until: Option<Time>, has_work: &mut dyn FnMut() -> bool) {
         match self.config.wait {
-            Wait::Spin => return std::hint::spin_loop(),
+            Wait::Spin => return self.look(has_work),
             Wait::Block => {}
             Wait::Adaptive => {
                 let pollers = 1 + self
@@ -49,6 +52,18 @@ impl Poller {
             return;
         }
         self.sleep_until(deadline, has_work);
+    }
+
+    /// Spins without taking turns: nothing but the lines that change with news is looked at. Packets are not seen by
+    /// looking, and what is quiet or due may wait for a turn, but not long.
+    fn look(&mut self, has_work: &mut dyn FnMut() -> bool) {
+        let looks = if self.udp.is_some() { 1 } else { LOOKS };
+        for _ in 0..looks {
+            std::hint::spin_loop();
+            if self.has_news().is_some() || self.has_commits() || has_work() {
+                return;
+            }
+        }
     }
 
     fn sleep_until(&mut self, deadline: Time, has_work: &mut dyn FnMut() -> bool) {

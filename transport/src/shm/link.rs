@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::replica::Replica;
 use super::segment::Segment;
@@ -15,7 +16,7 @@ use crate::lane::LaneId;
 use crate::log::{LogBytes, Malformed, Reader, Record, Ring};
 use crate::memory::Memory;
 use crate::time::Time;
-use crate::wait::{Bell, must_ring};
+use crate::wait::{Bell, before_looking, must_ring};
 
 /// One lane of the peer as we see it, and of ours as it does.
 struct Lane {
@@ -145,8 +146,9 @@ impl ShmLink {
                 self.overrun.set(true);
                 return Err(Malformed);
             }
-            for (w, word) in lane.words.iter_mut().enumerate() {
-                *word = (*word).max(self.replica.word(id, w));
+            reader.expect(self.replica.head(id));
+            for (seen, word) in lane.words.iter_mut().zip(self.replica.words(id)) {
+                *seen = (*seen).max(word.load(Ordering::Acquire));
             }
             if let Err(malformed) = reader.advance(self.replica.head(id)) {
                 self.overrun.set(true);
@@ -158,7 +160,20 @@ impl ShmLink {
 
     /// Whether the peer has flushed since the last refresh: the last look before sleeping.
     pub(crate) fn has_news(&self) -> bool {
-        self.stale || self.replica.turn() != self.turns.0
+        let turned = self.replica.turn() != self.turns.0;
+        if turned {
+            self.expect();
+        }
+        self.stale || turned
+    }
+
+    /// Starts to fetch what is new in the peer's logs.
+    fn expect(&self) {
+        for (i, lane) in self.lanes.iter().enumerate() {
+            if let Some(reader) = &lane.reader {
+                reader.expect(self.replica.head(LaneId(i as u8)));
+            }
+        }
     }
 
     /// Looks for signs of life, answers them, and for signs of death.
@@ -220,7 +235,7 @@ impl ShmLink {
         self.silence.is_starved(self.pidfd.as_fd(), self.replica.thread())
     }
 
-    /// Rings if the peer sleeps. A fence must separate this from the stores it is to see.
+    /// Rings if the peer sleeps. [`before_looking`](crate::wait::before_looking) goes before.
     pub(crate) fn ring(&mut self, segment: &Segment) {
         if must_ring(self.replica.armed(), &mut self.rung) {
             self.bell.ring();
@@ -234,12 +249,14 @@ impl ShmLink {
         self.replica.rung()
     }
 
-    /// Whether we released something the peer waits for.
+    /// Whether we released anything since [`ShmLink::release_is_awaited`] was asked.
+    pub(crate) fn has_released(&self) -> bool {
+        self.released_news
+    }
+
+    /// Whether we released something the peer waits for. [`before_looking`](crate::wait::before_looking) goes before.
     pub(crate) fn release_is_awaited(&mut self) -> bool {
-        std::mem::take(&mut self.released_news) && {
-            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-            self.replica.wanted() != 0
-        }
+        std::mem::take(&mut self.released_news) && self.replica.wanted() != 0
     }
 
     pub(crate) fn attach(&mut self, lane: LaneId, from: u64) {
@@ -278,7 +295,7 @@ impl ShmLink {
         let Some(l) = self.lanes.get_mut(lane.index()) else { return };
         if l.reader.is_none() {
             l.reader = Some(Reader::new(self.replica.ring(lane), from));
-            l.words = vec![0; self.replica.words(lane)];
+            l.words = vec![0; self.replica.words(lane).len()];
             segment.released(self.terms.peer, lane, from);
             self.stale = true;
         }
@@ -297,9 +314,14 @@ impl ShmLink {
     }
 
     pub(crate) fn peek(&self, lane: LaneId, at: u64) -> Option<Record<'_>> {
-        let record = self.reader(lane)?.peek(at);
-        let copied = self.lanes[lane.index()].copied;
-        if !copied && self.replica.low_after_reads(lane) > self.reader(lane)?.released() {
+        let l = self.lanes.get(lane.index())?;
+        let reader = l.reader.as_ref()?;
+        // All that the visible words speak of has been read: whether it could still be read says nothing.
+        if at >= reader.visible() {
+            return None;
+        }
+        let record = reader.peek(at);
+        if !l.copied && self.replica.low_after_reads(lane) > reader.released() {
             self.overrun.set(true);
             return None;
         }
@@ -369,6 +391,7 @@ impl ShmLink {
                 lane.copied = true;
             }
         }
+        before_looking();
         self.ring(segment); // Let it notice at once that its link is closed.
     }
 }

@@ -87,13 +87,9 @@ impl Replica {
         self.memory.word(AT_LOW + 8 * lane.index()).load(Ordering::Relaxed)
     }
 
-    pub(crate) fn words(&self, lane: LaneId) -> usize {
-        self.places[lane.index()].words
-    }
-
-    pub(crate) fn word(&self, lane: LaneId, word: usize) -> u64 {
+    pub(crate) fn words(&self, lane: LaneId) -> &[AtomicU64] {
         let place = &self.places[lane.index()];
-        if word < place.words { self.load(place.words_at + 8 * word) } else { 0 }
+        self.memory.words(place.words_at, place.words)
     }
 
     pub(crate) fn ring(&self, lane: LaneId) -> Ring {

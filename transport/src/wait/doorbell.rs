@@ -10,12 +10,12 @@
 
 use std::sync::Arc;
 
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, full_fence};
 
 /// The sleeper: announce sleep number `generation`. Look for news after this, then sleep.
 pub(crate) fn arm(armed: &AtomicU64, generation: u64) {
     armed.store(generation, Ordering::Relaxed);
-    fence(Ordering::SeqCst);
+    full_fence();
 }
 
 /// The sleeper: awake again.
@@ -23,9 +23,13 @@ pub(crate) fn disarm(armed: &AtomicU64) {
     armed.store(0, Ordering::Relaxed);
 }
 
-/// A ringer, after its news is stored: whether it must ring. `rung` is the sleep it last rang for.
+/// A ringer, after all its news is stored, once for however many may sleep.
+pub(crate) fn before_looking() {
+    full_fence();
+}
+
+/// A ringer, after [`before_looking`]: whether it must ring. `rung` is the sleep it last rang for.
 pub(crate) fn must_ring(armed: &AtomicU64, rung: &mut u64) -> bool {
-    fence(Ordering::SeqCst);
     let generation = armed.load(Ordering::Relaxed);
     if generation == 0 || generation == *rung {
         return false;
@@ -53,7 +57,7 @@ impl Waker {
 
     /// Makes a sleeping poller take another turn. Costs a fence and a load when it is awake.
     pub fn wake(&self) {
-        fence(Ordering::SeqCst);
+        before_looking();
         let asleep = &self.shared.asleep;
         if asleep.load(Ordering::Relaxed) != 0 && asleep.swap(0, Ordering::Relaxed) != 0 {
             self.shared.bell.ring();

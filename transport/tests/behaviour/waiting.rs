@@ -1,5 +1,7 @@
 //! Sleeping and waking.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quintet_transport::*;
@@ -105,4 +107,56 @@ fn a_commit_wakes_its_poller(path: PathPolicy) {
     sender.join().unwrap();
     let (index, bytes) = node.poller.own_record(GROUP, 49 * 24).unwrap();
     assert_eq!((index, bytes), (49, &49u64.to_le_bytes()[..]));
+}
+
+/// Over shared memory; packets wake by themselves.
+#[test]
+fn a_release_wakes_who_waits_for_space() {
+    let mut configs = configs(2, PathPolicy::Shm);
+    configs[0].wait = Wait::Block;
+    let mut nodes = connected(configs);
+    let (to, from) = (nodes[0].link(2), nodes[1].link(1));
+    nodes[0].poller.attach(to, GROUP, 0);
+    nodes[1].poller.open(from, GROUP, 0);
+    let (mut sender, done) = (nodes.remove(0), Arc::new(AtomicBool::new(false)));
+    let is_done = done.clone();
+    let sending = std::thread::spawn(move || {
+        let mut index = 0;
+        while !is_done.load(Ordering::Relaxed) {
+            while sender.send(GROUP, index, &[0; 100]) {
+                index += 1;
+            }
+            sender.turn();
+            let released = sender.poller.released(to, GROUP);
+            sender.poller.reclaim(GROUP, released);
+            let now = clock::now();
+            sender.poller.park(now, Some(now + Duration::from_secs(1)), &mut || false);
+        }
+    });
+    let mut at = 0;
+    until(&mut nodes, "a release rang the doorbell", |nodes| {
+        std::thread::sleep(Duration::from_millis(1));
+        let poller = &mut nodes[0].poller;
+        at = poller.peek(from, GROUP, at).map_or(at, |record| record.end);
+        poller.release(from, GROUP, at);
+        // The reader says nothing, so whatever it rings for is space.
+        poller.links()[0].counters.doorbells > 0
+    });
+    done.store(true, Ordering::Relaxed);
+    sending.join().unwrap();
+}
+
+#[test]
+fn one_who_spins_looks_for_work_between_turns() {
+    let mut config = configs(1, PathPolicy::Shm).remove(0);
+    config.wait = Wait::Spin;
+    let mut poller = Poller::new(config).unwrap();
+    let mut asked = 0;
+    let mut third_time = || {
+        asked += 1;
+        asked == 3
+    };
+    poller.park(clock::now(), None, &mut third_time);
+    assert_eq!(asked, 3, "and returns as soon as there is some");
+    poller.park(clock::now(), None, &mut || false);
 }
