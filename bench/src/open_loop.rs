@@ -3,7 +3,7 @@
 //! Latency counts from the instant that a message was meant to be sent at. `send_delay` tells how much of it passed
 //! before it was sent: because this side had not woken, or the log was full.
 
-use crate::side::Side;
+use crate::side::{STEP, Side};
 use crate::statistics::{histogram, record};
 use hdrhistogram::Histogram;
 use quintet_transport::{Time, clock};
@@ -53,7 +53,7 @@ pub(crate) fn run(
             answered += 1;
             moved = true;
         }
-        side.release();
+        side.give_back(STEP);
         for _ in 0..BURST {
             let Some(intended) = instants.next_if(|at| *at <= now) else { break };
             if sent == warm_up {

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How long the two may take to find each other.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// Log space is given back in pieces of this many bytes while there is enough of it.
+pub(crate) const STEP: u64 = 64 << 10;
+
 /// How long one may be silent, where its death is not what is measured.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,6 +53,11 @@ pub(crate) struct Side {
     pub(crate) link: LinkId,
     index: u64,
     cursor: u64,
+    /// What of the peer's log was released, and of the own was reclaimed.
+    released: u64,
+    reclaimed: u64,
+    /// When the last turn was.
+    now: Time,
 }
 
 impl Side {
@@ -86,7 +94,8 @@ impl Side {
         poller.attach(link, GROUP, 0);
         poller.open(link, GROUP, 0);
         poller.flush(clock::now());
-        Ok(Side { poller, log, link, index: 0, cursor: 0 })
+        let now = clock::now();
+        Ok(Side { poller, log, link, index: 0, cursor: 0, released: 0, reclaimed: 0, now })
     }
 
     /// Publishes one message as soon as there is room, and makes it visible.
@@ -94,11 +103,11 @@ impl Side {
         while !self.commit(payload)? {
             let now = clock::now();
             self.turn(now)?;
-            self.release();
+            self.give_back(1);
             self.poller.flush(now);
             self.poller.park(now, None, &mut || false);
         }
-        self.poller.flush(clock::now());
+        self.poller.flush(self.now);
         Ok(())
     }
 
@@ -110,7 +119,7 @@ impl Side {
             Err(error) => return Err(format!("a message of {} B: {error}", payload.len()).into()),
         };
         slot.copy_from_slice(payload);
-        slot.commit();
+        slot.commit_quietly();
         self.poller.committed(GROUP).ok_or("a committed record is not there")?;
         self.poller.publish(GROUP, self.index);
         self.index += 1;
@@ -123,7 +132,7 @@ impl Side {
             let now = clock::now();
             self.turn(now)?;
             if self.take(|_| ()).is_some() {
-                self.release();
+                self.give_back(STEP);
                 return Ok(());
             }
             self.poller.flush(now);
@@ -133,6 +142,7 @@ impl Side {
 
     /// Looks what there is. An end of the link is an error.
     pub(crate) fn turn(&mut self, now: Time) -> Result<bool, Box<dyn Error>> {
+        self.now = now;
         let progress = self.poller.poll(now);
         while let Some(event) = self.poller.poll_event() {
             if let Event::Dead { evidence, .. } = event {
@@ -151,11 +161,17 @@ impl Side {
         Some(value)
     }
 
-    /// What was taken is no longer needed; nor is of the own log what the other has released.
-    pub(crate) fn release(&mut self) {
-        self.poller.release(self.link, GROUP, self.cursor);
-        let released = self.poller.released(self.link, GROUP);
-        self.poller.reclaim(GROUP, released);
+    /// What was taken is no longer needed; nor is of the own log what the other has released. Both in pieces of `step`
+    /// bytes at least: each time costs both sides a cache line.
+    pub(crate) fn give_back(&mut self, step: u64) {
+        if self.cursor >= self.released + step {
+            self.released = self.cursor;
+            self.poller.release(self.link, GROUP, self.cursor);
+        }
+        if self.poller.head(GROUP) >= self.reclaimed + step {
+            self.reclaimed = self.poller.released(self.link, GROUP);
+            self.poller.reclaim(GROUP, self.reclaimed);
+        }
     }
 
     /// The link.

@@ -4,7 +4,7 @@
 //! without. What the other side and the way take is all in `until_taken`.
 
 use crate::report::Run;
-use crate::side::Side;
+use crate::side::{STEP, Side};
 use crate::statistics::{histogram, record};
 use hdrhistogram::Histogram;
 use quintet_transport::{Time, clock};
@@ -49,7 +49,7 @@ impl Stages {
             side.poller.park(now, None, &mut || false);
         }
         let taken = clock::now();
-        side.release();
+        side.give_back(STEP);
         self.passed([began, committed, flushed, taken, clock::now()]);
         Ok(())
     }

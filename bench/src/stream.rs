@@ -9,7 +9,7 @@ use crate::floor::{copy_stream, gso_stream};
 use crate::output::Outputs;
 use crate::report::{Report, Run};
 use crate::setup::{Away, Compare, Setup, Usage};
-use crate::side::{Ends, Side};
+use crate::side::{Ends, STEP, Side};
 use crate::task::Task;
 use crate::{Provider, cpu, sizes};
 use quintet_transport::{Time, clock};
@@ -136,7 +136,7 @@ fn transport(
     let counted = loop {
         let now = clock::now();
         let mut moved = side.turn(now)?;
-        side.release();
+        side.give_back(STEP);
         for _ in 0..arguments.batch {
             if !side.commit(&payload)? {
                 break;
@@ -172,9 +172,7 @@ pub(crate) fn sink(sink: &Sink) -> Result<(), Box<dyn Error>> {
             messages += 1;
             bytes += len as u64;
         }
-        if messages > 0 {
-            side.release();
-        }
+        side.give_back(STEP);
         side.poller.flush(now);
         if !said && let Some(counted) = counter.arrived(messages, bytes, now) {
             said = true;
