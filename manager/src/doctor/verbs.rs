@@ -1,9 +1,10 @@
 //! RDMA: whether there is an adapter, and a library to speak to it with.
 //!
-//! What each adapter, port and address is worth is for the transport's own discovery to say; its report becomes checks
-//! of this area, beside the two here.
+//! What each adapter, port and address is worth is for the transport's own discovery to say, where there is an adapter;
+//! its findings become checks of this area, beside the two here.
 
 use super::{Check, Host, Judgement, fine, not_applicable, system, warning};
+use quintet_transport::{Finding, Verdict as Worth, discover_verbs};
 
 const AREA: &str = "rdma";
 
@@ -13,12 +14,17 @@ pub(super) struct Facts {
     adapters: Vec<String>,
     /// Loading libibverbs: what the loader said if it could not.
     library: Result<(), String>,
+    /// Of the transport's discovery; none without an adapter.
+    findings: Vec<Finding>,
 }
 
 impl Facts {
     pub(super) fn look(host: &Host) -> Facts {
+        let adapters = host.names("sys/class/infiniband");
+        let found = (!adapters.is_empty()).then(|| discover_verbs(None));
         Facts {
-            adapters: host.names("sys/class/infiniband"),
+            adapters,
+            findings: found.map_or_else(Vec::new, |report| report.findings),
             library: system::loadable(c"libibverbs.so.1"),
         }
     }
@@ -28,10 +34,13 @@ impl Facts {
             "peers with adapters on both sides could be linked by RDMA; all others use UDP";
         let why_library =
             "adapters are spoken to through libibverbs, which is looked for when the daemon starts";
-        vec![
+        let mut checks = vec![
             Check::new(AREA, "adapters", why_adapters, adapters(&self.adapters)),
             Check::new(AREA, "libibverbs", why_library, library(&self.adapters, &self.library)),
-        ]
+        ];
+        let of = |f: &Finding| Check::new(AREA, f.subject.clone(), why_adapters, finding(f));
+        checks.extend(self.findings.iter().map(of));
+        checks
     }
 }
 
@@ -40,6 +49,16 @@ fn adapters(names: &[String]) -> Judgement {
         not_applicable("none (/sys/class/infiniband is empty or not there)")
     } else {
         fine(names.join(", "))
+    }
+}
+
+/// Without RDMA a node uses UDP: nothing here keeps a daemon from its work.
+fn finding(finding: &Finding) -> Judgement {
+    match &finding.verdict {
+        Worth::Usable => fine("usable"),
+        Worth::Note { reason, fix } | Worth::Unusable { reason, fix } => {
+            warning(reason.clone(), fix.clone())
+        }
     }
 }
 
@@ -69,7 +88,12 @@ mod tests {
         );
         assert_eq!(library(&adapter, &std::result::Result::Ok(())).0, Ok);
         assert_eq!((adapters(&[]).0, adapters(&adapter).0), (NotApplicable, Ok));
+        let no_address = Worth::Unusable { reason: "no GID".into(), fix: "bring it up".into() };
+        let of = |verdict| finding(&Finding { subject: "mlx5_0 port 1".into(), verdict });
+        assert_eq!((of(Worth::Usable).0, of(no_address).2), (Ok, Some("bring it up".into())));
         let (_dir, host) = plant(&[("sys/class/infiniband/rxe0/ports/1/state", "4: ACTIVE")]);
-        assert_eq!(Facts::look(&host).adapters, ["rxe0"]);
+        let facts = Facts::look(&host);
+        assert_eq!(facts.adapters, ["rxe0"]);
+        assert!(!facts.findings.is_empty() && facts.judge().len() == 2 + facts.findings.len());
     }
 }
