@@ -4,6 +4,8 @@ mod common;
 
 use common::{Daemon, Layout, cluster};
 use quintet_manager::package::{Manifest, Package};
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -232,4 +234,29 @@ fn own_daemon() -> PathBuf {
         common::build(&["-p", "quintet-manager", "--example", "own_daemon"]);
     }
     built
+}
+
+/// Ctrl-C on `quintet call`, or the time-out of whoever asked.
+#[test]
+fn a_call_that_nobody_waits_for_any_more_keeps_no_replies_of_later_ones() {
+    let layout = Layout::new(1);
+    let daemon = Daemon::start(&layout, 1);
+    daemon.wait_member();
+    daemon.deploy_specimen();
+    let call = r#"{"class":"specimen","method":"Dawdle","body":{"ms":50}}"#;
+    for _ in 0..3 {
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+        let (kind, len) = ("application/json", call.len());
+        let head = format!("host: n1\r\ncontent-type: {kind}\r\ncontent-length: {len}\r\n\r\n");
+        write!(stream, "POST /v1/call HTTP/1.1\r\n{head}{call}").unwrap();
+        // Begun, and far from done.
+        daemon.wait_until("the call to be ordered", |d| d.get("/v1/instances").is_some());
+    }
+    for _ in 0..60 {
+        let (status, reply) = daemon.call_of("specimen", "Add", r#"{"amount":1}"#);
+        assert!(status == 200 && reply["status"] == "OK", "{status} {reply}");
+    }
+    let instances = daemon.get("/v1/instances").unwrap();
+    let kept = instances[0]["records"].as_u64().unwrap();
+    assert!(kept < 10, "{instances}");
 }

@@ -143,6 +143,8 @@ fn a_node_is_admitted_by_hand_with_the_command_line() {
         (output.status.success(), String::from_utf8(text).unwrap().trim().to_owned())
     };
     let (at, own) = (authority.to_str().unwrap(), own.to_str().unwrap());
+    let (odd, why) = quintet(&["init", at, "--name", "bad name!"]);
+    assert!(!odd && why.contains("not a cluster name") && !authority.exists(), "{why}");
     let (made, said) = quintet(&["init", at, "--name", &config.cluster]);
     let public = said.split_whitespace().find(|word| word.starts_with("quintet-cluster-1."));
     let public = public.filter(|_| made).expect("what to compare on the nodes");

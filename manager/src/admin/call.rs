@@ -14,6 +14,7 @@ use quintet_client::wire::{Code, Reason};
 use quintet_component::{Kind, Method};
 use quintet_transport::clock;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
@@ -48,16 +49,40 @@ impl Caller {
     }
 
     /// A number for a call, and the lowest that is open.
-    fn begin(&self) -> (u64, u64) {
+    fn begin(&self) -> (Number<'_>, u64) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.0 += 1;
         let seq = open.0;
         open.1.insert(seq);
-        (seq, *open.1.first().expect("one was inserted"))
+        (Number { seq, of: self }, *open.1.first().expect("one was inserted"))
     }
+}
 
-    fn end(&self, seq: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&seq);
+/// The number of an open call. It is given back however the call ends: also where nobody waits for it any more, and the
+/// handler is dropped. While a number is open the replicas keep the replies to all later ones.
+struct Number<'a> {
+    seq: u64,
+    of: &'a Caller,
+}
+
+impl Drop for Number<'_> {
+    fn drop(&mut self) {
+        self.of.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.seq);
+    }
+}
+
+/// What can be said of a call without an answer.
+#[derive(Default)]
+struct Fate {
+    /// The last copy was ordered, or may have been.
+    open: AtomicBool,
+    /// A copy was lost with the incarnation that had it.
+    lost: AtomicBool,
+}
+
+impl Fate {
+    fn may_happen(&self) -> bool {
+        self.open.load(Ordering::Relaxed) || self.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -82,10 +107,11 @@ pub(super) async fn call(
         .map_err(|e| wrong(e.to_string(), "correct the JSON of the request"))?;
     let deadline = request.deadline_ms.map_or(DEADLINE, |ms| Duration::from_millis(u64::from(ms)));
     let deadline = method.options().deadline.map_or(deadline, |allowed| allowed.min(deadline));
-    let (seq, first_incomplete) = api.caller.begin();
+    let (number, first_incomplete) = api.caller.begin();
+    let fate = Fate::default();
     let incoming = Incoming {
         client: api.caller.client,
-        seq,
+        seq: number.seq,
         first_incomplete,
         min_position: 0,
         deadline: Some(began + deadline),
@@ -93,14 +119,14 @@ pub(super) async fn call(
         body: Bytes::from(body),
     };
     let answer = tokio::select! {
-        answer = timeout(deadline, answered(&api, incoming)) => answer.ok(),
+        answer = timeout(deadline, answered(&api, incoming, &fate)) => answer.ok(),
         () = stays_blocked(&api.shared) => None,
     };
-    api.caller.end(seq);
+    drop(number);
     let reply = match answer {
         Some(Ok(reply)) => reply,
         Some(Err(refusal)) => return Err(refusal),
-        None => return Err(unanswered(&api.shared, &method, clock::now().since(began))),
+        None => return Err(unanswered(&api.shared, &method, &fate, clock::now().since(began))),
     };
     let code = Code::from_number(reply.code).unwrap_or(Code::Unknown);
     let body = if code == Code::Ok {
@@ -135,12 +161,17 @@ async fn stays_blocked(shared: &Shared) {
     std::future::pending().await
 }
 
-fn unanswered(shared: &Shared, method: &Method, waited: Duration) -> Refusal {
+fn unanswered(shared: &Shared, method: &Method, fate: &Fate, waited: Duration) -> Refusal {
     let standing = shared.standing.borrow().clone();
     let mut what = format!("no answer within {} ms", waited.as_millis());
     if standing.state == NodeState::Blocked {
         let reason = standing.reason.map_or_else(String::new, |reason| format!(": {reason}"));
         what = format!("{what}: node {} is blocked{reason}", shared.config.node);
+    }
+    if method.kind() == Kind::Update && !fate.may_happen() {
+        let means = "the call was not made: there was no room for it";
+        let fix = "try again; `quintet instance list` shows how many replies are kept";
+        return Refusal::new(StatusCode::GATEWAY_TIMEOUT, what, means, fix);
     }
     if method.kind() == Kind::Update {
         return Refusal::too_late(what, "look at quintet status: is the view blocked?");
@@ -183,7 +214,11 @@ async fn find(shared: &Shared, request: &CallRequest) -> Result<Method, Refusal>
 }
 
 /// Submits the call, again if this node was not able to take it, until it has an answer.
-async fn answered(api: &Api, call: Incoming) -> Result<crate::replica::Reply, Refusal> {
+async fn answered(
+    api: &Api,
+    call: Incoming,
+    fate: &Fate,
+) -> Result<crate::replica::Reply, Refusal> {
     loop {
         let (Some(own), Some(all)) = (api.caller.slots.take(), api.shared.calls.take()) else {
             sleep(Duration::from_millis(5)).await;
@@ -191,8 +226,10 @@ async fn answered(api: &Api, call: Incoming) -> Result<crate::replica::Reply, Re
         };
         let (to, mut from) = unbounded_channel();
         let waiter = Waiter { to, seq: call.seq, slots: [own, all] };
+        fate.open.store(true, Ordering::Relaxed);
         calls::submit(&api.shared, call.clone(), waiter);
         let Some(delivered) = from.recv().await else {
+            fate.lost.store(true, Ordering::Relaxed);
             // The incarnation ended under it: the same number again, so that it happens once.
             sleep(Duration::from_millis(20)).await;
             continue;
@@ -205,6 +242,8 @@ async fn answered(api: &Api, call: Incoming) -> Result<crate::replica::Reply, Re
             }
             // Its own deadline is about to say so too.
             Answer::Refuse(Reason::Overloaded | Reason::Expired, _) => {
+                // A refusal promises that this copy will not be executed.
+                fate.open.store(false, Ordering::Relaxed);
                 sleep(Duration::from_millis(10)).await
             }
             Answer::Refuse(..) => return Err(refused(&api.shared, &delivered.answer)),

@@ -1,6 +1,7 @@
 //! `quintet cluster init|join|token`: identities, made with files alone.
 
 use super::Error;
+use crate::config::is_cluster_name;
 use crate::identity;
 use clap::Subcommand;
 use quintet_transport::limits::NODE_ID_MAX;
@@ -58,6 +59,7 @@ pub(super) fn run(command: ClusterCommand) -> Result<(), Error> {
 }
 
 fn init(directory: &Path, name: &str) -> Result<(), Error> {
+    is_cluster_name(name).map_err(|error| Error::new(error.to_string()))?;
     let authority = identity::init(directory, name, random()?).map_err(plain)?;
     println!("the authority of cluster {name} is in {}", directory.display());
     println!("its public half (`quintet cluster join` prints it too): {}", authority.cluster());

@@ -21,8 +21,10 @@ const OWN_ANSWER: Duration = Duration::from_secs(1);
 /// Why there was no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The daemon could not be reached or broke off: another may answer.
+    /// The daemon could not be reached, or broke off in the middle of a look: another may answer.
     Unreachable(String),
+    /// It was asked to do something and broke off: nobody can say whether it was done.
+    Lost(String),
     /// It answered that it will not.
     Refused(Problem),
 }
@@ -31,6 +33,8 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
             Failure::Unreachable(why) => Error::new(why),
+            Failure::Lost(why) => Error::new(why)
+                .hint("the outcome is unknown: it may have been done, or may still be; look before you repeat it"),
             Failure::Refused(problem) => {
                 Error::new(problem.what).hint(problem.means).hint(problem.fix)
             }
@@ -66,10 +70,11 @@ fn nothing() -> (&'static str, Bytes) {
     ("application/json", Bytes::new())
 }
 
+/// The daemon said that it was done; that what it added cannot be read is all that is wrong.
 async fn parse<T: DeserializeOwned>(door: &Door, answer: Response<Incoming>) -> Result<T, Failure> {
-    let body =
-        answer.into_body().collect().await.map_err(|error| broke_off(door, &error))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|error| broke_off(door, &error))
+    let unread = |error: &dyn std::error::Error| Failure::Unreachable(broke_off(door, error));
+    let body = answer.into_body().collect().await.map_err(|error| unread(&error))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|error| unread(&error))
 }
 
 async fn exchange(
@@ -86,11 +91,13 @@ async fn exchange(
         }
         Err(_) => return Err(Failure::Unreachable(format!("the daemon at {door} hangs"))),
     };
+    let looks = method == Method::GET;
     let request = door.head(Request::builder().method(method).uri(path));
     let request = request
         .header("content-type", kind)
         .body(Full::new(body))
-        .map_err(|error| broke_off(door, &error))?;
+        .map_err(|error| Failure::Unreachable(broke_off(door, &error)))?;
+    let gone = |why| if looks { Failure::Unreachable(why) } else { Failure::Lost(why) };
     let answer = async {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -98,19 +105,19 @@ async fn exchange(
         sender.send_request(request).await
     };
     let answer = match tokio::time::timeout(patience, answer).await {
-        Ok(answer) => answer.map_err(|error| broke_off(door, &error))?,
+        Ok(answer) => answer.map_err(|error| gone(broke_off(door, &error)))?,
         Err(_) => {
             let why =
                 format!("the daemon at {door} gave no answer within {} s", patience.as_secs());
-            return Err(Failure::Unreachable(why));
+            return Err(gone(why));
         }
     };
     if answer.status().is_success() {
         return Ok(answer);
     }
     let status = answer.status();
-    let body =
-        answer.into_body().collect().await.map_err(|error| broke_off(door, &error))?.to_bytes();
+    let body = answer.into_body().collect().await;
+    let body = body.map_err(|error| gone(broke_off(door, &error)))?.to_bytes();
     Err(Failure::Refused(serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
         what: format!("{status}: {}", String::from_utf8_lossy(&body)),
         means: String::new(),
@@ -118,6 +125,6 @@ async fn exchange(
     })))
 }
 
-fn broke_off(door: &Door, error: &dyn std::error::Error) -> Failure {
-    Failure::Unreachable(format!("the daemon at {door} broke off: {error}"))
+fn broke_off(door: &Door, error: &dyn std::error::Error) -> String {
+    format!("the daemon at {door} broke off: {error}")
 }

@@ -21,7 +21,7 @@ pub(super) async fn events(cluster: &Cluster, follow: bool, json: bool) -> Resul
         let events = api::get::<Vec<Event>>(&daemon.door, "/v1/events").await;
         answered |= events.is_ok();
         let events = events.unwrap_or_default();
-        seen.push(events.iter().map(|event| event.seq).max().unwrap_or(0));
+        seen.push(events.iter().max_by_key(|event| event.seq).map(Seen::of));
         all.extend(events);
     }
     // Who follows waits for them to come.
@@ -37,8 +37,8 @@ pub(super) async fn events(cluster: &Cluster, follow: bool, json: bool) -> Resul
         return Ok(());
     }
     let (sender, mut receiver) = mpsc::channel(256);
-    for (daemon, since) in cluster.daemons.iter().zip(seen) {
-        tokio::spawn(follow_one(daemon.door.clone(), since, sender.clone()));
+    for (daemon, last) in cluster.daemons.iter().zip(seen) {
+        tokio::spawn(follow_one(daemon.door.clone(), last, sender.clone()));
     }
     drop(sender);
     while let Some(event) = receiver.recv().await {
@@ -47,11 +47,12 @@ pub(super) async fn events(cluster: &Cluster, follow: bool, json: bool) -> Resul
     Ok(())
 }
 
-/// Follows one daemon's stream, through its restarts.
-async fn follow_one(door: Door, mut since: u64, sink: mpsc::Sender<Event>) {
+/// Follows one daemon's stream, through its restarts: `last` is the latest event of it that was seen.
+async fn follow_one(door: Door, mut last: Option<Seen>, sink: mpsc::Sender<Event>) {
     loop {
-        if let Ok(mut body) = api::stream(&door, &format!("/v1/events/stream?since={since}")).await
-        {
+        let since = last.map_or(0, |seen| seen.seq);
+        let path = format!("/v1/events/stream?since={since}");
+        if let Ok(mut body) = api::stream(&door, &path).await {
             let mut text = String::new();
             while let Some(Ok(frame)) = body.frame().await {
                 let Ok(data) = frame.into_data() else { continue };
@@ -64,7 +65,7 @@ async fn follow_one(door: Door, mut since: u64, sink: mpsc::Sender<Event>) {
                     else {
                         continue;
                     };
-                    since = event.seq;
+                    last = Some(Seen::of(&event));
                     if sink.send(event).await.is_err() {
                         return;
                     }
@@ -72,12 +73,33 @@ async fn follow_one(door: Door, mut since: u64, sink: mpsc::Sender<Event>) {
             }
         }
         tokio::time::sleep(RETRY).await;
-        // A restarted daemon counts from 1 again.
+        // A restarted daemon counts from 1 again: its event of that number is another one.
         if let Ok(events) = api::get::<Vec<Event>>(&door, "/v1/events").await
-            && events.last().is_none_or(|last| last.seq < since)
+            && !last.is_some_and(|seen| seen.stands_in(&events))
         {
-            since = 0;
+            last = None;
         }
+    }
+}
+
+/// What tells an event of a daemon from that of the same number in another run of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    seq: u64,
+    at_ns: u64,
+}
+
+impl Seen {
+    fn of(event: &Event) -> Seen {
+        Seen { seq: event.seq, at_ns: event.at_ns }
+    }
+
+    /// Was it, or something older than all that is remembered, seen in the run that `events` are of?
+    fn stands_in(self, events: &[Event]) -> bool {
+        let same = events.iter().any(|event| Seen::of(event) == self);
+        let forgotten =
+            events.first().is_some_and(|first| first.seq > self.seq && first.at_ns > self.at_ns);
+        same || forgotten
     }
 }
 
@@ -124,4 +146,26 @@ fn flat(event: &Event) -> Value {
         value["took_us"] = json!(took_us);
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: u64, at_ns: u64) -> Event {
+        let (kind, text) = (EventKind::Node, String::new());
+        Event { seq, node: 1, at_ns, unix_ms: 0, kind, text, view: None }
+    }
+
+    #[test]
+    fn an_event_of_another_run_is_not_the_one_that_was_seen() {
+        let seen = Seen::of(&event(3, 30));
+        let run = [event(1, 10), event(2, 20), event(3, 30), event(4, 40)];
+        assert!(seen.stands_in(&run));
+        assert!(seen.stands_in(&[event(7, 70), event(8, 80)]), "forgotten meanwhile");
+        assert!(!seen.stands_in(&[event(1, 50)]), "a new run, just begun");
+        let longer = [event(1, 50), event(2, 51), event(3, 52), event(4, 53)];
+        assert!(!seen.stands_in(&longer), "a new run that has come further already");
+        assert!(!seen.stands_in(&[]));
+    }
 }

@@ -15,15 +15,7 @@ impl Config {
     }
 
     fn check_names(&self) -> Result<(), Error> {
-        let name = &self.cluster;
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if name.is_empty() || name.len() > CLUSTER_NAME_MAX || !name.bytes().all(plain) {
-            return bad(
-                "cluster",
-                format!("`{name}` is not a cluster name"),
-                &format!("use 1 to {CLUSTER_NAME_MAX} letters, digits, '-', '_' or '.'"),
-            );
-        }
+        is_cluster_name(&self.cluster)?;
         is_node_id("node", self.node)
     }
 
@@ -208,6 +200,19 @@ impl Config {
 fn request_bytes_max() -> usize {
     let log = quintet_vsync::Limits::default().group_log;
     quintet_vsync::MAX_MESSAGE.min(log / 4) - crate::replica::call_len(0)
+}
+
+/// What a cluster may be called.
+pub(crate) fn is_cluster_name(name: &str) -> Result<(), Error> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if name.is_empty() || name.len() > CLUSTER_NAME_MAX || !name.bytes().all(plain) {
+        return bad(
+            "cluster",
+            format!("`{name}` is not a cluster name"),
+            &format!("use 1 to {CLUSTER_NAME_MAX} letters, digits, '-', '_' or '.'"),
+        );
+    }
+    Ok(())
 }
 
 fn is_node_id(key: &str, id: u16) -> Result<(), Error> {

@@ -29,6 +29,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::is_cluster_name;
 pub use error::Error;
 
 use crate::identity;
