@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -51,7 +52,7 @@ def run(options, number):
     # Named after this process and run: two demos side by side do not meet.
     directory = os.path.join(options.dir, f"{options.transport}-{os.getpid()}-{number}")
 
-    say(f"starting three nodes and a proxy, data and logs in {directory}")
+    say(f"starting three nodes and a proxy, data and logs in {directory} (kept if a promise is broken)")
     with Cluster(directory, options.transport) as cluster:
         cluster.quintet("component", "deploy", "examples/bank")
         target = cluster.json("status")["proxy"]["listen"]
@@ -78,7 +79,10 @@ def run(options, number):
             stop_progress()
             load.stop()
         books = Books(target, cluster)
-        return report(options.transport, outcome, books, before, faults.done, cluster.json("events"), cluster.json("status")["proxy"], idle)
+        done = report(options.transport, outcome, books, before, faults.done, cluster.json("events"), cluster.json("status")["proxy"], idle)
+    if done.kept:
+        shutil.rmtree(directory)
+    return done
 
 
 def progress(load):
