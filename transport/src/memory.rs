@@ -9,6 +9,15 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
+/// Where a lane lies in a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LanePlace {
+    pub(crate) words_at: usize,
+    pub(crate) words: usize,
+    pub(crate) log_at: usize,
+    pub(crate) log_bytes: usize,
+}
+
 /// A mapping. Shared by `Arc` wherever borrowed bytes must outlive a link.
 pub(crate) struct Memory {
     base: NonNull<u8>,

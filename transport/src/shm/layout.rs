@@ -15,7 +15,7 @@
 
 use crate::lane::LaneSpec;
 use crate::limits::{LANE_WORDS_MAX, LANES_MAX, LOG_BYTES_MAX, LOG_BYTES_MIN, NODES_MAX};
-use crate::memory::pages;
+use crate::memory::{LanePlace, pages};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"QNTSEGM\x01");
 pub(super) const VERSION: u64 = 2;
@@ -63,41 +63,30 @@ pub(super) const fn open(session: u64) -> u64 {
     session << 1 | 1
 }
 
-/// Where one lane lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) words_at: usize,
-    pub(super) words: usize,
-    pub(super) log_at: usize,
-    pub(super) log_bytes: usize,
-}
-
 /// The places of the lanes, and the size of the whole segment.
-pub(super) fn plan(lanes: &[LaneSpec]) -> (Vec<Place>, usize) {
+pub(super) fn plan(lanes: &[LaneSpec]) -> (Vec<LanePlace>, usize) {
     let mut at = AT_LANE_DATA;
     let mut places = Vec::with_capacity(lanes.len());
     for lane in lanes {
         let words_at = at;
         let log_at = words_at + pages(8 * lane.words);
         at = log_at + pages(lane.log_bytes);
-        places.push(Place { words_at, words: lane.words, log_at, log_bytes: lane.log_bytes });
+        places.push(LanePlace { words_at, words: lane.words, log_at, log_bytes: lane.log_bytes });
     }
     (places, at)
 }
 
-impl Place {
-    /// A place read from a stranger's lane table, if it is sound in a segment of `total` bytes.
-    pub(super) fn checked(raw: [u64; 4], total: usize) -> Option<Place> {
-        let [words_at, words, log_at, log_bytes] =
-            raw.map(|v| usize::try_from(v).unwrap_or(usize::MAX));
-        let inside = |at: usize, len: usize| at >= AT_LANE_DATA && at <= total && len <= total - at;
-        let sound = words <= LANE_WORDS_MAX
-            && log_bytes.is_power_of_two()
-            && (LOG_BYTES_MIN..=LOG_BYTES_MAX).contains(&log_bytes)
-            && words_at.is_multiple_of(8)
-            && log_at.is_multiple_of(8)
-            && inside(words_at, 8 * words)
-            && inside(log_at, log_bytes);
-        sound.then_some(Place { words_at, words, log_at, log_bytes })
-    }
+/// A place read from a stranger's lane table, if it is sound in a segment of `total` bytes.
+pub(super) fn checked_place(raw: [u64; 4], total: usize) -> Option<LanePlace> {
+    let [words_at, words, log_at, log_bytes] =
+        raw.map(|v| usize::try_from(v).unwrap_or(usize::MAX));
+    let inside = |at: usize, len: usize| at >= AT_LANE_DATA && at <= total && len <= total - at;
+    let sound = words <= LANE_WORDS_MAX
+        && log_bytes.is_power_of_two()
+        && (LOG_BYTES_MIN..=LOG_BYTES_MAX).contains(&log_bytes)
+        && words_at.is_multiple_of(8)
+        && log_at.is_multiple_of(8)
+        && inside(words_at, 8 * words)
+        && inside(log_at, log_bytes);
+    sound.then_some(LanePlace { words_at, words, log_at, log_bytes })
 }

@@ -11,12 +11,12 @@ use crate::id::{Incarnation, Member, NodeId};
 use crate::lane::LaneId;
 use crate::limits::{LANES_MAX, LOG_BYTES_MAX, NODES_MAX};
 use crate::log::{LogBytes, Ring};
-use crate::memory::Memory;
+use crate::memory::{LanePlace, Memory};
 
 /// The peer's memory.
 pub(crate) struct Replica {
     memory: Arc<Memory>,
-    places: Vec<Place>,
+    places: Vec<LanePlace>,
     member: Member,
     /// The row that the peer keeps for us.
     row: usize,
@@ -50,8 +50,10 @@ impl Replica {
         let mut places = Vec::with_capacity(lanes);
         for i in 0..lanes {
             let raw = [0, 1, 2, 3].map(|j| get(AT_TABLE + 32 * i + 8 * j));
-            places
-                .push(Place::checked(raw, total).ok_or_else(|| format!("lane {i} is misplaced"))?);
+            places.push(
+                layout::checked_place(raw, total)
+                    .ok_or_else(|| format!("lane {i} is misplaced"))?,
+            );
         }
         let node = u16::try_from(get(AT_NODE)).map_err(|_| "no such node id".to_owned())?;
         let member = Member { node: NodeId(node), incarnation: Incarnation(get(AT_INCARNATION)) };

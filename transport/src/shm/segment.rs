@@ -12,7 +12,7 @@ use super::thread::own_thread;
 use crate::config::Config;
 use crate::lane::LaneId;
 use crate::log::Ring;
-use crate::memory::Memory;
+use crate::memory::{LanePlace, Memory};
 use crate::own::Own;
 use crate::time::Time;
 
@@ -20,7 +20,7 @@ use crate::time::Time;
 pub(crate) struct Segment {
     memory: Arc<Memory>,
     file: OwnedFd,
-    places: Vec<Place>,
+    places: Vec<LanePlace>,
     turn: u64,
     quiet: u64,
     /// Signals our death to peers. Dropped before the memory it points into.

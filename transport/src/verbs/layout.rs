@@ -11,7 +11,7 @@
 
 use crate::lane::LaneSpec;
 use crate::limits::LANES_MAX;
-use crate::memory::pages;
+use crate::memory::{LanePlace, pages};
 
 pub(super) const AT_PROOF: usize = 0;
 pub(super) const AT_HEADS: usize = 8;
@@ -23,23 +23,18 @@ pub(super) const ENDS: usize = 2 * LANES_MAX;
 const AT_WORDS: usize = 128;
 const _: () = assert!(HEADER <= AT_WORDS);
 
-/// Where one lane is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) words_at: usize,
-    pub(super) words: usize,
-    pub(super) log_at: usize,
-    pub(super) log_bytes: usize,
-}
-
 /// Places of all lanes, and the size of the inbox.
-pub(super) fn plan(lanes: &[LaneSpec]) -> (Vec<Place>, usize) {
+pub(super) fn plan(lanes: &[LaneSpec]) -> (Vec<LanePlace>, usize) {
     let mut end = AT_WORDS;
-    let mut places: Vec<Place> = lanes
+    let mut places: Vec<LanePlace> = lanes
         .iter()
         .map(|lane| {
-            let place =
-                Place { words_at: end, words: lane.words, log_at: 0, log_bytes: lane.log_bytes };
+            let place = LanePlace {
+                words_at: end,
+                words: lane.words,
+                log_at: 0,
+                log_bytes: lane.log_bytes,
+            };
             end += (8 * lane.words).next_multiple_of(128);
             place
         })

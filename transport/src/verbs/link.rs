@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 
 use super::completion::{Completion, Completions, TAKEN};
 use super::discover;
-use super::layout::{self, AT_HEADS, AT_PROOF, AT_RELEASED, ENDS, Place};
+use super::layout::{self, AT_HEADS, AT_PROOF, AT_RELEASED, ENDS};
 use super::offer::Offer;
 use super::queue_pair::{Ending, QueuePair, RECEIVE, RECEIVES, SENDS, Write};
 use super::region::{Access, Domain, Region};
@@ -24,7 +24,7 @@ use crate::event::Evidence;
 use crate::lane::{LaneId, LaneSpec};
 use crate::limits::LANES_MAX;
 use crate::log::{LogBytes, Malformed, Reader, Record, Ring};
-use crate::memory::Memory;
+use crate::memory::{LanePlace, Memory};
 use crate::own::Own;
 
 /// Bytes of one write: adapters have a largest message, 8 MiB for some.
@@ -40,7 +40,7 @@ const PROOF: u32 = 1;
 
 /// One lane of ours as the peer reads it, and of the peer's as we do.
 struct Lane {
-    place: Place,
+    place: LanePlace,
     reader: Option<Reader>,
     /// The peer's words as of the last refresh.
     words: Vec<u64>,

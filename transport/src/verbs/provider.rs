@@ -96,14 +96,8 @@ impl Verbs {
             let outcome = self.talks[talk].given_up(format!("the peer declines: {why}"));
             return self.settle(talk, outcome, now);
         }
-        let ground = Ground {
-            places: &self.places,
-            source: &self.source,
-            lanes: &self.lanes,
-            control_head,
-            psn,
-        };
-        self.talks[talk].note(&ground, message, now);
+        let (ground, talks) = self.ground(control_head, psn);
+        talks[talk].note(&ground, message, now);
         None
     }
 
@@ -111,14 +105,8 @@ impl Verbs {
     pub(crate) fn poll(&mut self, now: Time, control_head: u64, say: Say<'_>) -> Option<Outcome> {
         for index in 0..self.talks.len() {
             let psn = self.fresh_psn();
-            let ground = Ground {
-                places: &self.places,
-                source: &self.source,
-                lanes: &self.lanes,
-                control_head,
-                psn,
-            };
-            let talk = &mut self.talks[index];
+            let (ground, talks) = self.ground(control_head, psn);
+            let talk = &mut talks[index];
             let handle = talk.handle;
             let mut to_peer = |message: Message<'_>| {
                 let (bytes, len): ([u8; NOTE_MAX], usize) = emit(&message);
@@ -131,6 +119,12 @@ impl Verbs {
             }
         }
         None
+    }
+
+    /// What talks stand on now, and the talks.
+    fn ground(&mut self, control_head: u64, psn: u32) -> (Ground<'_>, &mut [Talk]) {
+        let Verbs { places, source, lanes, talks, .. } = self;
+        (Ground { places, source, lanes, control_head, psn }, talks)
     }
 
     /// A talk has ended. Where verbs are the only path, it begins again.
