@@ -41,7 +41,7 @@ impl Run {
     /// Tells of the link that carried it, which receives at that address.
     pub(crate) fn link(&mut self, link: &LinkStatus, own: IpAddr) {
         self.fact("provider", link.path.to_string());
-        self.fact("reason", &link.reason);
+        self.fact("reason", &*link.reason);
         if link.path == Path::Udp {
             self.fact("nic", host::nic(own));
         }

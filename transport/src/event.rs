@@ -1,6 +1,7 @@
 //! What a poller reports upwards, and what it knows of its links.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{LinkId, Member, NodeId};
@@ -100,7 +101,7 @@ pub struct LinkStatus {
     /// What carries it.
     pub path: Path,
     /// Why that path.
-    pub reason: String,
+    pub reason: Arc<str>,
     /// False once it is dead.
     pub alive: bool,
     /// Whether the peer is suspected at the moment.

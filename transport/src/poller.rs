@@ -510,6 +510,11 @@ impl Poller {
 
     /// All links that are not forgotten.
     pub fn links(&self) -> Vec<LinkStatus> {
+        self.each_link().collect()
+    }
+
+    /// The same, one after the other: for who looks often, and may not allocate.
+    pub fn each_link(&self) -> impl Iterator<Item = LinkStatus> + '_ {
         let status = |(id, link): (LinkId, &Link)| {
             let (rtt, counters) = match (&link.wire, &self.udp) {
                 (Wire::Shm(shm), _) => {
@@ -534,7 +539,7 @@ impl Poller {
                 counters,
             }
         };
-        self.roster.iter().map(status).collect()
+        self.roster.iter().map(status)
     }
 
     /// How the silence of that link's peer is judged.

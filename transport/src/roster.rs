@@ -1,6 +1,7 @@
 //! Peers and links: who may link to us, who does, and who did.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use crate::config::PeerConfig;
 use crate::detect::Health;
@@ -31,7 +32,7 @@ pub(crate) struct Link {
     pub(crate) attached: u64,
     /// Its log broke the format.
     pub(crate) malformed: Cell<bool>,
-    pub(crate) reason: String,
+    pub(crate) reason: Arc<str>,
     pub(crate) health: Health,
     /// How pressed this host was when the peer was suspected last.
     pub(crate) pressed: Option<Reading>,

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quintet_transport::Authority;
+use quintet_transport::stats::Board;
 use quintet_vsync::{
-    Config, Deliveries, Event, Group, Node, NodeId, PathPolicy, PeerConfig, SendError,
+    Config, Deliveries, Event, Group, Node, NodeId, PathPolicy, PeerConfig, SendError, stat_names,
 };
 
 struct Counting;
@@ -46,6 +47,9 @@ fn steady_stream(path: PathPolicy, n: usize) {
             let authority = Authority::new(&name, [1; 32]).unwrap();
             let mut config = Config::new(name, NodeId(i as u16 + 1), addresses[i], peers);
             config.path = path;
+            // Others may read its figures meanwhile.
+            let peers = config.peers.iter().map(|peer| peer.node);
+            config.stats = Some(Board::new(stat_names(peers)).unwrap());
             config.identity = Some(Arc::new(authority.admit(NodeId(i as u16 + 1), [i as u8; 32])));
             Node::start(config).unwrap()
         })
@@ -70,6 +74,11 @@ fn steady_stream(path: PathPolicy, n: usize) {
         allocations < messages / 1000,
         "{allocations} allocations for {messages} messages over {path:?}"
     );
+    // Nothing to send: heartbeats and the figures of the board go on, many times a second.
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_secs(1));
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert!(allocations < 10, "{allocations} allocations in an idle second over {path:?}");
 }
 
 /// Every node sends its share, one thread consumes for all.

@@ -159,7 +159,7 @@ fn link(l: &LinkStatus, at: Time) -> Link {
         peer: l.peer.node.0,
         incarnation: l.peer.incarnation.0,
         path: path_name(l.path),
-        reason: l.reason.clone(),
+        reason: l.reason.to_string(),
         state: match (l.alive, l.suspected) {
             (false, _) => "dead",
             (true, true) => "suspected",

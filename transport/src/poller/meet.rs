@@ -167,7 +167,7 @@ impl Poller {
             alive: true,
             attached: 1 << CONTROL.0,
             malformed: Cell::new(false),
-            reason,
+            reason: reason.into(),
             health: Health::new(now),
             pressed: None,
             wire,

@@ -117,11 +117,12 @@ impl Gauges {
         })
     }
 
-    fn show(&self, figures: &Figures, links: &[LinkStatus]) {
+    fn show<L: Iterator<Item = LinkStatus>>(&self, figures: &Figures, links: impl Fn() -> L) {
         put(&self.engine, &engine(figures));
         for (peer, cells) in &self.links {
-            let of_peer = || links.iter().filter(|l| l.peer.node == *peer);
-            put(cells, &link(of_peer().find(|l| l.alive).or_else(|| of_peer().next_back())));
+            let of_peer = || links().filter(|l| l.peer.node == *peer);
+            let shown = of_peer().find(|l| l.alive).or_else(|| of_peer().last());
+            put(cells, &link(shown.as_ref()));
         }
     }
 }
@@ -146,9 +147,8 @@ impl Engine {
             counters: self.figures(),
             poller: self.poller.counters(),
         };
-        let links = self.poller.links();
         if let Some(gauges) = &self.gauges {
-            gauges.show(&figures, &links);
+            gauges.show(&figures, || self.poller.each_link());
         }
     }
 }
@@ -170,7 +170,7 @@ mod tests {
         let gauges = Gauges::find(&board, peers).unwrap();
         let counters = Counters { sent: 11, delivered: 12, ..Counters::default() };
         let figures = Figures { at: Time::from_millis(5), view: 3, counters, ..Figures::default() };
-        gauges.show(&figures, &[]);
+        gauges.show(&figures, std::iter::empty);
         let value = |name: &str| board.cell(name).unwrap().load(Relaxed);
         assert_eq!((value("engine.sent"), value("engine.delivered")), (11, 12));
         assert_eq!((value("engine.at_ns"), value("engine.view")), (5_000_000, 3));
