@@ -169,7 +169,7 @@ fn unanswered(shared: &Shared, method: &Method, fate: &Fate, waited: Duration) -
         what = format!("{what}: node {} is blocked{reason}", shared.config.node);
     }
     if method.kind() == Kind::Update && !fate.may_happen() {
-        let means = "the call was not made: there was no room for it";
+        let means = "the call was not made: no replica took it";
         let fix = "try again; `quintet instance list` shows how many replies are kept";
         return Refusal::new(StatusCode::GATEWAY_TIMEOUT, what, means, fix);
     }

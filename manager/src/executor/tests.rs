@@ -29,6 +29,14 @@ fn settle(executor: &Executor) {
     rx.recv().unwrap().unwrap();
 }
 
+/// The instance that comes out of a snapshot of what `executor` runs.
+fn saved_and_restored(executor: &Executor, events: Arc<Events>) -> Instance {
+    let (tx, rx) = bounded(1);
+    executor.send(Job::Save(tx));
+    let saved = rx.recv().unwrap().unwrap();
+    Instance::restore(&saved, specimen_class(), &SpecimenFactory::new(), events).unwrap()
+}
+
 #[test]
 fn updates_happen_once_and_every_copy_gets_the_first_reply() {
     let (instance, _) = instance();
@@ -66,16 +74,7 @@ fn a_panic_fails_the_instance_and_nothing_else() {
     assert!(events.since(0)[0].text.contains("failed"));
     assert_eq!(instance.read(get().0, 0, &[]).reply.code, 13);
     // It can still be part of a snapshot, and comes back failed.
-    let (tx, rx) = bounded(1);
-    executor.send(Job::Save(tx));
-    let saved = rx.recv().unwrap();
-    let again = Instance::restore(
-        saved.as_ref().unwrap(),
-        specimen_class(),
-        &SpecimenFactory::new(),
-        events,
-    )
-    .unwrap();
+    let again = saved_and_restored(&executor, events);
     assert_eq!(again.failure(), Some(why));
 }
 
@@ -87,16 +86,7 @@ fn saved_and_restored_is_the_same_instance_with_the_same_memory_of_replies() {
     for i in 1..=20 {
         executor.update(update(i, 7, i, add(i as i64)));
     }
-    let (tx, rx) = bounded(1);
-    executor.send(Job::Save(tx));
-    let saved = rx.recv().unwrap();
-    let again = Instance::restore(
-        saved.as_ref().unwrap(),
-        specimen_class(),
-        &SpecimenFactory::new(),
-        events,
-    )
-    .unwrap();
+    let again = saved_and_restored(&executor, events);
     let other = Executor::start(Arc::new(again), outbox, 16);
     for executor in [&executor, &other] {
         executor.update(update(21, 7, 3, add(3)));
