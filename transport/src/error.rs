@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::id::NodeId;
-use crate::report::VerbsReport;
+#[cfg(not(loom))]
+use crate::verbs::VerbsReport;
 
 /// Why a [`Poller`](crate::Poller) could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,7 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    #[cfg(not(loom))]
     /// The configuration says verbs, and they cannot be used.
     #[error("path = verbs, which cannot be used here:\n{0}")]
     Verbs(VerbsReport),

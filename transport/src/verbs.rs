@@ -30,6 +30,7 @@ mod provider;
 mod queue_pair;
 #[cfg(feature = "verbs")]
 mod region;
+mod report;
 #[cfg(all(test, feature = "verbs"))]
 mod tests;
 
@@ -43,6 +44,7 @@ pub(crate) use link::VerbsLink;
 pub(crate) use offer::{Message, NOTE_MAX};
 #[cfg(feature = "verbs")]
 pub(crate) use provider::{Verbs, look};
+pub use report::{Finding, VerbsReport, Verdict};
 
 /// How a peer's way to verbs ended.
 #[cfg_attr(not(feature = "verbs"), expect(dead_code, reason = "a provider makes them"))]
@@ -54,6 +56,6 @@ pub(crate) enum Outcome {
 }
 
 /// What verbs links could go through on this host, and what stands in the way. `device`: only that adapter.
-pub fn discover_verbs(device: Option<&str>) -> crate::VerbsReport {
+pub fn discover_verbs(device: Option<&str>) -> VerbsReport {
     look(device)
 }

@@ -395,6 +395,7 @@ impl Connection {
     /// Does what is due; afterwards [`Connection::poll_transmit`] may have something.
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = self.now.max(now);
+        let now = self.now;
         if self.closed {
             return;
         }

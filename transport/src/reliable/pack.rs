@@ -50,6 +50,7 @@ impl Connection {
         source: &impl Source,
     ) -> Option<Transmit> {
         self.now = self.now.max(now);
+        let now = self.now;
         let limit = out.len().min(self.settings.datagram);
         let out = &mut out[..limit];
         if self.is_closed() {

@@ -30,6 +30,7 @@ impl Connection {
         sink: &mut impl Sink,
     ) -> Result<Received, Rejected> {
         self.now = self.now.max(now);
+        let now = self.now;
         if self.closed {
             if now.since(self.close_sent) >= CLOSE_INTERVAL && self.close_sent != Time::ZERO {
                 self.close_due = Some(self.close_reason);
