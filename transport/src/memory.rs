@@ -3,6 +3,9 @@
 //! A [`Memory`] is a range of pages that stays mapped for as long as somebody holds it. Everything
 //! shared between threads or processes is accessed through it as atomic words, or as byte ranges whose
 //! safety the callers (`log::ring`) argue from the protocol of the log.
+//!
+//! Children made by fork do not get it. What is shared would be written by two, what a device or the kernel reads
+//! would be copied under its eyes, and copying the page tables of gigabytes would stop the node at every fork.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -23,6 +26,8 @@ pub(crate) struct Memory {
     base: NonNull<u8>,
     len: usize,
     writable: bool,
+    /// Who mapped it, and alone has it.
+    process: u32,
 }
 
 // SAFETY: a `Memory` is plain memory without thread affinity; all access goes through atomics or through
@@ -61,21 +66,17 @@ impl Memory {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Memory { base, len, writable: prot & libc::PROT_WRITE != 0 })
+        let writable = prot & libc::PROT_WRITE != 0;
+        let memory = Memory { base, len, writable, process: std::process::id() };
+        // SAFETY: exactly our mapping; the advice changes nothing in this process.
+        match unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTFORK) } {
+            0 => Ok(memory),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Children made by fork do not get this mapping.
-    #[cfg(feature = "verbs")]
-    pub(crate) fn keep_from_children(&self) -> io::Result<()> {
-        // SAFETY: exactly our mapping; the advice changes nothing in this process.
-        match unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_DONTFORK) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
     }
 
     /// The word at byte `offset`. Writing through it is for owners only: a replica's page is read-only
@@ -120,6 +121,11 @@ impl Memory {
         let _ = at;
     }
 
+    /// False in a child made by fork, which does not have it.
+    pub(crate) fn is_here(&self) -> bool {
+        self.process == std::process::id()
+    }
+
     pub(crate) fn writable(&self) -> bool {
         self.writable
     }
@@ -138,6 +144,10 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        // In a child the range is not ours, and may have become somebody else's.
+        if !self.is_here() {
+            return;
+        }
         // SAFETY: exactly the range that `map` obtained; nobody holds a borrow of it any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }

@@ -35,6 +35,12 @@ use crate::verbs::Verbs;
 use crate::wait::{Adaptive, Bell, Class, Sleep, Waker, before_looking};
 
 /// Drives all links of one node. One thread owns it.
+///
+/// **Fork.** Starting programs ([`std::process::Command`], or fork and exec) is fine at any time, as is a child that
+/// only ends: neither the links nor their memory notice. A child made by fork that goes on by itself does not have the
+/// poller's memory: it may drop what it inherited (nothing is told to the peers), and touching a log ends it with
+/// SIGSEGV. It holds the node's sockets, so the node cannot be started anew until it has ended or closed them
+/// (`close_range(3, ~0, 0)`).
 pub struct Poller {
     config: Config,
     own: Own,

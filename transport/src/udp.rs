@@ -115,6 +115,8 @@ pub(crate) struct Udp {
     /// Slot that the last packet was for.
     recent: usize,
     serial: u64,
+    /// Whose links these are.
+    process: u32,
     /// Packets that belonged to nothing, were unreadable or forged.
     pub(crate) strays: u64,
     /// The first version of the wire format that was met and is not ours.
@@ -167,6 +169,7 @@ impl Udp {
             probing: false,
             recent: 0,
             serial: 0,
+            process: std::process::id(),
             strays: 0,
             foreign: None,
             #[cfg(feature = "faults")]
@@ -472,8 +475,11 @@ impl Udp {
 }
 
 impl Drop for Udp {
-    /// A clean end is told to the peers, so that they need not find it out.
+    /// A clean end is told to the peers, so that they need not find it out. A child made by fork has none to tell of.
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            return;
+        }
         struct Nothing;
         impl Source for Nothing {
             fn log(&self, _: u8, _: u64, _: &mut [u8]) {}

@@ -18,6 +18,10 @@ use quintet_transport::Member;
 ///
 /// Dropping it stops the thread at once, which the others see as a death; [`Self::leave`] is the clean way. After
 /// [`Event::Evicted`](crate::Event::Evicted) drop it and start another in the same process: that is a new incarnation.
+///
+/// Fork is safe at any time for a child that goes on to exec or `_exit`. One that lives on has neither the node's
+/// thread nor its memory: it must not use or drop this, and should close what it inherited, since the node cannot be
+/// started anew while a child holds its sockets (`quintet_transport::Poller` says more).
 pub struct Node {
     pub(crate) shared: Arc<Shared>,
     pub(crate) me: Member,

@@ -194,8 +194,11 @@ impl Poller {
 }
 
 impl Drop for Poller {
-    /// Tells the peers that we are going.
+    /// Tells the peers that we are going. A child made by fork is not us.
     fn drop(&mut self) {
+        if !self.segment.memory().is_here() {
+            return;
+        }
         let now = crate::clock::now();
         let live: Vec<LinkId> =
             self.roster.iter().filter(|(_, l)| l.alive).map(|(id, _)| id).collect();

@@ -45,6 +45,8 @@ const _: () = assert!(size_of::<Node>() == ROBUST_STRIDE && size_of::<Head>() ==
 pub(super) struct Sentinel {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
+    /// Whose thread it is.
+    process: u32,
 }
 
 impl Sentinel {
@@ -57,7 +59,10 @@ impl Sentinel {
             .stack_size(128 << 10)
             .spawn(move || watch(&memory, &ready, &stopped))?;
         match is_ready.recv() {
-            Ok(true) => Ok(Sentinel { stop: Some(stop), thread: Some(thread) }),
+            Ok(true) => {
+                let process = std::process::id();
+                Ok(Sentinel { stop: Some(stop), thread: Some(thread), process })
+            }
             _ => Err(io::Error::other("set_robust_list failed")),
         }
     }
@@ -66,7 +71,10 @@ impl Sentinel {
 impl Drop for Sentinel {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.take()
+            // A child made by fork has no such thread to wait for.
+            && self.process == std::process::id()
+        {
             let _ = thread.join();
         }
     }

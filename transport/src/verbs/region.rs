@@ -71,9 +71,6 @@ impl Region {
         let flags = match access {
             Access::Source => 0,
             Access::Inbox => {
-                // A child that shared these pages copy-on-write could make the parent see a copy that the adapter
-                // does not write. It has no business with them.
-                memory.keep_from_children()?;
                 (ibv_access_flags::IBV_ACCESS_LOCAL_WRITE
                     | ibv_access_flags::IBV_ACCESS_REMOTE_WRITE)
                     .0

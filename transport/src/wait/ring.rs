@@ -4,9 +4,13 @@
 //! system call. The doorbell is different: multishot and edge-triggered, so it is armed once for ever
 //! and never read. Completions are only looked at when we sleep (DEFER_TASKRUN: the kernel leaves them
 //! alone until then), so a busy poller pays nothing for them.
+//!
+//! A child made by fork does not get the ring's memory: with it would live the ring, and with the ring all that it
+//! polls, the node's sockets among them, long after the node.
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
@@ -23,7 +27,9 @@ const ANY: u64 = 0xffff_ffff;
 
 /// A ring, used by one thread after its first sleep.
 pub(super) struct Uring {
-    ring: IoUring,
+    ring: ManuallyDrop<IoUring>,
+    /// Who made it, and alone has its memory.
+    process: u32,
     enabled: bool,
     deferred: bool,
     futexes: bool,
@@ -42,7 +48,8 @@ impl Uring {
         let futexes = ring.submitter().register_probe(&mut probe).is_ok()
             && probe.is_supported(opcode::FutexWait::CODE);
         Ok(Uring {
-            ring,
+            ring: ManuallyDrop::new(ring),
+            process: std::process::id(),
             enabled: false,
             deferred,
             futexes,
@@ -107,7 +114,7 @@ impl Uring {
 
     fn rebuild(&mut self, sources: &[Option<Source>], at_most: Duration) -> io::Result<Woken> {
         let (ring, deferred) = build()?;
-        self.ring = ring;
+        *self.ring = ring;
         self.deferred = deferred;
         self.ring.submitter().register_enable_rings()?;
         self.cancel.clear();
@@ -196,9 +203,20 @@ impl Uring {
     }
 }
 
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // In a child its range is not ours, and may have become somebody else's.
+        if self.process == std::process::id() {
+            // SAFETY: once, and nothing touches it after.
+            unsafe { ManuallyDrop::drop(&mut self.ring) };
+        }
+    }
+}
+
 /// The best ring the kernel gives, disabled until its thread is known.
 fn build() -> io::Result<(IoUring, bool)> {
     let best = IoUring::builder()
+        .dontfork()
         .setup_r_disabled()
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -206,7 +224,7 @@ fn build() -> io::Result<(IoUring, bool)> {
     match best {
         Ok(ring) => Ok((ring, true)),
         Err(_) => {
-            let ring = IoUring::builder().setup_r_disabled().build(ENTRIES)?;
+            let ring = IoUring::builder().dontfork().setup_r_disabled().build(ENTRIES)?;
             if ring.params().is_feature_ext_arg() && ring.params().is_feature_nodrop() {
                 Ok((ring, false))
             } else {
