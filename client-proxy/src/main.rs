@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use quintet_client::proxy::{Address, Proxy, ProxyConfig, ProxyError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Failover proxy: gRPC clients in front, managers of a Quintet cluster behind.
 #[derive(Parser)]
@@ -98,7 +99,11 @@ fn main() -> ExitCode {
 }
 
 fn run(config: ProxyConfig) -> Result<(), ProxyError> {
-    let filter = EnvFilter::try_from_env("QUINTET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let filter = filter
+        .with_env_var("QUINTET_LOG")
+        .from_env()
+        .map_err(|e| ProxyError::Log(e.to_string()))?;
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -46,6 +46,14 @@ fn config_check_accepts_what_is_good_and_names_what_is_not() {
 }
 
 #[test]
+fn a_log_filter_that_is_none_is_refused() {
+    let mut command = proxy();
+    command.args(["--manager", "127.0.0.1:1", "--listen", "127.0.0.1:0"]);
+    let refused = failed(&command.env("QUINTET_LOG", "a=b=c").output().unwrap());
+    assert!(refused.contains("QUINTET_LOG") && refused.contains("write a level"), "{refused}");
+}
+
+#[test]
 fn an_occupied_port_is_said_plainly() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -260,3 +260,35 @@ fn a_call_that_nobody_waits_for_any_more_keeps_no_replies_of_later_ones() {
     let kept = instances[0]["records"].as_u64().unwrap();
     assert!(kept < 10, "{instances}");
 }
+
+#[test]
+fn the_package_of_a_removed_component_is_gone_after_the_next_start() {
+    let layout = Layout::new(1);
+    let start = || {
+        let daemon = Daemon::start(&layout, 1);
+        daemon.wait_member();
+        daemon
+    };
+    let packages = layout.data(1).join("packages");
+    let lies_there = || {
+        let all: Vec<_> =
+            std::fs::read_dir(&packages).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        for path in &all {
+            std::fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+        all.len()
+    };
+    let daemon = start();
+    daemon.deploy_counter();
+    daemon.call("Add", r#"{"amount":4}"#);
+    assert!(lies_there() > 0);
+    daemon.kill();
+    let daemon = start();
+    assert_eq!(daemon.value(), 4, "what is needed stays");
+    daemon.request("DELETE", "/v1/components/counter", &[]).unwrap();
+    assert!(lies_there() > 0, "its library is loaded");
+    daemon.kill();
+    start();
+    assert_eq!(lies_there(), 0);
+}

@@ -237,6 +237,18 @@ fn config_check_says_good_or_what_is_wrong() {
     std::fs::write(layout.file(1), "node = 1\nnode = 2\n").unwrap();
     let bad = said(check(&layout));
     assert!(bad.contains("duplicate key"), "{bad}");
+    std::fs::copy(env!("CARGO_BIN_EXE_quintetd"), layout.file(1)).unwrap();
+    let binary = said(check(&layout));
+    assert!(binary.contains("a text file in TOML"), "{binary}");
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_refused() {
+    let layout = Layout::new(1);
+    let mut command = daemon(&layout);
+    command.env("QUINTET_LOG", "a=b=c");
+    let refused = said(command);
+    assert!(refused.contains("QUINTET_LOG") && refused.contains("write a level"), "{refused}");
 }
 
 #[test]

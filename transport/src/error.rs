@@ -4,8 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::id::NodeId;
-#[cfg(not(loom))]
-use crate::verbs::VerbsReport;
+use crate::report::VerbsReport;
 
 /// Why a [`Poller`](crate::Poller) could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +46,6 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    #[cfg(not(loom))]
     /// The configuration says verbs, and they cannot be used.
     #[error("path = verbs, which cannot be used here:\n{0}")]
     Verbs(VerbsReport),

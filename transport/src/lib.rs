@@ -27,6 +27,7 @@ mod poller;
 mod pressure;
 #[cfg(not(loom))]
 pub mod reliable;
+mod report;
 #[cfg(not(loom))]
 mod roster;
 #[cfg(not(loom))]
@@ -55,13 +56,14 @@ pub use lane::{BULK, CONTROL, GROUP, LaneId, LaneSpec};
 pub use log::{Committed, LogBytes, LogWriter, Published, Record, Reservation, ReserveError};
 #[cfg(not(loom))]
 pub use poller::Poller;
+pub use report::{Finding, VerbsReport, Verdict};
 #[cfg(not(loom))]
 pub use secure::{Authority, Certificate, Cluster, Identity, IdentityError, NodeKey, PublicKey};
 pub use time::Time;
 #[cfg(all(feature = "faults", not(loom)))]
 pub use udp::FaultPolicy;
 #[cfg(not(loom))]
-pub use verbs::{Finding, VerbsReport, Verdict, discover_verbs};
+pub use verbs::discover_verbs;
 pub use wait::Waker;
 #[cfg(not(loom))]
 pub use wait::probe_io_uring;

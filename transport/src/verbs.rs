@@ -30,7 +30,6 @@ mod provider;
 mod queue_pair;
 #[cfg(feature = "verbs")]
 mod region;
-mod report;
 #[cfg(all(test, feature = "verbs"))]
 mod tests;
 
@@ -44,7 +43,6 @@ pub(crate) use link::VerbsLink;
 pub(crate) use offer::{Message, NOTE_MAX};
 #[cfg(feature = "verbs")]
 pub(crate) use provider::{Verbs, look};
-pub use report::{Finding, VerbsReport, Verdict};
 
 /// How a peer's way to verbs ended.
 #[cfg_attr(not(feature = "verbs"), expect(dead_code, reason = "a provider makes them"))]
@@ -56,6 +54,6 @@ pub(crate) enum Outcome {
 }
 
 /// What verbs links could go through on this host, and what stands in the way. `device`: only that adapter.
-pub fn discover_verbs(device: Option<&str>) -> VerbsReport {
+pub fn discover_verbs(device: Option<&str>) -> crate::VerbsReport {
     look(device)
 }

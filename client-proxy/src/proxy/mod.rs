@@ -62,6 +62,11 @@ pub enum ProxyError {
     /// A socket is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// What `QUINTET_LOG` asks for is no filter.
+    #[error(
+        "QUINTET_LOG: {0}; write a level (error, warn, info, debug, trace), or `target=level`, separated by commas"
+    )]
+    Log(String),
 }
 
 /// A proxy that listens, but has not begun to accept.

@@ -6,6 +6,7 @@ use quintet_manager::packages::Linked;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The component manager of one node.
 #[derive(Parser)]
@@ -72,7 +73,11 @@ fn check(file: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
 
 fn run(file: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
     let config = daemon::load(file)?;
-    let filter = EnvFilter::try_from_env("QUINTET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let filter = filter
+        .with_env_var("QUINTET_LOG")
+        .from_env()
+        .map_err(|e| daemon::Error::Log(e.to_string()))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)

@@ -64,7 +64,13 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Read { path, source } => {
-                write!(f, "cannot read the configuration {}: {source}", path.display())
+                write!(f, "cannot read the configuration {}: {source}", path.display())?;
+                if source.kind() == std::io::ErrorKind::InvalidData {
+                    f.write_str(
+                        "; a configuration is a text file in TOML: is this the right file?",
+                    )?;
+                }
+                Ok(())
             }
             Error::Syntax { path, line, column, excerpt, what, nearest } => {
                 let file = path.as_deref().unwrap_or(Path::new("configuration"));

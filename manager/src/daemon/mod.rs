@@ -39,6 +39,11 @@ pub enum Error {
         /// What is wrong and what to do.
         why: String,
     },
+    /// What `QUINTET_LOG` asks for is no filter.
+    #[error(
+        "QUINTET_LOG: {0}; write a level (error, warn, info, debug, trace), or `target=level`, separated by commas"
+    )]
+    Log(String),
     /// A door cannot be opened.
     #[error("cannot listen for {what} at {at}: {why}")]
     Listen {

@@ -146,7 +146,7 @@ fn examine(host: &Host, arguments: &Arguments) -> Vec<Check> {
     checks.extend(processors::Facts::look(host, config).judge());
     checks.extend(memory::Facts::look(host, config).judge());
     checks.extend(network::Facts::look(host).judge());
-    checks.extend(verbs::Facts::look(host).judge());
+    checks.extend(verbs::Facts::look(host, config).judge());
     checks.extend(files::Facts::look(arguments.config.as_deref(), config).judge());
     checks.extend(paths::Facts::look(config).judge());
     checks

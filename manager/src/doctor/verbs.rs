@@ -3,10 +3,12 @@
 //! What each adapter, port and address is worth is for the transport's own discovery to say, where there is an adapter;
 //! its findings become checks of this area, beside the two here.
 
-use super::{Check, Host, Judgement, fine, not_applicable, system, warning};
+use super::{Check, Host, Judgement, fine, not_applicable, problem, system, warning};
+use crate::config::{Config, PathChoice};
 use quintet_transport::{Finding, Verdict as Worth, discover_verbs};
 
 const AREA: &str = "rdma";
+const WHY_PATH: &str = "a daemon that may use verbs alone does not start without them";
 
 /// What was seen.
 pub(super) struct Facts {
@@ -16,16 +18,20 @@ pub(super) struct Facts {
     library: Result<(), String>,
     /// Of the transport's discovery; none without an adapter.
     findings: Vec<Finding>,
+    /// The configuration forbids every other path.
+    only: bool,
 }
 
 impl Facts {
-    pub(super) fn look(host: &Host) -> Facts {
+    pub(super) fn look(host: &Host, config: Option<&Config>) -> Facts {
         let adapters = host.names("sys/class/infiniband");
-        let found = (!adapters.is_empty()).then(|| discover_verbs(None));
+        let device = config.and_then(|config| config.transport.device.as_deref());
+        let found = (!adapters.is_empty()).then(|| discover_verbs(device));
         Facts {
             adapters,
             findings: found.map_or_else(Vec::new, |report| report.findings),
             library: system::loadable(c"libibverbs.so.1"),
+            only: config.is_some_and(|config| config.transport.path == PathChoice::Verbs),
         }
     }
 
@@ -40,6 +46,11 @@ impl Facts {
         ];
         let of = |f: &Finding| Check::new(AREA, f.subject.clone(), why_adapters, finding(f));
         checks.extend(self.findings.iter().map(of));
+        if self.only && !self.findings.iter().any(|f| f.verdict == Worth::Usable) {
+            let found = "transport.path is \"verbs\", and no adapter here is usable";
+            let fix = "put right what is said above, or set transport.path = \"auto\"";
+            checks.push(Check::new(AREA, "path", WHY_PATH, problem(found, fix)));
+        }
         checks
     }
 }
@@ -52,7 +63,7 @@ fn adapters(names: &[String]) -> Judgement {
     }
 }
 
-/// Without RDMA a node uses UDP: nothing here keeps a daemon from its work.
+/// Without RDMA a node uses UDP, unless its configuration forbids that.
 fn finding(finding: &Finding) -> Judgement {
     match &finding.verdict {
         Worth::Usable => fine("usable"),
@@ -92,8 +103,21 @@ mod tests {
         let of = |verdict| finding(&Finding { subject: "mlx5_0 port 1".into(), verdict });
         assert_eq!((of(Worth::Usable).0, of(no_address).2), (Ok, Some("bring it up".into())));
         let (_dir, host) = plant(&[("sys/class/infiniband/rxe0/ports/1/state", "4: ACTIVE")]);
-        let facts = Facts::look(&host);
+        let facts = Facts::look(&host, None);
         assert_eq!(facts.adapters, ["rxe0"]);
         assert!(!facts.findings.is_empty() && facts.judge().len() == 2 + facts.findings.len());
+    }
+
+    #[test]
+    fn that_nothing_is_usable_is_a_problem_where_nothing_else_may_be_used() {
+        let worst = |only, findings: &[Worth]| {
+            let of = |verdict: &Worth| Finding { subject: "rxe0".into(), verdict: verdict.clone() };
+            let findings = findings.iter().map(of).collect();
+            let facts = Facts { adapters: vec![], library: Result::Ok(()), findings, only };
+            facts.judge().iter().any(|check| check.verdict == Problem)
+        };
+        let down = Worth::Unusable { reason: "no GID".into(), fix: "bring it up".into() };
+        assert!(worst(true, &[]) && worst(true, std::slice::from_ref(&down)));
+        assert!(!worst(true, &[down, Worth::Usable]) && !worst(false, &[]));
     }
 }

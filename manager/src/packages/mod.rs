@@ -16,11 +16,18 @@ pub use linked::Linked;
 
 use crate::package::{self, Digest, Package};
 use quintet_component::{Class, Factory, library};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// What the extension of a file being written begins with; the process's id follows.
+const UNFINISHED: &str = "unfinished-";
+
+/// More than the clock that files are stamped with may be behind the system's.
+const FILE_CLOCK_BEHIND: Duration = Duration::from_secs(1);
 
 /// Why a package cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +101,8 @@ impl Loaded {
 /// Packages on disk and libraries in memory.
 pub struct Packages {
     dir: PathBuf,
+    /// What lies in `dir` since before has no writer any more.
+    opened: SystemTime,
     linked: Linked,
     loaded: Mutex<HashMap<Digest, Arc<Vec<Loaded>>>>,
 }
@@ -102,7 +111,38 @@ impl Packages {
     /// Keeps packages in `dir`, which is created; `linked` is what the daemon was built with.
     pub fn open(dir: PathBuf, linked: Linked) -> Result<Packages, Error> {
         fs::create_dir_all(&dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
-        Ok(Packages { dir, linked, loaded: Mutex::default() })
+        Ok(Packages { dir, opened: SystemTime::now(), linked, loaded: Mutex::default() })
+    }
+
+    /// Deletes what an earlier process left and nothing names any more: packages that are not `wanted`, their libraries,
+    /// and half-written files. Gives what was deleted; what cannot be stays where it is.
+    pub fn sweep<'a>(&self, wanted: impl IntoIterator<Item = &'a Digest>) -> Vec<PathBuf> {
+        let wanted: HashSet<String> = wanted.into_iter().map(Digest::to_string).collect();
+        let all = entries(&self.dir);
+        let digests = all.iter().filter_map(|path| match name(path).split_once('.') {
+            Some((digest, "tar")) => Some(digest),
+            Some(_) => None,
+            None => Some(name(path)),
+        });
+        let mut left: Vec<PathBuf> = Vec::new();
+        for digest in digests.filter(|d| is_digest(d) && !wanted.contains(*d)) {
+            let library = self.dir.join(digest);
+            let package = library.with_extension("tar");
+            if !package.exists() || self.is_older(&package) {
+                left.extend([package, library]);
+            }
+        }
+        let inner = wanted.iter().flat_map(|digest| entries(&self.dir.join(digest)));
+        let unfinished = all.iter().cloned().chain(inner).filter(|path| is_unfinished(path));
+        left.extend(unfinished.filter(|path| self.is_older(path)));
+        left.retain(|path| delete(path).is_ok());
+        left
+    }
+
+    /// Was it there before this process?
+    fn is_older(&self, path: &Path) -> bool {
+        let modified = fs::metadata(path).and_then(|data| data.modified());
+        modified.is_ok_and(|modified| modified + FILE_CLOCK_BEHIND < self.opened)
     }
 
     /// Where a package lies, whether it is there or not.
@@ -185,9 +225,31 @@ impl Packages {
     }
 }
 
+/// What is in a directory; nothing if it is not there.
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).map_or_else(|_| Vec::new(), |all| all.flatten().map(|e| e.path()).collect())
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+fn is_digest(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn is_unfinished(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| extension.starts_with(UNFINISHED))
+}
+
+fn delete(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
 /// Writes a file so that it is either whole or not there.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let unfinished = path.with_extension(format!("unfinished-{}", std::process::id()));
+    let unfinished = path.with_extension(format!("{UNFINISHED}{}", std::process::id()));
     let write = || {
         let mut file = fs::File::create(&unfinished)?;
         file.write_all(bytes)?;

@@ -99,3 +99,40 @@ fn what_is_shipped_does_nothing_but_count() {
     }
     assert_eq!(paths, ["/counter.Counter/Add", "/counter.Counter/Get"]);
 }
+
+#[test]
+fn what_an_earlier_process_left_and_nothing_names_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let earlier = Packages::open(dir.path().to_owned(), Linked::default()).unwrap();
+    let [(kept, kept_bytes), (gone, gone_bytes), (newer, newer_bytes)] =
+        [&b"kept"[..], b"gone", b"newer"].map(package);
+    for (digest, bytes) in [(&kept, &kept_bytes), (&gone, &gone_bytes)] {
+        earlier.store(digest, bytes).unwrap();
+        let library = dir.path().join(digest.to_string());
+        fs::create_dir(&library).unwrap();
+        for name in ["libx.so", "libx.unfinished-17"] {
+            fs::write(library.join(name), name).unwrap();
+        }
+    }
+    fs::write(dir.path().join(format!("{kept}.unfinished-17")), "half").unwrap();
+    fs::write(dir.path().join("notes.tar"), "somebody's").unwrap();
+    let before = SystemTime::now() - Duration::from_secs(60);
+    let age = |path: &Path| fs::File::open(path).unwrap().set_modified(before).unwrap();
+    for path in entries(dir.path()) {
+        entries(&path).iter().for_each(|inner| age(inner));
+        age(&path);
+    }
+
+    let packages = Packages::open(dir.path().to_owned(), Linked::default()).unwrap();
+    // An offer may be on its way while the node is starting.
+    packages.store(&newer, &newer_bytes).unwrap();
+    assert_eq!(packages.sweep([&kept]).len(), 4);
+    let mut left: Vec<_> = entries(dir.path()).iter().map(|p| name(p).to_owned()).collect();
+    left.sort();
+    let mut expected =
+        vec![kept.to_string(), format!("{kept}.tar"), format!("{newer}.tar"), "notes.tar".into()];
+    expected.sort();
+    assert_eq!(left, expected);
+    assert_eq!(name(&entries(&dir.path().join(kept.to_string()))[0]), "libx.so");
+    assert_eq!(entries(&dir.path().join(kept.to_string())).len(), 1);
+}

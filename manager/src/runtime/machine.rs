@@ -229,6 +229,11 @@ impl Machine {
         loader::report_hashes(&self.shared, token, hashes);
     }
 
+    /// The packages that the catalogue names.
+    pub fn packages(&self) -> impl Iterator<Item = &Digest> {
+        self.replica.catalogue().packages.keys()
+    }
+
     /// Renews what the servers look things up in.
     pub fn publish(&self) {
         let instances = self.executors.values().map(|e| e.instance().clone()).collect();

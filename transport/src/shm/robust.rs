@@ -89,7 +89,7 @@ fn watch(memory: &Memory, ready: &mpsc::Sender<bool>, stopped: &mpsc::Receiver<(
     let mut nodes = vec![Node { next: std::ptr::null() }; NODES_MAX];
     let first = nodes.as_ptr();
     let words: *const AtomicU64 = memory.word(robust(0));
-    let mut head = Box::new(Head {
+    let head = Box::new(Head {
         first,
         futex_offset: words as c_long - first as c_long,
         pending: std::ptr::null(),
@@ -98,19 +98,17 @@ fn watch(memory: &Memory, ready: &mpsc::Sender<bool>, stopped: &mpsc::Receiver<(
     for (i, node) in nodes.iter_mut().enumerate() {
         node.next = if i + 1 < NODES_MAX { first.wrapping_add(i + 1) } else { end };
     }
-    let registered = register(&head);
+    let registered = register(&*head);
     let _ = ready.send(registered);
     let _ = stopped.recv();
-    // Take it back: an empty list.
-    head.first = end;
-    register(&head);
-    // The thread ends with an empty head registered; it is read at exit, so it must outlive the thread.
-    Box::leak(head);
+    // Taken back before the list is freed: at the thread's end the kernel finds none.
+    register(std::ptr::null());
 }
 
-fn register(head: &Head) -> bool {
-    // SAFETY: (1) `head` and the nodes it leads to live until the list is emptied, and the head beyond;
-    // (2) nodes and words keep one distance: both arrays have the same stride; (3) the words stay mapped
-    // while the list is not empty: the thread holds the memory.
-    unsafe { libc::syscall(libc::SYS_set_robust_list, head as *const Head, size_of::<Head>()) == 0 }
+/// Null: no list.
+fn register(head: *const Head) -> bool {
+    // SAFETY: (1) `head` and the nodes it leads to live until null is registered in its place; (2) nodes and words
+    // keep one distance: both arrays have the same stride; (3) the words stay mapped until then: the thread holds the
+    // memory.
+    unsafe { libc::syscall(libc::SYS_set_robust_list, head, size_of::<Head>()) == 0 }
 }

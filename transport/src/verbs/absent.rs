@@ -3,7 +3,6 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use super::report::{Finding, VerbsReport};
 use super::{Message, Outcome};
 use crate::config::Config;
 use crate::event::Evidence;
@@ -12,6 +11,7 @@ use crate::lane::LaneId;
 use crate::log::{LogBytes, Record};
 use crate::memory::Memory;
 use crate::own::Own;
+use crate::report::{Finding, VerbsReport};
 use crate::time::Time;
 use crate::udp::UdpLink;
 

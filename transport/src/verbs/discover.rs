@@ -12,7 +12,7 @@ use rdma_sys::{ibv_mtu, ibv_port_state};
 
 use super::device::{Device, Trouble};
 use super::library::Library;
-use super::report::{Finding, VerbsReport};
+use crate::report::{Finding, VerbsReport};
 
 const CLASS: &str = "/sys/class/infiniband";
 /// Addresses looked at per port: the tables have hundreds of entries, the first few are in use.

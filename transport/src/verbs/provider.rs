@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::discover::{Place, discover};
 use super::negotiate::{Ground, Talk, emit};
 use super::offer::Message;
-use super::report::{Finding, VerbsReport};
 use super::{NOTE_MAX, Outcome};
 use crate::config::{Config, PathPolicy};
 use crate::id::Member;
 use crate::lane::LaneSpec;
 use crate::memory::Memory;
+use crate::report::{Finding, VerbsReport};
 use crate::time::Time;
 use crate::udp::UdpLink;
 
