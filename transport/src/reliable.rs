@@ -25,6 +25,7 @@
 mod congestion;
 mod connection;
 mod handshake;
+mod mtu;
 mod note;
 mod pack;
 mod planted;

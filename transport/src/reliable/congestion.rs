@@ -49,7 +49,7 @@ impl Congestion {
     pub fn new(datagram: usize) -> Self {
         let datagram = datagram as u64;
         Congestion {
-            window: (INITIAL_PACKETS * datagram).min(INITIAL_BYTES).max(MIN_PACKETS * datagram),
+            window: initial(datagram),
             threshold: u64::MAX,
             datagram,
             in_flight: 0,
@@ -57,6 +57,17 @@ impl Congestion {
             credit: 0,
             growth: 0,
         }
+    }
+
+    /// Datagrams are larger or smaller from now on.
+    pub fn resize(&mut self, datagram: usize) {
+        self.datagram = datagram as u64;
+        let least = if self.threshold == u64::MAX { initial(self.datagram) } else { self.min() };
+        self.window = self.window.max(least);
+    }
+
+    fn min(&self) -> u64 {
+        MIN_PACKETS * self.datagram
     }
 
     /// Whether one more full datagram may be sent by lanes of that rank.
@@ -100,7 +111,7 @@ impl Congestion {
             return;
         }
         self.recovery_start = Some(now);
-        self.threshold = (self.window / 2).max(MIN_PACKETS * self.datagram);
+        self.threshold = (self.window / 2).max(self.min());
         self.window = self.threshold;
         self.credit = 0;
     }
@@ -113,7 +124,7 @@ impl Congestion {
 
     /// Three probe time-outs in a row: the path is gone or new; start over carefully (RFC 9002 §7.6).
     pub fn on_persistent_congestion(&mut self) {
-        self.window = MIN_PACKETS * self.datagram;
+        self.window = self.min();
         self.recovery_start = None;
     }
 
@@ -126,6 +137,10 @@ impl Congestion {
     pub fn in_flight(&self) -> u64 {
         self.in_flight
     }
+}
+
+fn initial(datagram: u64) -> u64 {
+    (INITIAL_PACKETS * datagram).min(INITIAL_BYTES).max(MIN_PACKETS * datagram)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::congestion::Congestion;
 use super::handshake::LaneTable;
+use super::mtu::PathMtu;
 use super::note::Note;
 use super::planted::{Bug, Planted};
 use super::ranges::RangeSet;
@@ -34,7 +35,7 @@ pub struct Settings {
     pub own: LaneTable,
     /// Lanes that the peer writes.
     pub peer: LaneTable,
-    /// Largest packet to pack: a datagram without its tag.
+    /// Largest packet that the first link takes: a datagram without its tag. What the path carries is found out.
     pub datagram: usize,
     /// A sign of life is sent at least about this often.
     pub heartbeat: Duration,
@@ -132,10 +133,13 @@ pub struct Connection {
     pub(super) sent: SentPackets,
     pub(super) rtt: Rtt,
     pub(super) congestion: Congestion,
+    pub(super) mtu: PathMtu,
     pub(super) timers: Timers,
     pub(super) counters: Counters,
     /// Latest time handed in.
     pub(super) now: Time,
+    /// When this side was run again after it, or its clock, had stood still.
+    pub(super) resumed: Time,
     pub(super) heard: Time,
     pub(super) confirmed: Time,
     /// Packet numbers received, as half-open ranges; all below `received_floor` count as seen.
@@ -173,16 +177,19 @@ impl Connection {
         assert!(settings.datagram >= 512, "datagrams of at least 512 bytes");
         assert!(!settings.heartbeat.is_zero(), "a heartbeat has an interval");
         let lanes = |table: &LaneTable| table.as_slice().to_vec();
+        let mtu = PathMtu::new(settings.datagram);
         let mut connection = Connection {
             settings,
             send: lanes(&settings.own).into_iter().map(SendLane::new).collect(),
             recv: lanes(&settings.peer).into_iter().map(RecvLane::new).collect(),
             sent: SentPackets::new(),
             rtt: Rtt::default(),
-            congestion: Congestion::new(settings.datagram),
+            congestion: Congestion::new(mtu.current()),
+            mtu,
             timers: Timers::default(),
             counters: Counters::default(),
             now,
+            resumed: now,
             heard: now,
             confirmed: Time::ZERO,
             received: RangeSet::new(RECEIVED_MAX),
@@ -357,14 +364,20 @@ impl Connection {
         self.note_in.take()
     }
 
-    /// The datagrams turned out to be too large for the path.
-    pub fn limit_datagram(&mut self, bytes: usize) {
-        self.settings.datagram = self.settings.datagram.min(bytes.max(512));
+    /// The first link takes no packets of the size that it took before.
+    pub fn shrink_datagram(&mut self) {
+        self.mtu.shrink(self.now);
+        self.congestion.resize(self.mtu.current());
     }
 
-    /// Largest datagram this side sends.
+    /// The first link does not take the packet that was to find out whether the path does.
+    pub fn refuse_mtu_probe(&mut self) {
+        self.mtu.on_refused();
+    }
+
+    /// Largest packet that this side sends data in.
     pub fn datagram_max(&self) -> usize {
-        self.settings.datagram
+        self.mtu.current()
     }
 
     /// Closes for good: the replicas are frozen, nothing but the news of it is sent.
@@ -392,10 +405,19 @@ impl Connection {
 
     // ---- time ----
 
+    /// It is `now`, or as late as it was said to be before. A heartbeat was due meanwhile and nobody asked for it: then how
+    /// long a packet took that was under way says nothing of the path.
+    pub(super) fn advance(&mut self, now: Time) -> Time {
+        if now.since(self.now) > self.settings.heartbeat * 2 {
+            self.resumed = now;
+        }
+        self.now = self.now.max(now);
+        self.now
+    }
+
     /// Does what is due; afterwards [`Connection::poll_transmit`] may have something.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.now = self.now.max(now);
-        let now = self.now;
+        let now = self.advance(now);
         if self.closed {
             return;
         }
@@ -416,11 +438,18 @@ impl Connection {
     }
 
     pub(super) fn detect_losses(&mut self, now: Time) {
-        let Connection { sent, rtt, congestion, counters, send, recv, planted, .. } = self;
+        let Connection { sent, rtt, congestion, mtu, counters, send, recv, planted, .. } = self;
         let next = sent.detect_losses(now, rtt, |outcome, items| {
             if outcome.counted {
-                counters.lost += 1;
-                congestion.on_lost(outcome.bytes, outcome.sent, now);
+                if mtu.is_probe(outcome.number) {
+                    congestion.on_discarded(outcome.bytes);
+                } else {
+                    counters.lost += 1;
+                    congestion.on_lost(outcome.bytes, outcome.sent, now);
+                }
+                if mtu.on_lost(outcome.number, outcome.bytes as usize) {
+                    congestion.resize(mtu.current());
+                }
             }
             if !planted.is(Bug::ForgetsLost) {
                 give_back(send, recv, outcome.number, items);

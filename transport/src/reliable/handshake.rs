@@ -349,7 +349,7 @@ mod tests {
     fn an_init_looks_as_it_always_did() {
         let mut buffer = [0; INIT_LEN];
         messages()[0].emit(0x1112, &mut buffer);
-        let mut expected = vec![2, 4, 0, 0, 0x12, 0x11];
+        let mut expected = vec![3, 4, 0, 0, 0x12, 0x11];
         expected.resize(HEADER_LEN, 0);
         expected.extend([1, 2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 6, 5, 0, 0, 0, 0, 0, 0, 8, 7]);
         expected.extend([3; COOKIE_LEN]);

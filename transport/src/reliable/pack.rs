@@ -13,6 +13,7 @@
 use super::Source;
 use super::congestion::Rank;
 use super::connection::{Connection, Transmit, give_back};
+use super::mtu::BASE;
 use super::sent::{ITEMS_MAX, Item};
 use super::wire::{
     ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, NOTE_OVERHEAD,
@@ -49,9 +50,8 @@ impl Connection {
         out: &mut [u8],
         source: &impl Source,
     ) -> Option<Transmit> {
-        self.now = self.now.max(now);
-        let now = self.now;
-        let limit = out.len().min(self.settings.datagram);
+        let now = self.advance(now);
+        let limit = out.len().min(self.packet_max());
         let out = &mut out[..limit];
         if self.is_closed() {
             return self.pack_close(now, out);
@@ -93,6 +93,31 @@ impl Connection {
         Header { flags, connection: self.settings.remote, number }.emit(&mut out[..len]);
         self.record(now, len, ping || data, &carried.items[..carried.count]);
         Some(Transmit { len, quiet })
+    }
+
+    /// Largest packet to pack now. When probing again and again for an answer, one that every path carries.
+    fn packet_max(&self) -> usize {
+        let max = self.mtu.current();
+        if self.probe_packets > 0 && self.probe_attempt > 1 { max.min(BASE) } else { max }
+    }
+
+    /// Packs a packet of padding that finds out whether the path carries larger ones than so far, if it is time for that
+    /// and it fits. It has to leave as a datagram of its own.
+    pub fn poll_mtu_probe(&mut self, now: Time, out: &mut [u8]) -> Option<Transmit> {
+        let now = self.advance(now);
+        if self.is_closed() || self.confirmed == Time::ZERO || !self.sent.has_room() {
+            return None;
+        }
+        let size = self.mtu.wanted(now)?;
+        let out = out.get_mut(..size)?;
+        let number = self.sent.next_number();
+        let mut writer = Writer::packet(out);
+        writer.ping();
+        writer.padding();
+        Header { flags: 0, connection: self.settings.remote, number }.emit(out);
+        self.mtu.on_sent(number, size);
+        self.record(now, size, true, &[]);
+        Some(Transmit { len: size, quiet: false })
     }
 
     fn pack_close(&mut self, now: Time, out: &mut [u8]) -> Option<Transmit> {

@@ -29,8 +29,7 @@ impl Connection {
         packet: &PacketView<'_>,
         sink: &mut impl Sink,
     ) -> Result<Received, Rejected> {
-        self.now = self.now.max(now);
-        let now = self.now;
+        let now = self.advance(now);
         if self.closed {
             if now.since(self.close_sent) >= CLOSE_INTERVAL && self.close_sent != Time::ZERO {
                 self.close_due = Some(self.close_reason);
@@ -96,7 +95,7 @@ impl Connection {
                 Frame::Start { lane, .. } => {
                     self.recv.get(usize::from(lane)).ok_or(wrong)?;
                 }
-                Frame::Ping | Frame::Note { .. } | Frame::Close { .. } => {}
+                Frame::Ping | Frame::Padding | Frame::Note { .. } | Frame::Close { .. } => {}
             }
         }
         Ok(())
@@ -142,6 +141,7 @@ impl Connection {
                     received.news = true;
                 }
                 Frame::Ping => self.ack_now = true,
+                Frame::Padding => {}
                 Frame::Note { bytes } => self.note_in = Some(Note::new(bytes)),
                 Frame::Close { reason } => received.closed = Some(CloseReason::from_wire(reason)),
             }
@@ -190,16 +190,21 @@ impl Connection {
     }
 
     fn on_ack(&mut self, now: Time, ack: &AckFrame<'_>) {
-        let Connection { sent, rtt, congestion, counters, confirmed, probe_attempt, .. } = self;
+        let resumed = self.resumed;
+        let Connection { sent, rtt, congestion, mtu, counters, confirmed, probe_attempt, .. } =
+            self;
         for (first, last) in ack.ranges() {
             sent.on_ack(first, last, |outcome, _| {
                 *confirmed = (*confirmed).max(outcome.sent);
                 counters.late += u64::from(outcome.late && outcome.eliciting);
                 if outcome.counted {
                     congestion.on_acked(outcome.bytes, outcome.sent);
+                    if mtu.on_acked(outcome.number, outcome.bytes as usize) {
+                        congestion.resize(mtu.current());
+                    }
                     *probe_attempt = 0;
                 }
-                if outcome.number == ack.largest && outcome.eliciting {
+                if outcome.number == ack.largest && outcome.eliciting && outcome.sent >= resumed {
                     let delay = Duration::from_micros(u64::from(ack.delay_us)).min(4 * ACK_DELAY);
                     rtt.sample(now.since(outcome.sent), delay);
                 }

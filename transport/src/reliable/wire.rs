@@ -20,7 +20,7 @@
 //! walk, [`Frames`], is used to apply them. No input makes any of this panic: a test feeds it noise.
 
 /// Version of everything in this file, and of the handshake.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Bytes before the first frame.
 pub const HEADER_LEN: usize = 20;
 /// Bytes that sealing appends to a packet.
@@ -55,6 +55,7 @@ pub(crate) const NOTE_MAX: usize = 200;
 /// Extra ranges an ack frame may carry.
 pub(crate) const ACK_RANGES_MAX: usize = 32;
 
+const PADDING: u8 = 0;
 const LOG: u8 = 1;
 const WORDS: u8 = 2;
 const ACK: u8 = 3;
@@ -270,6 +271,11 @@ impl<'a> Writer<'a> {
     pub(crate) fn ping(&mut self) {
         self.u8(PING);
     }
+    /// Padding up to the end.
+    pub(crate) fn padding(&mut self) {
+        let space = self.space();
+        self.take(space).fill(PADDING);
+    }
     /// A note of the driver.
     pub(crate) fn note(&mut self, bytes: &[u8]) {
         self.u8(NOTE);
@@ -335,6 +341,8 @@ pub enum Frame<'a> {
     },
     /// Asks for an immediate ack.
     Ping,
+    /// All the rest of the packet.
+    Padding,
     /// What one driver says to the other, outside of all lanes; it may be lost.
     Note {
         /// At most 200 bytes, whose meaning is the drivers'.
@@ -446,6 +454,10 @@ impl<'a> Frames<'a> {
             CREDIT => Ok(Frame::Credit { lane: reader.u8()?, released: reader.u64()? }),
             START => Ok(Frame::Start { lane: reader.u8()?, from: reader.u64()? }),
             PING => Ok(Frame::Ping),
+            PADDING => {
+                reader.0 = &[];
+                Ok(Frame::Padding)
+            }
             NOTE => {
                 let len = usize::from(reader.u8()?);
                 if len > NOTE_MAX {

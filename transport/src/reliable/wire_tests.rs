@@ -46,7 +46,7 @@ fn a_packet_with_every_frame_survives_the_way() {
 fn the_header_is_where_it_always_was() {
     let packet = packet(FLAG_QUIET, 0x0807_0605_0403_0201, 0x1817_1615_1413_1211, |w| w.ping());
     let expected =
-        [2, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, PING];
+        [3, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, PING];
     assert_eq!(packet, expected);
 }
 

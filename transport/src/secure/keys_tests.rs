@@ -43,7 +43,7 @@ fn a_sealed_packet_looks_as_it_always_did() {
 }
 
 const SEALED: &str =
-    "0200000007000000000000000900000000000000c25c3f6312df2afdadf802d0d9ceee21bf53b22d0e";
+    "0300000007000000000000000900000000000000c25c3f6312f09cf4ea382dbffbeddf5e5dd56d0d6e";
 
 #[test]
 fn every_flipped_bit_and_every_missing_byte_is_noticed() {

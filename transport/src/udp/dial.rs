@@ -31,8 +31,8 @@ pub(super) const PENDING_MAX: usize = 2;
 pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 /// Wrong continuations that one handshake survives.
 pub(super) const TRIES_MAX: u8 = 8;
-/// Largest datagram, where the first link's MTU allows it (loopback, jumbo frames).
-pub(super) const DATAGRAM_MAX: usize = 8192;
+/// Largest datagram, where the path allows it (loopback, jumbo frames).
+pub(super) const DATAGRAM_MAX: usize = 16_384;
 /// Longest handshake packet.
 pub(super) const HANDSHAKE_MAX: usize = NOISE_AT + CERTIFICATE_LEN + GREETING_MAX + NOISE_OVERHEAD;
 

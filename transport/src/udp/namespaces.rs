@@ -7,6 +7,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::tests::{Node, config, linked, stream, until};
@@ -28,7 +29,9 @@ fn ip(arguments: &str) -> bool {
 
 impl Lab {
     fn new() -> Option<Lab> {
-        let id = std::process::id();
+        // Unique among processes and tests.
+        static LABS: AtomicU32 = AtomicU32::new(0);
+        let id = format!("{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
         let names = [format!("qt{id}a"), format!("qt{id}b")];
         if !names.iter().all(|name| ip(&format!("netns add {name}"))) {
             crate::skip::skip(
@@ -62,6 +65,10 @@ impl Lab {
         std::thread::spawn(start).join().unwrap()
     }
 
+    fn mtu(&self, end: usize, mtu: u32) {
+        assert!(ip(&format!("-n {} link set cable mtu {mtu}", self.names[end])));
+    }
+
     fn cable(&self, state: &str) {
         assert!(ip(&format!("-n {} link set cable {state}", self.names[0])));
     }
@@ -73,6 +80,26 @@ impl Drop for Lab {
             ip(&format!("netns del {name}"));
         }
     }
+}
+
+#[test]
+fn jumbo_frames_are_used_until_the_path_swallows_them() {
+    let Some(lab) = Lab::new() else { return };
+    (0..2).for_each(|end| lab.mtu(end, 9000));
+    let addrs: Vec<SocketAddr> =
+        (1..3).map(|host| format!("10.231.77.{host}:7400").parse().unwrap()).collect();
+    let (mut a, mut b) = (lab.start(&addrs, 0, 1), lab.start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let largest = |node: &mut Node| {
+        node.udp.links_mut().map(|link| link.connection.datagram_max() + TAG_LEN).max().unwrap()
+    };
+    until(&mut [&mut a, &mut b], "jumbo frames", |n| largest(n[0]) == 9000 - 28);
+    // What the far end of a cable does not take it drops, unless the kernel knows it to be many datagrams.
+    a.udp.segmentation = false;
+    lab.mtu(1, 1500);
+    stream(&mut a, &mut b, 300);
+    assert!(largest(&mut a) <= 1500 - 28);
+    until(&mut [&mut a, &mut b], "what it carries", |n| largest(n[0]) > 1500 - 28 - 40);
 }
 
 #[test]

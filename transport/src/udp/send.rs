@@ -5,7 +5,7 @@
 //! | EAGAIN, ENOBUFS | this peer's buffer is full (unanswered ARP, or a burst) | the batch is kept and sent a little later; other peers are not affected |
 //! | ECONNREFUSED | an earlier packet met a closed port; this one was *not* sent | probes begin; the batch is sent again |
 //! | EIO, EINVAL on a segmented send | this device cannot segment | segmentation is turned off, the batch goes out in pieces |
-//! | EMSGSIZE | larger than the path allows | smaller datagrams from now on; loss detection repairs |
+//! | EMSGSIZE | larger than the first link takes by now | smaller datagrams from now on; loss detection repairs |
 //! | EHOSTUNREACH, ENETUNREACH, EPERM, … | no way at the moment | as if lost in the network; silence decides |
 
 #[cfg(test)]
@@ -19,8 +19,6 @@ use crate::secure::UsedUp;
 
 /// After how long a batch that was not taken is tried again.
 const RETRY: Duration = Duration::from_micros(500);
-/// What every path carries.
-const DATAGRAM_MIN: usize = 1200;
 /// Batches sent to one peer in one turn.
 const BATCHES_PER_TURN: usize = 4;
 
@@ -36,6 +34,7 @@ impl Udp {
             return;
         }
         let mut out = std::mem::take(&mut self.out);
+        self.probe_mtu(index, now, &mut out);
         let mut unfinished = true;
         for _ in 0..BATCHES_PER_TURN {
             let Some(link) = self.slots[index].link.as_deref_mut() else { break };
@@ -53,6 +52,23 @@ impl Udp {
         self.out = out;
         if let Some(link) = self.slots[index].link.as_deref_mut() {
             link.unfinished = unfinished && link.stash.bytes.is_empty() && !link.is_dead();
+        }
+    }
+
+    /// Sends a datagram that finds out whether the path carries larger ones, if it is time for that.
+    fn probe_mtu(&mut self, index: usize, now: Time, out: &mut [u8]) {
+        let Some(link) = self.slots[index].link.as_deref_mut() else { return };
+        let room = out.len() - TAG_LEN;
+        let Some(packed) = link.connection.poll_mtu_probe(now, &mut out[..room]) else { return };
+        let packet = &mut out[..packed.len + TAG_LEN];
+        let Some(socket) = self.peers[link.peer].socket.as_ref() else { return };
+        // Whatever else happens to it: it was a probe, and others follow.
+        if link.keys.seal(packet).is_ok()
+            && socket
+                .send(packet, None)
+                .is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE))
+        {
+            link.connection.refuse_mtu_probe();
         }
     }
 
@@ -115,7 +131,7 @@ impl Udp {
 
     fn shrink(&mut self, index: usize) {
         if let Some(link) = self.slots[index].link.as_deref_mut() {
-            link.connection.limit_datagram(DATAGRAM_MIN - TAG_LEN);
+            link.connection.shrink_datagram();
         }
     }
 

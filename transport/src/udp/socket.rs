@@ -88,12 +88,12 @@ impl Socket {
         socket.enlarge(libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, SEND_BUFFER);
         // Nobody reads what might arrive here.
         socket.option(libc::SOL_SOCKET, libc::SO_RCVBUF, 0).ok();
-        // Let routers fragment rather than drop: the datagram size follows the first link's MTU only.
+        // Nobody fragments, and no message from the network says what the path carries: the link finds out itself.
         let (level, name) = match peer {
             SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
         };
-        socket.option(level, name, libc::IP_PMTUDISC_DONT).ok();
+        socket.option(level, name, libc::IP_PMTUDISC_PROBE).ok();
         Ok(socket)
     }
 

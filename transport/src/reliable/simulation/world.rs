@@ -11,7 +11,7 @@ pub(super) const LANES: [LaneShape; 3] = [
     LaneShape { words: 70, log_bytes: 16384 },
     LaneShape { words: 1, log_bytes: 65536 },
 ];
-pub(super) const DATAGRAM: usize = 1200;
+pub(super) const DATAGRAM: usize = 9000;
 
 /// Stands in for sealing: what was damaged on its way must not reach the connection.
 fn sealed(packet: &[u8]) -> Vec<u8> {
@@ -104,7 +104,7 @@ impl Sink for Rings {
 }
 
 /// What the network does to packets, and the machines to time; chances are per mille.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Trouble {
     /// Of packets to either side.
     pub(super) loss: [u64; 2],
@@ -116,6 +116,22 @@ pub(super) struct Trouble {
     pub(super) jitter: u64,
     /// A side's clock jumps ahead, or it is not run for a while, or it is handed an instant of the past.
     pub(super) clock: u64,
+    /// Larger packets to either side are dropped without a word.
+    pub(super) mtu: [usize; 2],
+}
+
+impl Default for Trouble {
+    fn default() -> Trouble {
+        Trouble {
+            loss: [0; 2],
+            duplicate: 0,
+            corrupt: 0,
+            late: 0,
+            jitter: 0,
+            clock: 0,
+            mtu: [usize::MAX; 2],
+        }
+    }
 }
 
 pub(super) struct Side {
@@ -355,7 +371,7 @@ impl World {
     fn post(&mut self, to: usize, packed: Time, mut bytes: Vec<u8>) {
         self.packets += 1;
         let trouble = self.trouble;
-        if self.random.chance(trouble.loss[to]) {
+        if bytes.len() > trouble.mtu[to] || self.random.chance(trouble.loss[to]) {
             return;
         }
         let copies = 1 + u64::from(self.random.chance(trouble.duplicate));
@@ -387,6 +403,11 @@ impl World {
             }
             let time = self.tell(me);
             let side = &mut self.sides[me];
+            if let Some(probe) = side.connection.poll_mtu_probe(time, &mut buffer) {
+                let told = side.told;
+                self.post(1 - me, told, sealed(&buffer[..probe.len]));
+                continue;
+            }
             let Some(transmit) = side.connection.poll_transmit(time, &mut buffer, &side.own) else {
                 return;
             };

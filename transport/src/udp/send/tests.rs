@@ -4,10 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::super::dial::DATAGRAM_MAX;
 use super::super::socket::refusal;
 use super::super::tests::{Node, addresses, linked, stream, until};
-use super::*;
 use crate::lane::CONTROL;
+use crate::reliable::TAG_LEN;
+
+/// What every path carries.
+const DATAGRAM_MIN: usize = 1200;
 
 /// What was handed to the kernel: the peer, the bytes, the segment size, and whether it was refused.
 type Send = (SocketAddr, Vec<u8>, Option<u16>, bool);
@@ -31,6 +35,12 @@ fn start(count: usize) -> (Vec<Node>, Vec<SocketAddr>) {
     let addrs = addresses(count);
     let mut nodes: Vec<_> = (0..count).map(|me| Node::start(&addrs, me, 1)).collect();
     until(&mut nodes.iter_mut().collect::<Vec<_>>(), "links", linked);
+    let known = |node: &mut Node| {
+        node.udp.links_mut().all(|link| link.connection.datagram_max() + TAG_LEN == DATAGRAM_MAX)
+    };
+    until(&mut nodes.iter_mut().collect::<Vec<_>>(), "datagrams as large as loopback takes", |n| {
+        n.iter_mut().all(|node| known(node))
+    });
     (nodes, addrs)
 }
 
@@ -72,6 +82,25 @@ fn a_path_that_takes_smaller_datagrams_only_gets_those_from_then_on() {
     let after = to_b.skip_while(|(.., refused)| !*refused).skip(1);
     assert!(after.clone().count() > 0);
     assert!(after.into_iter().all(|(_, bytes, segment, _)| size(bytes, *segment) <= DATAGRAM_MIN));
+}
+
+#[test]
+fn what_the_first_link_takes_is_found_out_without_losing_data() {
+    let addrs = addresses(2);
+    let size = |bytes: &[u8], segment: Option<u16>| segment.map_or(bytes.len(), usize::from);
+    let sends = kernel(libc::EMSGSIZE, move |_, bytes, segment| size(bytes, segment) > 1400);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let found = |node: &mut Node| {
+        node.udp.links_mut().all(|link| link.connection.datagram_max() + TAG_LEN > 1350)
+    };
+    until(&mut [&mut a, &mut b], "the size", |n| n.iter_mut().all(|node| found(node)));
+    stream(&mut a, &mut b, 300);
+    let sends = sends.borrow();
+    let refused = sends.iter().filter(|(.., refused)| *refused);
+    assert!((1..40).contains(&refused.clone().count()));
+    assert!(refused.into_iter().all(|(_, _, segment, _)| segment.is_none()), "probes are alone");
+    assert!(sends.iter().any(|(_, bytes, segment, _)| size(bytes, *segment) > 1350));
 }
 
 #[test]
