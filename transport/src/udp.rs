@@ -117,6 +117,8 @@ pub(crate) struct Udp {
     serial: u64,
     /// Whose links these are.
     process: u32,
+    /// What is taken in at the moment has met congestion on its way.
+    congested: bool,
     /// Packets that belonged to nothing, were unreadable or forged.
     pub(crate) strays: u64,
     /// The first version of the wire format that was met and is not ours.
@@ -170,6 +172,7 @@ impl Udp {
             recent: 0,
             serial: 0,
             process: std::process::id(),
+            congested: false,
             strays: 0,
             foreign: None,
             #[cfg(feature = "faults")]
@@ -312,6 +315,7 @@ impl Udp {
             // and its read lease would outlive the silence we count.
             let now = if count > 0 { clock::now().max(now) } else { now };
             for index in 0..count {
+                self.congested = batch.congested(index);
                 for datagram in batch.datagrams(index) {
                     happened |= self.take_in(now, datagram, own);
                 }
@@ -358,7 +362,7 @@ impl Udp {
         };
         self.recent = index;
         let Some(link) = self.slots[index].link.as_deref_mut() else { return false };
-        let Some(change) = link.receive(now, datagram) else {
+        let Some(change) = link.receive(now, datagram, self.congested) else {
             self.strays += 1;
             return false;
         };

@@ -1,13 +1,21 @@
-//! Congestion window: NewReno as RFC 9002 §7 describes it, in bytes, with a cluster's constants.
+//! Congestion window: NewReno as RFC 9002 §7 describes it, in bytes, with a cluster's constants; marks as DCTCP has it
+//! (RFC 8257).
 //!
 //! Slow start doubles the window each round trip; the first loss of a round trip halves it; after that it
 //! grows by one datagram each round trip. Losses of packets sent before the halving belong to the same
 //! event. The window starts large (a cluster's switch holds more than ten packets) and never falls below
 //! [`MIN_PACKETS`]: at thirty percent loss a link must still move. It grows only while it is the limit.
 //!
+//! Losses are the last news of congestion. Switches that mark packets (ECN) tell it before: at the end of each round trip
+//! the window shrinks by half of the share that was marked of late, so that a short queue stays short and no packet
+//! is lost. Where nobody marks, doubling ends at the latest when a whole round trip was slow ([`SLOW`]): the queue is there
+//! already. What is not congested is not held back by any of this.
+//!
 //! What this window does not hold back: lanes other than the last (bulk) may exceed it by [`PRIORITY_RESERVE`]
 //! bytes and the control lane by twice that, so that nothing small ever queues behind a bulk transfer. That is
 //! bounded, hence harmless to the network.
+
+use std::time::Duration;
 
 use crate::time::Time;
 
@@ -15,6 +23,12 @@ const INITIAL_PACKETS: u64 = 64;
 const INITIAL_BYTES: u64 = 256 << 10;
 const MIN_PACKETS: u64 = 8;
 const MAX_BYTES: u64 = 4 << 20;
+/// By how much each round trip must be slower than the fastest ever, over a whole window, to count as a queue.
+const SLOW: Duration = Duration::from_millis(1);
+/// What stands for "all" in shares of marked packets.
+const ALL: u64 = 1024;
+/// Part of the latest share in the mean.
+const GAIN: u64 = 16;
 /// Bytes that lanes other than the bulk lane may have in flight beyond the window.
 pub const PRIORITY_RESERVE: u64 = 16 << 10;
 
@@ -42,6 +56,19 @@ pub struct Congestion {
     credit: u64,
     /// Bytes whose acks may still grow the window: one window's worth since it last was the limit.
     growth: u64,
+    /// Mean share of marked packets, of [`ALL`].
+    marked: u64,
+    round: Round,
+}
+
+/// What was heard since the packet that was sent last when it began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    end: u64,
+    acked: u64,
+    marked: u64,
+    /// The least delay beyond the fastest round trip.
+    slow_by: Option<Duration>,
 }
 
 impl Congestion {
@@ -56,6 +83,8 @@ impl Congestion {
             recovery_start: None,
             credit: 0,
             growth: 0,
+            marked: ALL,
+            round: Round::default(),
         }
     }
 
@@ -101,6 +130,37 @@ impl Congestion {
                 self.credit -= self.window;
                 self.window = (self.window + self.datagram).min(MAX_BYTES);
             }
+        }
+    }
+
+    /// A packet came back after `elapsed`, without what the peer held it; the fastest ever after `min`.
+    pub fn on_round_trip(&mut self, elapsed: Duration, min: Duration) {
+        let by = elapsed.saturating_sub(min);
+        self.round.slow_by = Some(self.round.slow_by.map_or(by, |least| least.min(by)));
+    }
+
+    /// An ack told of `acked` packets more, of which `marked` met congestion. `largest` is the newest of them, `next` the
+    /// number of the packet that will be sent next.
+    pub fn on_marks(&mut self, acked: u32, marked: u32, largest: u64, next: u64) {
+        self.round.acked += u64::from(acked);
+        self.round.marked += u64::from(marked);
+        if marked > 0 {
+            self.threshold = self.threshold.min(self.window);
+        }
+        if largest < self.round.end || self.round.acked == 0 {
+            return;
+        }
+        let round = std::mem::replace(&mut self.round, Round { end: next, ..Round::default() });
+        if round.slow_by.is_some_and(|by| by > SLOW) {
+            self.threshold = self.threshold.min(self.window);
+        }
+        let share = (round.marked * ALL / round.acked).min(ALL);
+        self.marked = (self.marked * (GAIN - 1) + share) / GAIN;
+        if round.marked > 0 {
+            self.window -= self.window * self.marked / (2 * ALL);
+            self.window = self.window.max(self.min());
+            self.threshold = self.window;
+            self.credit = 0;
         }
     }
 

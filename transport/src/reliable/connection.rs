@@ -122,6 +122,8 @@ pub struct Counters {
     pub duplicates: u64,
     /// Malformed packets.
     pub malformed: u64,
+    /// Own packets that met congestion, as the peer says.
+    pub congested: u64,
 }
 
 /// Protocol state of one link. See the [module](super) documentation.
@@ -145,6 +147,10 @@ pub struct Connection {
     /// Packet numbers received, as half-open ranges; all below `received_floor` count as seen.
     pub(super) received: RangeSet,
     pub(super) received_floor: u64,
+    /// Packets taken in that had met congestion.
+    pub(super) congested: u32,
+    /// The same of the peer, in its latest ack.
+    pub(super) peer_congested: u32,
     /// Above this a packet cannot be one that came before and was not taken in.
     pub(super) largest_met: u64,
     pub(super) largest_received_at: Time,
@@ -194,6 +200,8 @@ impl Connection {
             confirmed: Time::ZERO,
             received: RangeSet::new(RECEIVED_MAX),
             received_floor: 1,
+            congested: 0,
+            peer_congested: 0,
             largest_met: 0,
             largest_received_at: now,
             ack_pending: false,

@@ -177,7 +177,11 @@ impl Connection {
         let delay =
             now.since(self.largest_received_at).as_micros().min(u128::from(u32::MAX)) as u32;
         debug_assert!(writer.space() >= ACK_OVERHEAD + ACK_RANGE, "acks come first");
-        writer.ack(delay, self.received.iter().rev().map(|(start, end)| (start, end - 1)));
+        writer.ack(
+            delay,
+            self.congested,
+            self.received.iter().rev().map(|(start, end)| (start, end - 1)),
+        );
         self.ack_packed();
     }
 

@@ -164,6 +164,7 @@ impl Connection {
         if number > largest {
             self.largest_received_at = now;
         }
+        self.congested = self.congested.wrapping_add(u32::from(packet.congested));
         self.ack_pending = true;
         let eliciting = packet.header.flags & FLAG_QUIET == 0
             && Frames::new(packet.payload).flatten().any(|frame| {
@@ -191,6 +192,7 @@ impl Connection {
 
     fn on_ack(&mut self, now: Time, ack: &AckFrame<'_>) {
         let resumed = self.resumed;
+        let mut acked = 0;
         let Connection { sent, rtt, congestion, mtu, counters, confirmed, probe_attempt, .. } =
             self;
         for (first, last) in ack.ranges() {
@@ -198,6 +200,7 @@ impl Connection {
                 *confirmed = (*confirmed).max(outcome.sent);
                 counters.late += u64::from(outcome.late && outcome.eliciting);
                 if outcome.counted {
+                    acked += 1;
                     congestion.on_acked(outcome.bytes, outcome.sent);
                     if mtu.on_acked(outcome.number, outcome.bytes as usize) {
                         congestion.resize(mtu.current());
@@ -207,8 +210,18 @@ impl Connection {
                 if outcome.number == ack.largest && outcome.eliciting && outcome.sent >= resumed {
                     let delay = Duration::from_micros(u64::from(ack.delay_us)).min(4 * ACK_DELAY);
                     rtt.sample(now.since(outcome.sent), delay);
+                    congestion
+                        .on_round_trip(now.since(outcome.sent).saturating_sub(delay), rtt.min());
                 }
             });
+        }
+        // Acks overtake each other: an older one knows of fewer.
+        let marked = ack.congested.wrapping_sub(self.peer_congested);
+        if marked <= u32::MAX / 2 {
+            self.peer_congested = ack.congested;
+            let marked = marked.min(acked);
+            self.counters.congested += u64::from(marked);
+            self.congestion.on_marks(acked, marked, ack.largest, self.sent.next_number());
         }
         self.detect_losses(now);
         self.arm_probe();

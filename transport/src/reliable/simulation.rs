@@ -9,6 +9,7 @@
 //! done that much, for instance
 //! `QUINTET_OPS=1000000 cargo test -p quintet-transport --lib reliable::simulation`.
 
+mod bottleneck;
 mod world;
 
 use std::time::Duration;

@@ -45,7 +45,7 @@ pub(crate) const CREDIT_LEN: usize = 10;
 /// Bytes of a start frame.
 pub(crate) const START_LEN: usize = 10;
 /// Bytes of an ack frame without its extra ranges.
-pub(crate) const ACK_OVERHEAD: usize = 18;
+pub(crate) const ACK_OVERHEAD: usize = 22;
 /// Bytes of one extra range of an ack frame.
 pub(crate) const ACK_RANGE: usize = 8;
 /// Bytes of a note frame before its content.
@@ -129,13 +129,15 @@ pub struct PacketView<'a> {
     pub header: Header,
     /// Its frames.
     pub payload: &'a [u8],
+    /// The network says that it met congestion on its way: the mark CE of its IP header.
+    pub congested: bool,
 }
 
 impl<'a> PacketView<'a> {
     /// Header and frames of a packet without its tag.
     pub fn parse(packet: &'a [u8]) -> Result<Self, WireError> {
         let header = Header::parse(packet)?;
-        Ok(PacketView { header, payload: &packet[HEADER_LEN..] })
+        Ok(PacketView { header, payload: &packet[HEADER_LEN..], congested: false })
     }
 }
 
@@ -238,6 +240,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn ack(
         &mut self,
         delay_us: u32,
+        congested: u32,
         mut ranges: impl ExactSizeIterator<Item = (u64, u64)>,
     ) {
         let Some((first, largest)) = ranges.next() else { return };
@@ -246,6 +249,7 @@ impl<'a> Writer<'a> {
         self.u8(ACK);
         self.u64(largest);
         self.u32(delay_us);
+        self.u32(congested);
         self.u32(clamp_u32(largest - first));
         self.u8(count as u8);
         let mut low = first;
@@ -380,6 +384,8 @@ pub struct AckFrame<'a> {
     pub largest: u64,
     /// Microseconds between receiving it and sending this.
     pub delay_us: u32,
+    /// How many packets, modulo 2³², have met congestion on their way (RFC 3168).
+    pub congested: u32,
     first_len: u32,
     extra: &'a [u8],
 }
@@ -443,13 +449,14 @@ impl<'a> Frames<'a> {
             ACK => {
                 let largest = reader.u64()?;
                 let delay_us = reader.u32()?;
+                let congested = reader.u32()?;
                 let first_len = reader.u32()?;
                 let count = usize::from(reader.u8()?);
                 if count > ACK_RANGES_MAX {
                     return Err(WireError::Value("ack range count"));
                 }
                 let extra = reader.bytes(count * ACK_RANGE)?;
-                Ok(Frame::Ack(AckFrame { largest, delay_us, first_len, extra }))
+                Ok(Frame::Ack(AckFrame { largest, delay_us, congested, first_len, extra }))
             }
             CREDIT => Ok(Frame::Credit { lane: reader.u8()?, released: reader.u64()? }),
             START => Ok(Frame::Start { lane: reader.u8()?, from: reader.u64()? }),

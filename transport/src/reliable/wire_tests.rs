@@ -17,12 +17,13 @@ fn a_packet_with_every_frame_survives_the_way() {
         w.log(1, 4096, 5).copy_from_slice(b"hello");
         w.words(2, 1);
         w.word(WordEntry { index: 3, value: 4, after: 5 });
-        w.ack(250, [(90, 100), (70, 80), (5, 5)].into_iter());
+        w.ack(250, 8, [(90, 100), (70, 80), (5, 5)].into_iter());
         w.credit(1, 4000);
         w.ping();
         w.close(2);
         w.start(2, 64);
         w.note(b"by the way");
+        w.padding();
     });
     let view = PacketView::parse(&packet).unwrap();
     assert_eq!(view.header, Header { flags: FLAG_QUIET, connection: 77, number: 9 });
@@ -32,14 +33,15 @@ fn a_packet_with_every_frame_survives_the_way() {
     let Frame::Words { lane: 2, entries } = frames[1] else { panic!("words expected") };
     assert_eq!(entries.collect::<Vec<_>>(), [WordEntry { index: 3, value: 4, after: 5 }]);
     let Frame::Ack(ack) = frames[2] else { panic!("ack expected") };
-    assert_eq!((ack.largest, ack.delay_us), (100, 250));
+    assert_eq!((ack.largest, ack.delay_us, ack.congested), (100, 250, 8));
     assert_eq!(ack.ranges().collect::<Vec<_>>(), [(90, 100), (70, 80), (5, 5)]);
     assert!(matches!(frames[3], Frame::Credit { lane: 1, released: 4000 }));
     assert!(matches!(frames[4], Frame::Ping));
     assert!(matches!(frames[5], Frame::Close { reason: 2 }));
     assert!(matches!(frames[6], Frame::Start { lane: 2, from: 64 }));
     assert!(matches!(frames[7], Frame::Note { bytes: b"by the way" }));
-    assert_eq!(frames.len(), 8);
+    assert!(matches!(frames[8], Frame::Padding));
+    assert_eq!(frames.len(), 9);
 }
 
 #[test]
@@ -70,6 +72,7 @@ fn an_impossible_ack_ends_instead_of_wrapping() {
     let packet = packet(0, 1, 2, |w| {
         w.u8(ACK);
         w.u64(3);
+        w.u32(0);
         w.u32(0);
         w.u32(1);
         w.u8(2);

@@ -172,9 +172,15 @@ impl Link {
     }
 
     /// A packet with this link's id arrived, and is opened in place. `None` if it was not sealed by the peer.
-    pub(crate) fn receive(&mut self, now: Time, datagram: &mut [u8]) -> Option<Change> {
+    pub(crate) fn receive(
+        &mut self,
+        now: Time,
+        datagram: &mut [u8],
+        congested: bool,
+    ) -> Option<Change> {
         let len = self.keys.open(datagram).ok()?;
-        let packet = PacketView::parse(&datagram[..len]).ok()?;
+        let mut packet = PacketView::parse(&datagram[..len]).ok()?;
+        packet.congested = congested;
         Some(self.take_in(now, &packet))
     }
 

@@ -31,6 +31,11 @@ const MESSAGE: usize = 65_536;
 /// Most datagrams in one send.
 pub(crate) const SEGMENTS_MAX: usize = 60;
 
+/// ECN-capable transport (RFC 3168).
+const ECT_0: i32 = 2;
+/// Congestion experienced.
+pub(super) const CE: i32 = 3;
+
 /// A non-blocking UDP socket.
 #[derive(Debug)]
 pub(crate) struct Socket(UdpSocket);
@@ -65,6 +70,7 @@ impl Port {
         main.0.set_nonblocking(true).map_err(failed)?;
         main.enlarge(libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER);
         main.option(libc::SOL_UDP, libc::UDP_GRO, 1).ok();
+        main.tell_marks().ok();
         let quiet = main.local().and_then(|addr| main.sort_heartbeats(addr)).ok();
         Ok(Port { main, quiet })
     }
@@ -88,6 +94,8 @@ impl Socket {
         socket.enlarge(libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, SEND_BUFFER);
         // Nobody reads what might arrive here.
         socket.option(libc::SOL_SOCKET, libc::SO_RCVBUF, 0).ok();
+        // Switches may mark instead of dropping.
+        socket.mark(peer, ECT_0).ok();
         // Nobody fragments, and no message from the network says what the path carries: the link finds out itself.
         let (level, name) = match peer {
             SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
@@ -161,6 +169,23 @@ impl Socket {
             libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
         self.raw_option(libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)?;
         Ok(quiet)
+    }
+
+    /// Each message tells whether the network marked it as having met congestion.
+    fn tell_marks(&self) -> io::Result<()> {
+        if self.local()?.is_ipv4() {
+            self.option(libc::IPPROTO_IP, libc::IP_RECVTOS, 1)
+        } else {
+            self.option(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)
+        }
+    }
+
+    /// Sets the two bits of ECN of what is sent from now on.
+    pub(super) fn mark(&self, peer: SocketAddr, ecn: i32) -> io::Result<()> {
+        match peer {
+            SocketAddr::V4(_) => self.option(libc::IPPROTO_IP, libc::IP_TOS, ecn),
+            SocketAddr::V6(_) => self.option(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, ecn),
+        }
     }
 
     fn enlarge(&self, plain: i32, forced: i32, bytes: i32) {
@@ -273,6 +298,7 @@ impl Control {
 pub(crate) struct Batch {
     buffer: Box<[u8]>,
     received: [(usize, usize); BATCH],
+    congested: [bool; BATCH],
     count: usize,
 }
 
@@ -281,6 +307,7 @@ impl Batch {
         Batch {
             buffer: vec![0; BATCH * MESSAGE].into_boxed_slice(),
             received: [(0, 0); BATCH],
+            congested: [false; BATCH],
             count: 0,
         }
     }
@@ -312,11 +339,18 @@ impl Batch {
         {
             let len = (message.msg_len as usize).min(MESSAGE);
             let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            let segment = segment_size(&message.msg_hdr).unwrap_or(len);
+            let (segment, ecn) = ancillary(&message.msg_hdr);
+            let segment = segment.unwrap_or(len);
             self.received[index] = if truncated { (0, 1) } else { (len, segment.max(1)) };
+            self.congested[index] = ecn & CE == CE;
             self.count += 1;
         }
         self.count
+    }
+
+    /// Whether message `index` met congestion on its way. The kernel joins only datagrams that are alike in that.
+    pub(crate) fn congested(&self, index: usize) -> bool {
+        self.congested[index]
     }
 
     /// The datagrams of message `index`: the kernel joined those of one sender that have the same size.
@@ -326,21 +360,30 @@ impl Batch {
     }
 }
 
-/// The size of the joined datagrams, if the kernel joined any.
-fn segment_size(message: &libc::msghdr) -> Option<usize> {
+/// The size of the joined datagrams, if the kernel joined any, and the octet of the IP header that holds the marks of ECN.
+fn ancillary(message: &libc::msghdr) -> (Option<usize>, i32) {
+    let (mut segment, mut ecn) = (None, 0);
     // SAFETY: (1) the kernel has filled the control buffer and set its length; the iteration macros stay
-    // within it; (2) a UDP_GRO message holds an int, read unaligned.
+    // within it; (2) messages of UDP_GRO and IPV6_TCLASS hold an int, one of IP_TOS a byte, read unaligned.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_UDP && (*header).cmsg_type == libc::UDP_GRO {
-                let size = libc::CMSG_DATA(header).cast::<i32>().read_unaligned();
-                return usize::try_from(size).ok().filter(|&size| size > 0);
+            let data = libc::CMSG_DATA(header);
+            match ((*header).cmsg_level, (*header).cmsg_type) {
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    let size = data.cast::<i32>().read_unaligned();
+                    segment = usize::try_from(size).ok().filter(|&size| size > 0);
+                }
+                (libc::IPPROTO_IP, libc::IP_TOS) => ecn = i32::from(data.read()),
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    ecn = data.cast::<i32>().read_unaligned();
+                }
+                _ => {}
             }
             header = libc::CMSG_NXTHDR(message, header);
         }
     }
-    None
+    (segment, ecn)
 }
 
 fn check(result: i32) -> io::Result<i32> {
@@ -411,6 +454,30 @@ mod tests {
                 assert_eq!(wait_for(&mut batch, &port.main), [[1, 0, 9]]);
                 assert_eq!(wait_for(&mut batch, quiet), [[1, FLAG_QUIET, 7]]);
             }
+        }
+    }
+
+    #[test]
+    fn marks_of_congestion_are_seen_and_what_is_sent_can_be_marked() {
+        for addr in ["127.0.0.1:0", "[::1]:0"] {
+            let port = port(addr);
+            let to = port.main.local().unwrap();
+            let sender = Socket::connect(to.ip(), to).unwrap();
+            let mut batch = Batch::new();
+            for (ecn, marked) in [(None, false), (Some(CE), true), (Some(ECT_0), false)] {
+                if let Some(ecn) = ecn {
+                    sender.mark(to, ecn).unwrap();
+                }
+                sender.send(&[1, 0, 9], None).unwrap();
+                assert_eq!(wait_for(&mut batch, &port.main), [[1, 0, 9]]);
+                assert_eq!(batch.congested(0), marked, "{addr} {ecn:?}");
+            }
+            let (level, name) = match to {
+                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
+                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+            };
+            let fresh = Socket::connect(to.ip(), to).unwrap();
+            assert_eq!(fresh.get_option(level, name).unwrap(), ECT_0);
         }
     }
 

@@ -370,6 +370,23 @@ pub(super) fn stream(a: &mut Node, b: &mut Node, records: u64) {
 }
 
 #[test]
+fn a_sender_learns_that_its_packets_meet_congestion() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let congested = |node: &mut Node| {
+        node.udp.links_mut().map(|link| link.connection.counters().congested).sum::<u64>()
+    };
+    stream(&mut a, &mut b, 40);
+    assert_eq!((congested(&mut a), congested(&mut b)), (0, 0));
+    // As a switch on the way from `a` to `b` would.
+    a.udp.peers[0].socket.as_ref().unwrap().mark(addrs[1], socket::CE).unwrap();
+    stream(&mut a, &mut b, 400);
+    until(&mut [&mut a, &mut b], "news of it", |n| congested(n[0]) > 0);
+    assert_eq!(congested(&mut b), 0);
+}
+
+#[test]
 fn drivers_say_notes_to_each_other() {
     let addrs = addresses(2);
     let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
