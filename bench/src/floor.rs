@@ -7,6 +7,7 @@
 pub(crate) mod copy_stream;
 pub(crate) mod gso_stream;
 mod memory;
+pub(crate) mod sealing;
 pub(crate) mod shm_pingpong;
 pub(crate) mod udp_pingpong;
 

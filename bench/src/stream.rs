@@ -5,7 +5,7 @@ mod counter;
 pub(crate) use counter::{Counted, Counter};
 
 use crate::children::Peer;
-use crate::floor::{copy_stream, gso_stream};
+use crate::floor::{copy_stream, gso_stream, sealing};
 use crate::output::Outputs;
 use crate::report::{Report, Run};
 use crate::setup::{Away, Compare, Setup, Usage};
@@ -205,7 +205,27 @@ fn beside_copies(
     Ok(())
 }
 
-/// The streams of raw datagrams: of the size of a message if one holds it, else of two that are common.
+/// A stream of raw datagrams: bytes of a datagram, whether it is sealed, and what is told of it.
+type Datagrams = (u16, bool, &'static str, &'static str);
+
+/// Where a datagram holds a message.
+fn of_a_message(size: u16) -> [Datagrams; 2] {
+    let sealed = size + sealing::OVERHEAD as u16;
+    [
+        (size, false, "raw_gso_megabytes_per_s", "ratio_to_raw_gso"),
+        (sealed, true, "raw_gso_aead_megabytes_per_s", "ratio_to_raw_gso_aead"),
+    ]
+}
+
+/// Where it does not: of two sizes that are common.
+const OF_A_SEGMENT: [Datagrams; 4] = [
+    (1400, false, "raw_gso_1400_megabytes_per_s", "ratio_to_raw_gso_1400"),
+    (8192, false, "raw_gso_8192_megabytes_per_s", "ratio_to_raw_gso_8192"),
+    (1400, true, "raw_gso_aead_1400_megabytes_per_s", "ratio_to_raw_gso_aead_1400"),
+    (8192, true, "raw_gso_aead_8192_megabytes_per_s", "ratio_to_raw_gso_aead_8192"),
+];
+
+/// The streams of raw datagrams, as they are and sealed.
 fn beside_datagrams(
     size: usize,
     counter: &Counter,
@@ -213,23 +233,17 @@ fn beside_datagrams(
     ours: &Counted,
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
-    let names = if size <= 1400 {
-        vec![(size as u16, "raw_gso_megabytes_per_s", "ratio_to_raw_gso")]
-    } else {
-        vec![
-            (1400, "raw_gso_1400_megabytes_per_s", "ratio_to_raw_gso_1400"),
-            (8192, "raw_gso_8192_megabytes_per_s", "ratio_to_raw_gso_8192"),
-        ]
-    };
-    for (segment, name, ratio) in names {
-        let (sender, reader) = gso_stream::Sender::new(segment)?;
+    let small = size <= 1400;
+    let streams = if small { of_a_message(size as u16).to_vec() } else { OF_A_SEGMENT.to_vec() };
+    for (segment, sealed, name, ratio) in streams {
+        let (mut sender, reader) = gso_stream::Sender::new(segment, sealed)?;
         let sink = RawSink { reader, counter: counter.clone() };
         let mut other = Peer::start(&Task::RawUdpSink(sink), other_core)?;
         sender.connect(other.line()?.parse()?)?;
         sender.run(clock::now() + counter.patience())?;
         let raw: Counted = serde_json::from_str(&other.line()?)?;
         other.end()?;
-        if size <= 1400 {
+        if small && !sealed {
             run.figure("raw_gso_messages_per_s", raw.messages_per_s());
         }
         run.figure(name, raw.megabytes_per_s());

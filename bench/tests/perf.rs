@@ -136,9 +136,17 @@ fn a_schedule_needs_a_rate() {
 fn streams_are_counted_where_they_arrive_beside_raw_ones() {
     for (how, ratios) in [
         ("rate --provider shm", &["ratio_to_raw_copy"][..]),
-        ("rate --provider udp --size 100", &["ratio_to_raw_gso"]),
+        ("rate --provider udp --size 100", &["ratio_to_raw_gso", "ratio_to_raw_gso_aead"]),
         ("bw --provider shm", &["ratio_to_raw_copy"]),
-        ("put --provider udp", &["ratio_to_raw_gso_1400", "ratio_to_raw_gso_8192"]),
+        (
+            "put --provider udp",
+            &[
+                "ratio_to_raw_gso_1400",
+                "ratio_to_raw_gso_8192",
+                "ratio_to_raw_gso_aead_1400",
+                "ratio_to_raw_gso_aead_8192",
+            ],
+        ),
     ] {
         let said = json(&format!("{how} --duration 0.05 --warm-up 0.01 --compare raw --json"));
         for figure in ["messages_per_s", "megabytes_per_s"].iter().chain(ratios) {

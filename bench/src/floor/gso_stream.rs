@@ -1,7 +1,9 @@
 //! The most that plain datagrams can carry: the kernel cuts what one call sends, and joins what one call receives.
 //!
-//! Nothing is acknowledged, and what the receiver has no room for is lost: only what arrives is counted.
+//! Nothing is acknowledged, and what the receiver has no room for is lost: only what arrives is counted. Either as they
+//! are, or each sealed by the sender and opened by the receiver, as everybody must who wants it encrypted.
 
+use super::sealing::{Cipher, OVERHEAD};
 use crate::stream::{Counted, Counter};
 use quintet_transport::{Time, clock};
 use serde::{Deserialize, Serialize};
@@ -23,22 +25,27 @@ const SILENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Reader {
     segment: u16,
+    sealed: bool,
 }
 
 /// The sending side.
 pub(crate) struct Sender {
     socket: UdpSocket,
+    segment: u16,
     data: Vec<u8>,
+    cipher: Option<Cipher>,
 }
 
 impl Sender {
-    /// A sender of datagrams of that size, and what the other side must be told.
-    pub(crate) fn new(segment: u16) -> io::Result<(Sender, Reader)> {
+    /// A sender of datagrams of that size, and what the other side must be told. Sealed ones hold less payload: number
+    /// and tag are part of them.
+    pub(crate) fn new(segment: u16, sealed: bool) -> io::Result<(Sender, Reader)> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, i32::from(segment))?;
         let segments = (CALL / usize::from(segment)).min(SEGMENTS_MAX);
         let data = vec![7; segments * usize::from(segment)];
-        Ok((Sender { socket, data }, Reader { segment }))
+        let cipher = sealed.then(Cipher::new);
+        Ok((Sender { socket, segment, data, cipher }, Reader { segment, sealed }))
     }
 
     /// Where the other side is.
@@ -47,8 +54,12 @@ impl Sender {
     }
 
     /// Sends until nobody receives any more, or until then.
-    pub(crate) fn run(&self, end: Time) -> io::Result<()> {
+    pub(crate) fn run(&mut self, end: Time) -> io::Result<()> {
         while clock::now() < end {
+            if let Some(cipher) = &mut self.cipher {
+                let mut packets = self.data.chunks_exact_mut(usize::from(self.segment));
+                packets.try_for_each(|packet| cipher.seal(packet))?;
+            }
             match self.socket.send(&self.data) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => break,
@@ -74,15 +85,24 @@ pub(crate) fn read(
     socket.set_read_timeout(Some(SILENCE))?;
     say(socket.local_addr()?);
     let mut buffer = vec![0; 1 << 16];
+    let cipher = reader.sealed.then(Cipher::new);
     loop {
         let len = match socket.recv(&mut buffer) {
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        super::touch(&buffer[..len]);
-        let messages = len.div_ceil(usize::from(reader.segment)) as u64;
-        if let Some(counted) = counter.arrived(messages, len as u64, clock::now()) {
+        let (mut messages, mut bytes) = (0, 0);
+        for packet in buffer[..len].chunks_mut(usize::from(reader.segment)) {
+            let payload = match &cipher {
+                Some(cipher) => cipher.open(packet)?,
+                None => packet,
+            };
+            super::touch(payload);
+            messages += 1;
+            bytes += payload.len() as u64;
+        }
+        if let Some(counted) = counter.arrived(messages, bytes, clock::now()) {
             return Ok(counted);
         }
     }
@@ -104,8 +124,10 @@ mod tests {
 
     #[test]
     fn a_stream_ends_when_it_has_been_counted() {
-        for segment in [64, 1400, 8192] {
-            let (sender, reader) = Sender::new(segment).expect("a socket");
+        for (segment, sealed) in
+            [(64, false), (1400, false), (8192, false), (1400, true), (8192, true)]
+        {
+            let (mut sender, reader) = Sender::new(segment, sealed).expect("a socket");
             let counter = Counter::new(Duration::ZERO, Duration::from_millis(20));
             let (said, heard) = mpsc::channel();
             let other =
@@ -114,7 +136,21 @@ mod tests {
             sender.run(Time::MAX).expect("until nobody receives");
             let counted = other.join().expect("the receiver").expect("its socket");
             assert!(counted.messages > 0, "{counted:?}");
-            assert_eq!(counted.bytes, counted.messages * u64::from(segment));
+            let payload = usize::from(segment) - if sealed { OVERHEAD } else { 0 };
+            assert_eq!(counted.bytes, counted.messages * payload as u64);
         }
+    }
+
+    #[test]
+    fn what_nobody_sealed_is_not_counted() {
+        let (mut sender, mut reader) = Sender::new(1400, false).expect("a socket");
+        reader.sealed = true;
+        let counter = Counter::new(Duration::ZERO, Duration::ZERO);
+        let (said, heard) = mpsc::channel();
+        let other = std::thread::spawn(move || read(&reader, counter, |at| said.send(at).unwrap()));
+        sender.connect(heard.recv().expect("an address")).expect("connected");
+        sender.run(Time::MAX).expect("until nobody receives");
+        let error = other.join().expect("the receiver").expect_err("not sealed");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }
