@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::ffi::CStr;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What a reader needs to know of it.
 pub(crate) fn describe() -> Value {
@@ -17,6 +17,25 @@ pub(crate) fn describe() -> Value {
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "load_average": load.split(' ').next().and_then(|load| load.parse::<f64>().ok()),
     })
+}
+
+/// Datagrams that the socket there had no room for, since it was made. None if the kernel does not tell.
+pub(crate) fn datagrams_dropped(at: SocketAddr) -> Option<u64> {
+    let table = if at.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
+    dropped_in(&std::fs::read_to_string(table).ok()?, at.port())
+}
+
+/// Of all sockets that have that port: a measurement's own is chosen among those that nobody has.
+fn dropped_in(table: &str, port: u16) -> Option<u64> {
+    let ours = format!(":{port:04X}");
+    table
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let dropped = fields.clone().last()?.parse().ok()?;
+            fields.nth(1)?.ends_with(&ours).then_some(dropped)
+        })
+        .reduce(|sum: u64, dropped| sum + dropped)
 }
 
 /// The interface that has that address.
@@ -89,5 +108,24 @@ mod tests {
         assert!(lo["mtu"].as_i64() > Some(1000), "{lo}");
         // Reserved for examples: nobody has it.
         assert_eq!(nic("192.0.2.77".parse().expect("an address")), Value::Null);
+    }
+
+    #[test]
+    fn what_a_socket_dropped_is_in_the_kernels_table() {
+        let table = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+          3374: 0100007F:DA94 00000000:0000 07 00000000:00000680 00:00000000 00000000     0        0 4250995 2 00000000e1a38cc0 17
+          3375: 0100007F:0035 0100007F:DA94 07 00000000:00000680 00:00000000 00000000     0        0 4250996 2 00000000e1a38cc0 5";
+        assert_eq!(dropped_in(table, 0xda94), Some(17));
+        assert_eq!(dropped_in(table, 53), Some(5));
+        assert_eq!(dropped_in(table, 54), None);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let at = socket.local_addr().expect("bound");
+        assert_eq!(datagrams_dropped(at), Some(0));
+        // More than any buffer holds, and nobody reads.
+        let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_default").expect("a limit");
+        for _ in 0..limit.trim().parse::<usize>().expect("bytes") / 60_000 + 2 {
+            socket.send_to(&[0; 60_000], at).expect("sent");
+        }
+        assert!(datagrams_dropped(at) > Some(0));
     }
 }

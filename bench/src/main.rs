@@ -8,6 +8,7 @@ mod cpu;
 mod detect;
 mod floor;
 mod host;
+mod incast;
 mod multicast;
 mod open_loop;
 mod output;
@@ -44,6 +45,8 @@ enum Measurement {
     /// Bytes per second from one process to another, in large messages.
     #[command(visible_alias = "put")]
     Bw(stream::Arguments),
+    /// Many processes send to one: how much arrives, whose, how late, and what is lost on the way.
+    Incast(incast::Arguments),
     /// How soon a dead process is noticed, and by what.
     Detect(detect::Arguments),
     /// Stable, totally ordered multicast among processes: latency of a lone message, or messages per second.
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
         Measurement::Pingpong(arguments) => pingpong::measure(&arguments),
         Measurement::Rate(arguments) => stream::measure("rate", 64, &arguments),
         Measurement::Bw(arguments) => stream::measure("bw", 65_536, &arguments),
+        Measurement::Incast(arguments) => incast::measure(&arguments),
         Measurement::Detect(arguments) => detect::measure(&arguments),
         Measurement::Multicast(arguments) => multicast::measure(&arguments),
         Measurement::Serve(arguments) => serve::serve(&arguments),

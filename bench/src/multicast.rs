@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Who sends, in the rate mode.
     #[arg(long, value_enum, default_value_t)]
     senders: Senders,
+    /// Sending threads of each member that sends, in the rate mode.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: u16,
     /// Seconds measured.
     #[arg(short = 'D', long, default_value_t = 5)]
     duration: u64,
@@ -90,6 +93,7 @@ struct Counted {
     delivered: u64,
     seconds: f64,
     cpu_seconds: f64,
+    sent_by_threads: Vec<u64>,
 }
 
 /// Measures, and starts the other members.
@@ -103,6 +107,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             "wait": arguments.wait,
             "mode": arguments.mode,
             "senders": arguments.senders,
+            "threads": arguments.threads,
             "duration_s": arguments.duration,
             "think_us": arguments.think_us,
         }),
@@ -136,6 +141,7 @@ fn run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
             let rate = counted.delivered as f64 / counted.seconds;
             run.figure("messages_per_s", rate);
             run.figure("megabytes_per_s", rate * f64::from(arguments.size) / 1e6);
+            run.fact("messages_of_each_thread", &counted.sent_by_threads);
             let mut cpu_seconds = counted.cpu_seconds;
             for peer in &mut peers {
                 cpu_seconds += serde_json::from_str::<Counted>(&peer.line()?)?.cpu_seconds;
@@ -253,10 +259,12 @@ impl Part {
         let warm = clock::now() + measured / 5;
         let end = warm + measured;
         let sends = arguments.node == 1 || arguments.senders == Senders::All;
-        let sender = sends.then(|| {
+        let start = |_| {
             let (group, size) = (self.group.clone(), arguments.size as usize);
             std::thread::spawn(move || send_until(&group, size, end))
-        });
+        };
+        let threads = if sends { arguments.threads } else { 0 };
+        let senders: Vec<_> = (0..threads).map(start).collect();
         let (mut counted, mut cpu) = (Counted::default(), cpu_time());
         let mut started = false;
         loop {
@@ -290,18 +298,23 @@ impl Part {
         }
         counted.seconds = measured.as_secs_f64();
         counted.cpu_seconds = (cpu_time() - cpu).as_secs_f64();
-        if let Some(sender) = sender {
-            sender.join().map_err(|_| "the sending thread failed")??;
+        for sender in senders {
+            counted.sent_by_threads.push(sender.join().map_err(|_| "a sending thread failed")??);
         }
         Ok(counted)
     }
 }
 
-fn send_until(group: &Group, size: usize, end: Time) -> Result<(), SendError> {
+/// Returns how many it has sent.
+fn send_until(group: &Group, size: usize, end: Time) -> Result<u64, SendError> {
+    let mut sent = 0;
     while clock::now() < end {
         for _ in 0..64 {
             match group.reserve(size) {
-                Ok(slot) => drop(slot.commit()),
+                Ok(slot) => {
+                    slot.commit();
+                    sent += 1;
+                }
                 // The window is full: let the others have the core.
                 Err(SendError::Full) => {
                     std::thread::sleep(Duration::from_micros(50));
@@ -311,5 +324,5 @@ fn send_until(group: &Group, size: usize, end: Time) -> Result<(), SendError> {
             }
         }
     }
-    Ok(())
+    Ok(sent)
 }

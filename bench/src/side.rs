@@ -44,6 +44,51 @@ impl Ends {
         let dead = Some(PATIENCE);
         Ends { provider: setup.provider, wait: setup.wait, cluster, dead, addresses }
     }
+
+    /// What the poller of that node is made of, which receives there.
+    pub(crate) fn config(
+        &self,
+        node: u16,
+        own: SocketAddr,
+        peers: Vec<PeerConfig>,
+    ) -> Result<Config, Box<dyn Error>> {
+        let me =
+            Member { node: NodeId(node), incarnation: Incarnation(u64::from(std::process::id())) };
+        let mut config = Config::new(&self.cluster, me, own);
+        config.peers = peers;
+        config.path = self.provider.policy();
+        config.wait = self.wait.wait();
+        config.timing.dead = self.dead.unwrap_or(config.timing.dead);
+        // Not secret: a measurement has nothing to hide, and all sides must have the same authority.
+        let authority = Authority::new(&self.cluster, [1; 32])?;
+        config.identity = Some(Arc::new(authority.admit(me.node, [node as u8; 32])));
+        Ok(config)
+    }
+}
+
+/// Waits until as many links are up, and opens both directions of each.
+pub(crate) fn meet(poller: &mut Poller, count: usize) -> Result<Vec<LinkId>, Box<dyn Error>> {
+    let deadline = clock::now() + CONNECT;
+    let mut links = Vec::new();
+    while links.len() < count {
+        let now = clock::now();
+        poller.poll(now);
+        while let Some(event) = poller.poll_event() {
+            if let Event::Up { link, .. } = event {
+                poller.attach(link, GROUP, 0);
+                poller.open(link, GROUP, 0);
+                links.push(link);
+            }
+        }
+        if now > deadline {
+            let seconds = CONNECT.as_secs();
+            return Err(format!("the sides did not meet within {seconds} s").into());
+        }
+        poller.flush(now);
+        poller.park(now, Some(deadline), &mut || links.len() == count);
+    }
+    poller.flush(clock::now());
+    Ok(links)
 }
 
 /// One end.
@@ -65,35 +110,15 @@ impl Side {
     pub(crate) fn connect(ends: &Ends, node: u16) -> Result<Side, Box<dyn Error>> {
         let [first, second] = ends.addresses;
         let (own, peer) = if node == 1 { (first, second) } else { (second, first) };
-        let me =
-            Member { node: NodeId(node), incarnation: Incarnation(u64::from(std::process::id())) };
-        let mut config = Config::new(&ends.cluster, me, own);
-        config.peers = vec![PeerConfig { node: NodeId(3 - node), addr: peer }];
-        config.path = ends.provider.policy();
-        config.wait = ends.wait.wait();
-        config.timing.dead = ends.dead.unwrap_or(config.timing.dead);
-        // Not secret: a measurement has nothing to hide, and both sides must have the same authority.
-        let authority = Authority::new(&ends.cluster, [1; 32])?;
-        config.identity = Some(Arc::new(authority.admit(me.node, [node as u8; 32])));
+        let peer = PeerConfig { node: NodeId(3 - node), addr: peer };
+        Side::link(ends.config(node, own, vec![peer])?)
+    }
+
+    /// A side with one peer, linked to it.
+    pub(crate) fn link(config: Config) -> Result<Side, Box<dyn Error>> {
         let mut poller = Poller::new(config)?;
         let log = poller.log(GROUP);
-        let deadline = clock::now() + CONNECT;
-        let link = loop {
-            let now = clock::now();
-            poller.poll(now);
-            if let Some(Event::Up { link, .. }) = poller.poll_event() {
-                break link;
-            }
-            if now > deadline {
-                let seconds = CONNECT.as_secs();
-                return Err(format!("the two sides did not meet within {seconds} s").into());
-            }
-            poller.flush(now);
-            poller.park(now, Some(deadline), &mut || false);
-        };
-        poller.attach(link, GROUP, 0);
-        poller.open(link, GROUP, 0);
-        poller.flush(clock::now());
+        let link = meet(&mut poller, 1)?[0];
         let now = clock::now();
         Ok(Side { poller, log, link, index: 0, cursor: 0, released: 0, reclaimed: 0, now })
     }
@@ -124,6 +149,17 @@ impl Side {
         self.poller.publish(GROUP, self.index);
         self.index += 1;
         Ok(true)
+    }
+
+    /// Publishes what other threads have committed, for the next flush, at most that many. Returns how many.
+    pub(crate) fn publish_committed(&mut self, most: u32) -> u32 {
+        let mut published = 0;
+        while published < most && self.poller.committed(GROUP).is_some() {
+            self.poller.publish(GROUP, self.index);
+            self.index += 1;
+            published += 1;
+        }
+        published
     }
 
     /// Waits for a message, as the policy says.

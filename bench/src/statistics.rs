@@ -67,6 +67,13 @@ impl Estimate {
     }
 }
 
+/// How alike shares are: 1 if all are the same, 1/n if one of n has everything (Jain, Chiu, Hawe 1984).
+pub(crate) fn fairness(shares: &[f64]) -> f64 {
+    let sum: f64 = shares.iter().sum();
+    let squares: f64 = shares.iter().map(|share| share * share).sum();
+    if squares > 0.0 { sum * sum / (shares.len() as f64 * squares) } else { 0.0 }
+}
+
 /// Student's t: 97.5 % lie below it, at that many degrees of freedom.
 fn student(freedom: usize) -> f64 {
     const TABLE: [f64; 30] = [
@@ -91,6 +98,14 @@ mod tests {
         assert_eq!(Estimate::of(&[5.0]), Estimate { value: 5.0, plus_minus: None });
         assert_eq!(Estimate::of(&[5.0, 5.0]).plus_minus, Some(0.0));
         assert!((student(60) - 2.000).abs() < 0.001 && (student(31) - 2.040).abs() < 0.003);
+    }
+
+    #[test]
+    fn fair_is_when_all_have_the_same() {
+        assert_eq!(fairness(&[5.0, 5.0, 5.0, 5.0]), 1.0);
+        assert_eq!(fairness(&[8.0, 0.0, 0.0, 0.0]), 0.25);
+        assert!((fairness(&[1.0, 3.0]) - 0.8).abs() < 1e-12);
+        assert_eq!(fairness(&[0.0, 0.0]), 0.0, "nobody had anything");
     }
 
     #[test]

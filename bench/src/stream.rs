@@ -1,6 +1,7 @@
 //! `rate` and `bw`: as many messages as one side can send and the other look at, counted where they arrive.
 
 mod counter;
+mod writers;
 
 pub(crate) use counter::{Counted, Counter};
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::error::Error;
 use std::time::Duration;
+use writers::Writers;
 
 /// Flags of `rate` and `bw`.
 #[derive(clap::Args, Clone, Debug)]
@@ -40,6 +42,10 @@ pub(crate) struct Arguments {
     /// Messages published at a time, if there is room.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
+    /// Threads of the sending process that write messages, beside the one that runs the poller; on its core if --pin
+    /// gives one. Without it the poller's thread writes them itself.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=64))]
+    threads: u16,
     /// What to run beside it, in the same run on the same cores.
     #[arg(long, value_enum)]
     compare: Option<Compare>,
@@ -90,6 +96,7 @@ fn measure_one(
             "duration_s": arguments.duration,
             "warm_up_s": arguments.warm_up,
             "batch": arguments.batch,
+            "threads": arguments.threads,
             "cores": cores,
         }),
     );
@@ -110,7 +117,8 @@ fn measure_one(
     })
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+/// A span that a measurement may take.
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("seconds, at most a day".into()),
@@ -131,17 +139,22 @@ fn transport(
     let mut other = place.start(&Task::Sink(sink), other_core)?;
     let mut side = Side::connect(&ends, 1)?;
     let answer = other.line_later()?;
+    let writers = Writers::start(&side.log, arguments.threads, size)?;
     let usage = Usage::begin(Some(&other));
     let payload = vec![7; size];
     let counted = loop {
         let now = clock::now();
         let mut moved = side.turn(now)?;
         side.give_back(STEP);
-        for _ in 0..arguments.batch {
-            if !side.commit(&payload)? {
-                break;
+        if arguments.threads > 0 {
+            moved |= side.publish_committed(arguments.batch) > 0;
+        } else {
+            for _ in 0..arguments.batch {
+                if !side.commit(&payload)? {
+                    break;
+                }
+                moved = true;
             }
-            moved = true;
         }
         side.poller.flush(now);
         if let Ok(line) = answer.try_recv() {
@@ -152,6 +165,10 @@ fn transport(
         }
     };
     usage.end(run);
+    let written = writers.end()?;
+    if arguments.threads > 0 {
+        run.fact("messages_of_each_thread", written);
+    }
     run.link(&side.status()?, ends.addresses[0].ip());
     other.end()?;
     Ok(counted)

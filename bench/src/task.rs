@@ -1,7 +1,7 @@
 //! What another process of a measurement is to do. It is told in one argument, so that both sides mean the same.
 
 use crate::side::Ends;
-use crate::{children, cpu, detect, floor, multicast, pingpong, stream};
+use crate::{children, cpu, detect, floor, incast, multicast, pingpong, stream};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 
@@ -21,6 +21,8 @@ pub(crate) enum Task {
     RawShmSink(stream::RawSink<floor::copy_stream::Reader>),
     /// Receives a stream of raw datagrams.
     RawUdpSink(stream::RawSink<floor::gso_stream::Reader>),
+    /// Sends to one who receives from many.
+    Source(incast::Source),
     /// Is killed or frozen.
     Victim(detect::Victim),
     /// Is a member of a group.
@@ -63,6 +65,7 @@ pub(crate) fn perform(task: &Task, core: Option<usize>) -> Result<(), Box<dyn Er
             let counted = floor::gso_stream::read(&sink.reader, sink.counter.clone(), at)?;
             println!("{}", serde_json::to_string(&counted)?);
         }
+        Task::Source(source) => incast::send(source)?,
         Task::Victim(victim) => detect::suffer(victim)?,
         Task::Member(arguments) => multicast::take_part(arguments)?,
     }

@@ -160,6 +160,56 @@ fn streams_are_counted_where_they_arrive_beside_raw_ones() {
 }
 
 #[test]
+fn several_threads_write_into_one_nodes_log() {
+    for (how, threads) in [
+        ("rate --provider shm --threads 3 --duration 0.2 --warm-up 0.05", 3),
+        ("bw --provider udp --size 20000 --threads 2 --duration 0.2 --warm-up 0.05", 2),
+        ("multicast --mode rate --members 2 --threads 3 --duration 1", 3),
+    ] {
+        let said = json(&format!("{how} --json"));
+        assert!(positive(&said["figures"]["messages_per_s"]["value"]), "{how}: {said:#}");
+        let of_each: Vec<u64> =
+            serde_json::from_value(said["facts"]["messages_of_each_thread"].clone()).expect("told");
+        assert_eq!(of_each.len(), threads, "{how}: {said:#}");
+        // What is counted where it arrives was written by these threads.
+        let seconds = said["parameters"]["duration_s"].as_f64().expect("told");
+        let arrived = said["figures"]["messages_per_s"]["value"].as_f64().expect("told") * seconds;
+        let written = of_each.iter().sum::<u64>() as f64;
+        assert!(written >= 0.9 * arrived, "{how}: {written} of {arrived}: {said:#}");
+    }
+    let long = perf("rate --size 4000000 --threads 2 --duration 0.1");
+    assert!(String::from_utf8_lossy(&long.stderr).contains("at most"), "{long:?}");
+}
+
+#[test]
+fn many_send_to_one_and_each_has_its_share() {
+    for (how, senders) in [
+        ("--provider shm -N 3", 3),
+        ("--provider udp -N 2", 2),
+        ("--provider udp -N 3 --rate 300 --arrivals poisson", 3),
+    ] {
+        let said = json(&format!("incast {how} --duration 0.3 --warm-up 0.1 --json"));
+        let of = |figure: &str| said["figures"][figure]["value"].as_f64().expect(figure);
+        let each: Vec<f64> =
+            serde_json::from_value(said["facts"]["messages_per_s_of_each"].clone()).expect("told");
+        assert_eq!(each.len(), senders, "{how}: {said:#}");
+        assert!(each.iter().all(|rate| *rate > 0.0), "{how}: {said:#}");
+        assert!((each.iter().sum::<f64>() / of("messages_per_s") - 1.0).abs() < 0.01, "{said:#}");
+        let fairness = of("fairness");
+        assert!(fairness > 1.0 / senders as f64 && fairness <= 1.0 + 1e-9, "{how}: {said:#}");
+        assert!(of("slowest_messages_per_s") <= of("fastest_messages_per_s"), "{said:#}");
+        assert_eq!(said["about"], "sent_to_seen");
+        let count = said["latencies"]["sent_to_seen"]["count"].as_f64().expect("told");
+        assert!(count >= 1.0 && positive(&said["latencies"]["sent_to_seen"]["p99_ns"]), "{said:#}");
+        assert_eq!(
+            said["figures"]["datagrams_dropped"]["value"].is_f64(),
+            how.contains("udp"),
+            "{said:#}"
+        );
+    }
+}
+
+#[test]
 fn a_death_is_told_with_its_evidence() {
     for (how, evidence) in [
         ("--provider shm --fault kill --memory-mib 8", &["by_process_exited"][..]),
