@@ -162,7 +162,8 @@ pub(crate) fn end_with_parent() {
     });
 }
 
-fn two_addresses() -> io::Result<[SocketAddr; 2]> {
+/// Where two sides of a measurement receive.
+pub(crate) fn two_addresses() -> io::Result<[SocketAddr; 2]> {
     let addresses = free_addresses(2)?;
     Ok([addresses[0], addresses[1]])
 }

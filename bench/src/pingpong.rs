@@ -67,7 +67,7 @@ pub(crate) struct Pong {
 
 /// Measures, and starts the other sides.
 pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let cores = arguments.setup.cores(arguments.compare.is_some())?;
+    let cores = arguments.setup.cores(arguments.compare.is_some() && arguments.away.is_here())?;
     cores[0].map_or(Ok(()), cpu::pin)?;
     sizes::chosen(arguments.all_sizes, arguments.size)
         .into_iter()
@@ -197,7 +197,7 @@ fn beside_raw(
     }
     for wait in [floor::Wait::Look, floor::Wait::Sleep] {
         // Two that look again and again on one core wait for the scheduler: that is no floor.
-        if wait == floor::Wait::Look && own == other && wait != against {
+        if wait == floor::Wait::Look && own.is_some() && own == other && wait != against {
             continue;
         }
         let raw = raw(arguments, wait, other)?;
@@ -238,9 +238,11 @@ fn raw(
             (time(&mut exchange)?, other)
         }
         Provider::Udp => {
-            let (mut side, pong) = udp_pingpong::Side::first(size, rounds, wait)?;
-            let mut other = Peer::start(&Task::RawUdpPong(pong), other_core)?;
-            side.connect(other.line()?.parse()?)?;
+            let place = arguments.away.place(Provider::Udp)?;
+            let (mut side, pong) =
+                udp_pingpong::Side::first(place.addresses(), size, rounds, wait)?;
+            let mut other = place.start(&Task::RawUdpPong(pong), other_core)?;
+            other.line()?;
             (time(&mut || Ok(side.exchange()?))?, other)
         }
     };

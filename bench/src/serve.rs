@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// Both sides must be of the same version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of a line, at most.
 const LINE_MAX: u64 = 16 << 10;
 /// How long either side may take for its part of the agreement.
@@ -93,10 +93,9 @@ fn attend(stream: TcpStream) -> Result<(), Box<dyn Error>> {
 
 /// Only what answers a measurement, between the address that was offered and the host that asks.
 fn permitted(task: &Task, receives: SocketAddr, client: IpAddr) -> Result<(), String> {
-    let Some(ends) = task.ends() else {
+    let Some([first, second]) = task.addresses() else {
         return Err("that is not measured between hosts".into());
     };
-    let [first, second] = ends.addresses;
     if second != receives || first.ip() != client {
         return Err(format!("packets go between {receives} and {client} only"));
     }
@@ -173,8 +172,20 @@ mod tests {
         assert_eq!(judged(&task(client, ours)), Ok(()));
         assert!(judged(&task("10.0.0.9:5", ours)).is_err(), "another host");
         assert!(judged(&task(client, "10.0.0.1:7001")).is_err(), "another port of ours");
-        let raw = r#"{"raw_udp_pong":{"asker":"10.0.0.2:5","size":8,"rounds":9,"wait":"Look"}}"#;
-        assert!(judged(&raw.parse().expect("a task")).is_err());
+        let raw = |first: &str, second: &str| -> Task {
+            let text = format!(
+                r#"{{"raw_udp_sink":{{"reader":{{"addresses":["{first}","{second}"],"segment":1400,"sealed":true}},
+                   "counter":{{"warm_up":{{"secs":0,"nanos":0}},"duration":{{"secs":1,"nanos":0}},"from":null,
+                   "messages":0,"bytes":0}}}}}}"#
+            );
+            text.parse().expect("a task")
+        };
+        assert_eq!(judged(&raw(client, ours)), Ok(()));
+        assert!(judged(&raw("10.0.0.9:5", ours)).is_err(), "another host");
+        assert!(judged(&raw(client, "10.0.0.1:53")).is_err(), "another port of ours");
+        let memory =
+            r#"{"raw_shm_pong":{"memory":"/dev/shm/x","size":8,"rounds":9,"wait":"Look"}}"#;
+        assert!(memory.parse::<Task>().map_or(true, |task| judged(&task).is_err()));
     }
 
     #[test]

@@ -28,11 +28,16 @@ pub(crate) struct Setup {
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Away {
     /// Address and port of `quintet-perf serve` on another host: the other process runs there. Without it, here.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "compare")]
+    #[arg(long, value_name = "HOST:PORT")]
     host: Option<String>,
 }
 
 impl Away {
+    /// Whether the other process is on this machine.
+    pub(crate) fn is_here(&self) -> bool {
+        self.host.is_none()
+    }
+
     /// Where the other process will be.
     pub(crate) fn place(&self, provider: Provider) -> Result<Place, Box<dyn Error>> {
         if self.host.is_some() && provider != Provider::Udp {

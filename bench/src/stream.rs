@@ -12,7 +12,7 @@ use crate::report::{Report, Run};
 use crate::setup::{Away, Compare, Setup, Usage};
 use crate::side::{Ends, STEP, Side};
 use crate::task::Task;
-use crate::{Provider, cpu, sizes};
+use crate::{Provider, cpu, host, sizes};
 use quintet_transport::{Time, clock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -74,7 +74,7 @@ pub(crate) fn measure(
     arguments: &Arguments,
 ) -> Result<(), Box<dyn Error>> {
     let size = arguments.size.unwrap_or(size) as usize;
-    let cores = arguments.setup.cores(arguments.compare.is_some())?;
+    let cores = arguments.setup.cores(arguments.compare.is_some() && arguments.away.is_here())?;
     cores[0].map_or(Ok(()), cpu::pin)?;
     sizes::chosen(arguments.all_sizes, size)
         .into_iter()
@@ -110,7 +110,9 @@ fn measure_one(
         if arguments.compare == Some(Compare::Raw) {
             match arguments.setup.provider {
                 Provider::Shm => beside_copies(size, counter.clone(), other, &ours, &mut run)?,
-                Provider::Udp => beside_datagrams(size, &counter, other, &ours, &mut run)?,
+                Provider::Udp => {
+                    beside_datagrams(arguments, size, &counter, other, &ours, &mut run)?;
+                }
             }
         }
         Ok(run)
@@ -222,6 +224,9 @@ fn beside_copies(
     Ok(())
 }
 
+/// Bytes of the headers of IPv6 and UDP.
+const HEADERS: i64 = 48;
+
 /// A stream of raw datagrams: bytes of a datagram, whether it is sealed, and what is told of it.
 type Datagrams = (u16, bool, &'static str, &'static str);
 
@@ -244,6 +249,7 @@ const OF_A_SEGMENT: [Datagrams; 4] = [
 
 /// The streams of raw datagrams, as they are and sealed.
 fn beside_datagrams(
+    arguments: &Arguments,
     size: usize,
     counter: &Counter,
     other_core: Option<usize>,
@@ -253,12 +259,27 @@ fn beside_datagrams(
     let small = size <= 1400;
     let streams = if small { of_a_message(size as u16).to_vec() } else { OF_A_SEGMENT.to_vec() };
     for (segment, sealed, name, ratio) in streams {
-        let (mut sender, reader) = gso_stream::Sender::new(segment, sealed)?;
+        let place = arguments.away.place(Provider::Udp)?;
+        let addresses = place.addresses();
+        let mtu = host::nic(addresses[0].ip())["mtu"].as_i64();
+        if mtu.is_some_and(|mtu| i64::from(segment) + HEADERS > mtu) {
+            // The server waits for an order; it is told none.
+            run.fact(ratio, "not measured: the interface's MTU is smaller");
+            continue;
+        }
+        let (mut sender, reader) = gso_stream::Sender::new(addresses, segment, sealed)?;
         let sink = RawSink { reader, counter: counter.clone() };
-        let mut other = Peer::start(&Task::RawUdpSink(sink), other_core)?;
-        sender.connect(other.line()?.parse()?)?;
-        sender.run(clock::now() + counter.patience())?;
-        let raw: Counted = serde_json::from_str(&other.line()?)?;
+        let mut other = place.start(&Task::RawUdpSink(sink), other_core)?;
+        other.line()?;
+        let answer = other.line_later()?;
+        let mut counted = None;
+        let done = || {
+            counted = counted.take().or_else(|| answer.try_recv().ok());
+            counted.is_some()
+        };
+        sender.run(clock::now() + counter.patience(), done)?;
+        let counted = counted.map_or_else(|| answer.recv(), Ok)??;
+        let raw: Counted = serde_json::from_str(&counted)?;
         other.end()?;
         if small && !sealed {
             run.figure("raw_gso_messages_per_s", raw.messages_per_s());

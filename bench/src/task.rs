@@ -1,9 +1,9 @@
 //! What another process of a measurement is to do. It is told in one argument, so that both sides mean the same.
 
-use crate::side::Ends;
 use crate::{children, cpu, detect, floor, incast, multicast, pingpong, stream};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
+use std::net::SocketAddr;
 
 /// One per kind of process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -30,11 +30,13 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    /// The two ends, of what can be measured between hosts.
-    pub(crate) fn ends(&self) -> Option<&Ends> {
+    /// Where the two sides receive, of what can be measured between hosts.
+    pub(crate) fn addresses(&self) -> Option<[SocketAddr; 2]> {
         match self {
-            Task::Pong(pong) => Some(&pong.ends),
-            Task::Sink(sink) => Some(&sink.ends),
+            Task::Pong(pong) => Some(pong.ends.addresses),
+            Task::Sink(sink) => Some(sink.ends.addresses),
+            Task::RawUdpPong(pong) => Some(pong.addresses),
+            Task::RawUdpSink(sink) => Some(sink.reader.addresses),
             _ => None,
         }
     }
@@ -54,15 +56,14 @@ pub(crate) fn perform(task: &Task, core: Option<usize>) -> Result<(), Box<dyn Er
     match task {
         Task::Pong(pong) => pingpong::answer(pong)?,
         Task::RawShmPong(pong) => floor::shm_pingpong::answer(pong)?,
-        Task::RawUdpPong(pong) => floor::udp_pingpong::answer(pong, |at| println!("{at}"))?,
+        Task::RawUdpPong(pong) => floor::udp_pingpong::answer(pong, ready)?,
         Task::Sink(sink) => stream::sink(sink)?,
         Task::RawShmSink(sink) => {
             let counted = floor::copy_stream::read(&sink.reader, sink.counter.clone())?;
             println!("{}", serde_json::to_string(&counted)?);
         }
         Task::RawUdpSink(sink) => {
-            let at = |at| println!("{at}");
-            let counted = floor::gso_stream::read(&sink.reader, sink.counter.clone(), at)?;
+            let counted = floor::gso_stream::read(&sink.reader, sink.counter.clone(), ready)?;
             println!("{}", serde_json::to_string(&counted)?);
         }
         Task::Source(source) => incast::send(source)?,
@@ -70,4 +71,9 @@ pub(crate) fn perform(task: &Task, core: Option<usize>) -> Result<(), Box<dyn Er
         Task::Member(arguments) => multicast::take_part(arguments)?,
     }
     Ok(())
+}
+
+/// Says so to the side that has to wait for it.
+fn ready() {
+    println!("ready");
 }

@@ -289,6 +289,14 @@ fn a_server_answers_one_measurement_after_another_with_the_clients_options() {
     assert_eq!(said["latencies"]["rtt"]["count"], 60, "{said:#}");
     let said = json(&format!("rate --provider udp {host} --duration 0.05 --warm-up 0 --json"));
     assert!(positive(&said["figures"]["messages_per_s"]["value"]), "{said:#}");
+    let said = json(&format!(
+        "pingpong --provider udp {host} -n 20 --warm-up 2 --wait block --compare raw --json"
+    ));
+    assert_eq!(said["latencies"]["raw_blocking_rtt"]["count"], 20, "{said:#}");
+    assert!(positive(&said["figures"]["ratio_p50"]["value"]), "{said:#}");
+    let said =
+        json(&format!("bw --provider udp {host} --duration 0.05 --warm-up 0 --compare raw --json"));
+    assert!(positive(&said["figures"]["ratio_to_raw_gso_aead_8192"]["value"]), "{said:#}");
     let shm = perf(&format!("pingpong --provider shm {host} -n 1"));
     assert!(String::from_utf8_lossy(&shm.stderr).contains("--provider udp"));
 }

@@ -8,7 +8,7 @@ use crate::stream::{Counted, Counter};
 use quintet_transport::{Time, clock};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// What the receiving process is told.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Reader {
+    /// Where the sending side is, and this one.
+    pub(crate) addresses: [SocketAddr; 2],
     segment: u16,
     sealed: bool,
 }
@@ -39,23 +41,24 @@ pub(crate) struct Sender {
 impl Sender {
     /// A sender of datagrams of that size, and what the other side must be told. Sealed ones hold less payload: number
     /// and tag are part of them.
-    pub(crate) fn new(segment: u16, sealed: bool) -> io::Result<(Sender, Reader)> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    pub(crate) fn new(
+        addresses: [SocketAddr; 2],
+        segment: u16,
+        sealed: bool,
+    ) -> io::Result<(Sender, Reader)> {
+        let [own, other] = addresses;
+        let socket = UdpSocket::bind(own)?;
+        socket.connect(other)?;
         option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, i32::from(segment))?;
         let segments = (CALL / usize::from(segment)).min(SEGMENTS_MAX);
         let data = vec![7; segments * usize::from(segment)];
         let cipher = sealed.then(Cipher::new);
-        Ok((Sender { socket, segment, data, cipher }, Reader { segment, sealed }))
+        Ok((Sender { socket, segment, data, cipher }, Reader { addresses, segment, sealed }))
     }
 
-    /// Where the other side is.
-    pub(crate) fn connect(&self, other: SocketAddr) -> io::Result<()> {
-        self.socket.connect(other)
-    }
-
-    /// Sends until nobody receives any more, or until then.
-    pub(crate) fn run(&mut self, end: Time) -> io::Result<()> {
-        while clock::now() < end {
+    /// Sends until nobody receives any more, or until then, or until that is true.
+    pub(crate) fn run(&mut self, end: Time, mut done: impl FnMut() -> bool) -> io::Result<()> {
+        while clock::now() < end && !done() {
             if let Some(cipher) = &mut self.cipher {
                 let mut packets = self.data.chunks_exact_mut(usize::from(self.segment));
                 packets.try_for_each(|packet| cipher.seal(packet))?;
@@ -71,19 +74,22 @@ impl Sender {
     }
 }
 
-/// Says where it is, then receives until it has counted.
+/// Says that it is there, then receives until it has counted.
 pub(crate) fn read(
     reader: &Reader,
     mut counter: Counter,
-    say: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(),
 ) -> io::Result<Counted> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let [sender, own] = reader.addresses;
+    let socket = UdpSocket::bind(own)?;
+    // Nothing of strangers.
+    socket.connect(sender)?;
     option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
     if option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER).is_err() {
         option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, BUFFER)?;
     }
     socket.set_read_timeout(Some(SILENCE))?;
-    say(socket.local_addr()?);
+    ready();
     let mut buffer = vec![0; 1 << 16];
     let cipher = reader.sealed.then(Cipher::new);
     loop {
@@ -120,6 +126,7 @@ fn option(socket: &UdpSocket, level: i32, name: i32, value: i32) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::children::two_addresses;
     use std::sync::mpsc;
 
     #[test]
@@ -127,13 +134,15 @@ mod tests {
         for (segment, sealed) in
             [(64, false), (1400, false), (8192, false), (1400, true), (8192, true)]
         {
-            let (mut sender, reader) = Sender::new(segment, sealed).expect("a socket");
+            let (mut sender, reader) =
+                Sender::new(two_addresses().expect("two ports"), segment, sealed)
+                    .expect("a socket");
             let counter = Counter::new(Duration::ZERO, Duration::from_millis(20));
-            let (said, heard) = mpsc::channel();
+            let (say, hear) = mpsc::channel();
             let other =
-                std::thread::spawn(move || read(&reader, counter, |at| said.send(at).unwrap()));
-            sender.connect(heard.recv().expect("an address")).expect("connected");
-            sender.run(Time::MAX).expect("until nobody receives");
+                std::thread::spawn(move || read(&reader, counter, || say.send(()).unwrap()));
+            hear.recv().expect("it is there");
+            sender.run(Time::MAX, || false).expect("until nobody receives");
             let counted = other.join().expect("the receiver").expect("its socket");
             assert!(counted.messages > 0, "{counted:?}");
             let payload = usize::from(segment) - if sealed { OVERHEAD } else { 0 };
@@ -143,13 +152,14 @@ mod tests {
 
     #[test]
     fn what_nobody_sealed_is_not_counted() {
-        let (mut sender, mut reader) = Sender::new(1400, false).expect("a socket");
+        let (mut sender, mut reader) =
+            Sender::new(two_addresses().expect("two ports"), 1400, false).expect("a socket");
         reader.sealed = true;
         let counter = Counter::new(Duration::ZERO, Duration::ZERO);
-        let (said, heard) = mpsc::channel();
-        let other = std::thread::spawn(move || read(&reader, counter, |at| said.send(at).unwrap()));
-        sender.connect(heard.recv().expect("an address")).expect("connected");
-        sender.run(Time::MAX).expect("until nobody receives");
+        let (say, hear) = mpsc::channel();
+        let other = std::thread::spawn(move || read(&reader, counter, || say.send(()).unwrap()));
+        hear.recv().expect("it is there");
+        sender.run(Time::MAX, || false).expect("until nobody receives");
         let error = other.join().expect("the receiver").expect_err("not sealed");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }

@@ -3,7 +3,7 @@
 use super::{Wait, touch};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 /// Greatest message: what one datagram holds.
 pub(crate) const SIZE_MAX: usize = 65_507;
@@ -11,7 +11,8 @@ pub(crate) const SIZE_MAX: usize = 65_507;
 /// What the answering process is told.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Pong {
-    asker: SocketAddr,
+    /// Where the asking side receives, and the answering one.
+    pub(crate) addresses: [SocketAddr; 2],
     size: usize,
     rounds: u64,
     wait: Wait,
@@ -26,27 +27,27 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    /// The asking side, and what the other must be told. It asks only when it has been told where the other is.
-    pub(crate) fn first(size: usize, rounds: u64, wait: Wait) -> io::Result<(Side, Pong)> {
-        let side = Side::new(size, wait)?;
-        let pong = Pong { asker: side.socket.local_addr()?, size, rounds, wait };
-        Ok((side, pong))
+    /// The asking side, and what the other must be told. It asks only when the other has said that it is there.
+    pub(crate) fn first(
+        addresses: [SocketAddr; 2],
+        size: usize,
+        rounds: u64,
+        wait: Wait,
+    ) -> io::Result<(Side, Pong)> {
+        let [own, other] = addresses;
+        Ok((Side::new(own, other, size, wait)?, Pong { addresses, size, rounds, wait }))
     }
 
-    fn new(size: usize, wait: Wait) -> io::Result<Side> {
+    fn new(own: SocketAddr, other: SocketAddr, size: usize, wait: Wait) -> io::Result<Side> {
         if size > SIZE_MAX {
             return Err(io::Error::other(format!("a datagram holds {SIZE_MAX} bytes, not {size}")));
         }
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let socket = UdpSocket::bind(own)?;
+        socket.connect(other)?;
         socket.set_nonblocking(wait == Wait::Look)?;
         // A datagram that is lost ends a measurement, not never.
         socket.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
         Ok(Side { socket, message: vec![7; size], buffer: vec![0; SIZE_MAX], wait })
-    }
-
-    /// Where the other side is.
-    pub(crate) fn connect(&self, other: SocketAddr) -> io::Result<()> {
-        self.socket.connect(other)
     }
 
     /// One round trip.
@@ -75,11 +76,11 @@ impl Side {
     }
 }
 
-/// Says where it is, then answers all rounds.
-pub(crate) fn answer(pong: &Pong, say: impl FnOnce(SocketAddr)) -> io::Result<()> {
-    let mut side = Side::new(pong.size, pong.wait)?;
-    side.connect(pong.asker)?;
-    say(side.socket.local_addr()?);
+/// Says that it is there, then answers all rounds.
+pub(crate) fn answer(pong: &Pong, ready: impl FnOnce()) -> io::Result<()> {
+    let [asker, own] = pong.addresses;
+    let mut side = Side::new(own, asker, pong.size, pong.wait)?;
+    ready();
     for _ in 0..pong.rounds {
         side.receive()?;
         side.socket.send(&side.message)?;
@@ -90,15 +91,17 @@ pub(crate) fn answer(pong: &Pong, say: impl FnOnce(SocketAddr)) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::children::two_addresses;
     use std::sync::mpsc;
 
     #[test]
     fn every_round_is_answered_however_the_sides_wait() {
         for wait in [Wait::Look, Wait::Sleep] {
-            let (mut side, pong) = Side::first(100, 50, wait).expect("a socket");
-            let (said, heard) = mpsc::channel();
-            let other = std::thread::spawn(move || answer(&pong, |at| said.send(at).unwrap()));
-            side.connect(heard.recv().expect("an address")).expect("connected");
+            let addresses = two_addresses().expect("two ports");
+            let (mut side, pong) = Side::first(addresses, 100, 50, wait).expect("a socket");
+            let (say, hear) = mpsc::channel();
+            let other = std::thread::spawn(move || answer(&pong, || say.send(()).unwrap()));
+            hear.recv().expect("it is there");
             for _ in 0..50 {
                 side.exchange().expect("a round trip");
             }
@@ -108,7 +111,8 @@ mod tests {
 
     #[test]
     fn what_no_datagram_holds_is_refused() {
-        let error = Side::first(SIZE_MAX + 1, 1, Wait::Look).err().expect("too long");
+        let addresses = two_addresses().expect("two ports");
+        let error = Side::first(addresses, SIZE_MAX + 1, 1, Wait::Look).err().expect("too long");
         assert!(error.to_string().contains("65507"), "{error}");
     }
 }
