@@ -104,6 +104,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             "suspect_ms": timing.suspect.as_millis() as u64,
             "dead_ms": timing.dead.as_millis() as u64,
             "cores": [own, other],
+            "network": arguments.setup.network.told(),
         }),
     );
     arguments.outputs.take(report, || {

@@ -19,6 +19,20 @@ pub(crate) fn describe() -> Value {
     })
 }
 
+/// Whether somebody has that port, and if it is one of TCP listens there.
+pub(crate) fn listens(tcp: bool, port: u16) -> bool {
+    let tables = if tcp { ["tcp", "tcp6"] } else { ["udp", "udp6"] };
+    let (ours, listening) = (format!(":{port:04X}"), "0A");
+    tables.iter().any(|table| {
+        let table = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+        table.lines().any(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let is_ours = fields.next().is_some_and(|at| at.ends_with(&ours));
+            is_ours && (!tcp || fields.nth(1) == Some(listening))
+        })
+    })
+}
+
 /// Datagrams that the socket there had no room for, since it was made. None if the kernel does not tell.
 pub(crate) fn datagrams_dropped(at: SocketAddr) -> Option<u64> {
     let table = if at.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
@@ -108,6 +122,20 @@ mod tests {
         assert!(lo["mtu"].as_i64() > Some(1000), "{lo}");
         // Reserved for examples: nobody has it.
         assert_eq!(nic("192.0.2.77".parse().expect("an address")), Value::Null);
+    }
+
+    #[test]
+    fn a_port_is_listened_at_while_somebody_does() {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let udp = std::net::UdpSocket::bind("[::1]:0")
+            .or_else(|_| std::net::UdpSocket::bind("127.0.0.1:0"));
+        let udp = udp.expect("a port");
+        let (t, u) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+        assert!(listens(true, t) && listens(false, u));
+        let client = std::net::TcpStream::connect(("127.0.0.1", t)).expect("it listens");
+        assert!(!listens(true, client.local_addr().unwrap().port()), "a connection is no listener");
+        drop((tcp, udp));
+        assert!(!listens(true, t));
     }
 
     #[test]

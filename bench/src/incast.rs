@@ -103,6 +103,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             "duration_s": arguments.duration,
             "warm_up_s": arguments.warm_up,
             "cores": cores,
+            "network": arguments.setup.network.told(),
         }),
     );
     arguments.outputs.take(report, || run(arguments, cores[1]))
@@ -175,7 +176,9 @@ impl Receiver {
             .map(|(node, addr)| PeerConfig { node: NodeId(node), addr: *addr })
             .collect();
         let mut poller = Poller::new(ends.config(1, addresses[0], peers)?)?;
-        let from = meet(&mut poller, senders.len())?
+        let links = meet(&mut poller, senders.len())?;
+        ends.network.spoil(1, &mut poller)?;
+        let from = links
             .into_iter()
             .map(|link| From { link, cursor: 0, released: 0, messages: 0 })
             .collect();
@@ -294,6 +297,7 @@ pub(crate) fn send(source: &Source) -> Result<(), Box<dyn Error>> {
     let [receiver, own] = source.ends.addresses;
     let peer = PeerConfig { node: NodeId(1), addr: receiver };
     let mut side = Side::link(source.ends.config(source.node, own, vec![peer])?)?;
+    source.ends.network.spoil(source.node, &mut side.poller)?;
     idle(&mut side, |word| word >= BEGIN)?;
     let cpu = cpu_time();
     stream(source, &mut side)?;

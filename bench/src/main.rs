@@ -13,6 +13,7 @@ mod multicast;
 mod open_loop;
 mod output;
 mod pingpong;
+mod reference;
 mod report;
 mod schedule;
 mod serve;

@@ -4,6 +4,7 @@
 use crate::children::Peer;
 use crate::floor::{self, shm_pingpong, udp_pingpong};
 use crate::output::Outputs;
+use crate::reference::{self, Kind, Ours, Question};
 use crate::report::{Report, Run};
 use crate::schedule::{Arrivals, Schedule};
 use crate::setup::{Away, Compare, Setup, Usage};
@@ -67,6 +68,7 @@ pub(crate) struct Pong {
 
 /// Measures, and starts the other sides.
 pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    arguments.away.permits(arguments.compare)?;
     let cores = arguments.setup.cores(arguments.compare.is_some() && arguments.away.is_here())?;
     cores[0].map_or(Ok(()), cpu::pin)?;
     sizes::chosen(arguments.all_sizes, arguments.size)
@@ -75,6 +77,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 fn measure_one(arguments: &Arguments, cores: [Option<usize>; 2]) -> Result<(), Box<dyn Error>> {
+    reference::check(arguments.compare, &question(arguments))?;
     let report = Report::new(
         "pingpong",
         json!({
@@ -86,13 +89,16 @@ fn measure_one(arguments: &Arguments, cores: [Option<usize>; 2]) -> Result<(), B
             "arrivals": arguments.rate.map(|_| arguments.arrivals),
             "seed": arguments.rate.map(|_| arguments.seed),
             "cores": cores,
+            "network": arguments.setup.network.told(),
         }),
     );
     arguments.outputs.take(report, || {
         let mut run = Run::default();
         transport(arguments, cores[1], &mut run)?;
-        if arguments.compare == Some(Compare::Raw) {
-            beside_raw(arguments, cores, &mut run)?;
+        match arguments.compare {
+            None => {}
+            Some(Compare::Raw) => beside_raw(arguments, cores, &mut run)?,
+            Some(compare) => beside_others(arguments, compare, cores[1], &mut run)?,
         }
         Ok(run)
     })
@@ -215,6 +221,24 @@ fn beside_raw(
         run.latency(floor::name(arguments.setup.provider, wait), raw);
     }
     Ok(())
+}
+
+/// Programs that others measure with, and how the transport compares.
+fn beside_others(
+    arguments: &Arguments,
+    compare: Compare,
+    other_core: Option<usize>,
+    run: &mut Run,
+) -> Result<(), Box<dyn Error>> {
+    let (_, rtt) = run.latencies.first().ok_or("nothing was measured")?;
+    let of = |percentile| rtt.value_at_percentile(percentile) as f64;
+    let ours = Ours::RoundTrip { p50: of(50.0), p99: of(99.0) };
+    reference::beside(compare, &question(arguments), other_core, ours, run)
+}
+
+fn question(arguments: &Arguments) -> Question {
+    let Setup { provider, wait, .. } = arguments.setup;
+    Question { provider, wait, size: arguments.size, kind: Kind::RoundTrips(arguments.count) }
 }
 
 /// The round trips of the least code that does the same.

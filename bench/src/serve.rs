@@ -161,7 +161,8 @@ mod tests {
         let task = |first: &str, second: &str| -> Task {
             let text = format!(
                 r#"{{"pong":{{"size":64,"ends":{{"provider":"udp","wait":"block","cluster":"c",
-                   "dead":null,"addresses":["{first}","{second}"]}}}}}}"#
+                   "dead":null,"network":{{"loss":0.0,"duplicate":0.0,"reorder":0.0,"network_seed":1}},
+                   "addresses":["{first}","{second}"]}}}}}}"#
             );
             text.parse().expect("a task")
         };

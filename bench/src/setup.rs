@@ -5,7 +5,8 @@ use crate::cpu;
 use crate::report::Run;
 use crate::{Provider, Waiting};
 use clap::ValueEnum;
-use quintet_transport::{Time, clock};
+use quintet_transport::{Poller, Time, clock};
+use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::time::Duration;
 
@@ -22,6 +23,82 @@ pub(crate) struct Setup {
     /// is compared runs on the first two cores.
     #[arg(long, value_delimiter = ',', value_name = "OWN,OTHER")]
     pub(crate) pin: Vec<usize>,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// How bad the network is made, where --provider udp receives: on all sides alike.
+#[derive(clap::Args, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq)]
+pub(crate) struct Network {
+    /// Datagrams that vanish, percent. Needs a build with the cargo feature `faults`, as the next three do.
+    #[arg(long, default_value_t = 0.0, value_name = "PERCENT", value_parser = percent)]
+    loss: f64,
+    /// Datagrams that arrive twice, percent.
+    #[arg(long, default_value_t = 0.0, value_name = "PERCENT", value_parser = percent)]
+    duplicate: f64,
+    /// Datagrams that arrive after the next one, percent.
+    #[arg(long, default_value_t = 0.0, value_name = "PERCENT", value_parser = percent)]
+    reorder: f64,
+    /// Same number, same chances in the same order.
+    #[arg(long, default_value_t = 1)]
+    network_seed: u64,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if (0.0..=90.0).contains(&percent) => Ok(percent),
+        _ => Err("percent, to a tenth, at most 90".into()),
+    }
+}
+
+impl Network {
+    /// As a parameter of a report, if anything is done to it.
+    pub(crate) fn told(self) -> Option<Network> {
+        (!self.is_as_it_is()).then_some(self)
+    }
+
+    /// Whether nothing is done to it.
+    fn is_as_it_is(&self) -> bool {
+        (self.loss, self.duplicate, self.reorder) == (0.0, 0.0, 0.0)
+    }
+
+    /// Whether this build can make it so.
+    fn check(&self, provider: Provider) -> Result<(), String> {
+        if self.is_as_it_is() {
+            Ok(())
+        } else if provider != Provider::Udp {
+            Err("datagrams are lost, doubled and put off with --provider udp".into())
+        } else if cfg!(feature = "faults") {
+            Ok(())
+        } else {
+            Err("this build has no faults: cargo build --release -p quintet-bench --features faults"
+                .into())
+        }
+    }
+
+    /// From now on, as that node's datagrams arrive.
+    pub(crate) fn spoil(&self, node: u16, poller: &mut Poller) -> Result<(), String> {
+        if self.is_as_it_is() {
+            return Ok(());
+        }
+        self.check(Provider::Udp)?;
+        #[cfg(feature = "faults")]
+        poller.set_faults(quintet_transport::FaultPolicy {
+            drop: thousandths(self.loss),
+            duplicate: thousandths(self.duplicate),
+            reorder: thousandths(self.reorder),
+            corrupt: 0,
+            seed: self.network_seed.wrapping_add(u64::from(node)),
+        });
+        #[cfg(not(feature = "faults"))]
+        let _ = (node, poller);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "faults")]
+fn thousandths(percent: f64) -> u32 {
+    (percent * 10.0).round() as u32
 }
 
 /// Flags of measurements between two hosts.
@@ -38,6 +115,18 @@ impl Away {
         self.host.is_none()
     }
 
+    /// Only this program answers measurements of another host.
+    pub(crate) fn permits(&self, compare: Option<Compare>) -> Result<(), String> {
+        match compare {
+            None | Some(Compare::Raw) => Ok(()),
+            Some(_) if self.is_here() => Ok(()),
+            Some(_) => {
+                Err("between hosts only --compare raw is run; start other programs there yourself"
+                    .into())
+            }
+        }
+    }
+
     /// Where the other process will be.
     pub(crate) fn place(&self, provider: Provider) -> Result<Place, Box<dyn Error>> {
         if self.host.is_some() && provider != Provider::Udp {
@@ -52,11 +141,18 @@ impl Away {
 pub(crate) enum Compare {
     /// The least code that moves the same bytes.
     Raw,
+    /// sockperf, beside --provider udp.
+    Sockperf,
+    /// UCX's ucx_perftest: posix and sysv beside --provider shm, tcp beside --provider udp.
+    Ucx,
+    /// perftest's ib_write_lat and ib_write_bw, where there is an RDMA adapter.
+    Perftest,
 }
 
 impl Setup {
-    /// The core of this side and of the other.
+    /// The core of this side and of the other; an error if something else cannot be had.
     pub(crate) fn cores(&self, compared: bool) -> Result<[Option<usize>; 2], String> {
+        self.network.check(self.provider)?;
         choose(&self.pin, &cpu::allowed(), compared)
     }
 }

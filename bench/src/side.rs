@@ -1,6 +1,6 @@
 //! One end of a link between two pollers, each alone in its process: what the measurements of the transport use.
 
-use crate::setup::Setup;
+use crate::setup::{Network, Setup};
 use crate::{Provider, Waiting};
 use quintet_transport::{
     Authority, Config, Event, GROUP, Incarnation, LinkId, LinkStatus, LogWriter, Member, NodeId,
@@ -33,6 +33,8 @@ pub(crate) struct Ends {
     /// Silence after which a link is dead, if not as the transport has it. A measurement on a busy machine shall not
     /// fail because one side had to wait for a core.
     pub(crate) dead: Option<Duration>,
+    /// What happens to datagrams once the link is up.
+    pub(crate) network: Network,
     /// Where the first and the second side receive.
     pub(crate) addresses: [SocketAddr; 2],
 }
@@ -42,7 +44,8 @@ impl Ends {
     pub(crate) fn new(setup: &Setup, addresses: [SocketAddr; 2]) -> Ends {
         let cluster = format!("perf-{}", std::process::id());
         let dead = Some(PATIENCE);
-        Ends { provider: setup.provider, wait: setup.wait, cluster, dead, addresses }
+        let Setup { provider, wait, network, .. } = *setup;
+        Ends { provider, wait, cluster, dead, network, addresses }
     }
 
     /// What the poller of that node is made of, which receives there.
@@ -111,7 +114,9 @@ impl Side {
         let [first, second] = ends.addresses;
         let (own, peer) = if node == 1 { (first, second) } else { (second, first) };
         let peer = PeerConfig { node: NodeId(3 - node), addr: peer };
-        Side::link(ends.config(node, own, vec![peer])?)
+        let mut side = Side::link(ends.config(node, own, vec![peer])?)?;
+        ends.network.spoil(node, &mut side.poller)?;
+        Ok(side)
     }
 
     /// A side with one peer, linked to it.

@@ -8,6 +8,7 @@ pub(crate) use counter::{Counted, Counter};
 use crate::children::Peer;
 use crate::floor::{copy_stream, gso_stream, sealing};
 use crate::output::Outputs;
+use crate::reference::{self, Kind, Ours, Question};
 use crate::report::{Report, Run};
 use crate::setup::{Away, Compare, Setup, Usage};
 use crate::side::{Ends, STEP, Side};
@@ -74,6 +75,7 @@ pub(crate) fn measure(
     arguments: &Arguments,
 ) -> Result<(), Box<dyn Error>> {
     let size = arguments.size.unwrap_or(size) as usize;
+    arguments.away.permits(arguments.compare)?;
     let cores = arguments.setup.cores(arguments.compare.is_some() && arguments.away.is_here())?;
     cores[0].map_or(Ok(()), cpu::pin)?;
     sizes::chosen(arguments.all_sizes, size)
@@ -88,6 +90,9 @@ fn measure_one(
     cores: [Option<usize>; 2],
 ) -> Result<(), Box<dyn Error>> {
     let other = cores[1];
+    let Setup { provider, wait, .. } = arguments.setup;
+    let question = Question { provider, wait, size, kind: Kind::Stream };
+    reference::check(arguments.compare, &question)?;
     let report = Report::new(
         name,
         json!({
@@ -98,6 +103,7 @@ fn measure_one(
             "batch": arguments.batch,
             "threads": arguments.threads,
             "cores": cores,
+            "network": arguments.setup.network.told(),
         }),
     );
     let measured = Duration::from_secs_f64(arguments.duration);
@@ -107,12 +113,17 @@ fn measure_one(
         let ours = transport(arguments, size, counter.clone(), other, &mut run)?;
         run.figure("messages_per_s", ours.messages_per_s());
         run.figure("megabytes_per_s", ours.megabytes_per_s());
-        if arguments.compare == Some(Compare::Raw) {
-            match arguments.setup.provider {
-                Provider::Shm => beside_copies(size, counter.clone(), other, &ours, &mut run)?,
-                Provider::Udp => {
-                    beside_datagrams(arguments, size, &counter, other, &ours, &mut run)?;
-                }
+        match (arguments.compare, provider) {
+            (None, _) => {}
+            (Some(Compare::Raw), Provider::Shm) => {
+                beside_copies(size, counter.clone(), other, &ours, &mut run)?;
+            }
+            (Some(Compare::Raw), Provider::Udp) => {
+                beside_datagrams(arguments, size, &counter, other, &ours, &mut run)?;
+            }
+            (Some(compare), _) => {
+                let ours = Ours::MegabytesPerS(ours.megabytes_per_s());
+                reference::beside(compare, &question, other, ours, &mut run)?;
             }
         }
         Ok(run)
@@ -141,7 +152,7 @@ fn transport(
     let mut other = place.start(&Task::Sink(sink), other_core)?;
     let mut side = Side::connect(&ends, 1)?;
     let answer = other.line_later()?;
-    let writers = Writers::start(&side.log, arguments.threads, size)?;
+    let writers = Writers::start(&side.log, arguments.threads, size);
     let usage = Usage::begin(Some(&other));
     let payload = vec![7; size];
     let counted = loop {

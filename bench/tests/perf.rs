@@ -159,6 +159,87 @@ fn streams_are_counted_where_they_arrive_beside_raw_ones() {
     }
 }
 
+/// Programs that say what the real ones say; the first line tells what they were asked.
+fn with_programs(dir: &std::path::Path, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_quintet-perf"))
+        .args(arguments.split(' '))
+        .env("PATH", dir)
+        .output()
+        .expect("the program starts")
+}
+
+fn program(dir: &std::path::Path, name: &str, script: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = dir.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+}
+
+#[test]
+fn what_others_measure_with_runs_beside_and_its_words_are_compared() {
+    let dir = tempfile::tempdir().expect("a directory");
+    program(
+        dir.path(),
+        "sockperf",
+        r#"case "$*" in
+            "ping-pong --full-rtt -t 2 -m 64 -i 127.0.0.1 -p "*) ;;
+            server*) exit 0 ;;
+            *) echo "asked for $*"; exit 1 ;;
+        esac
+        echo "sockperf: ---> percentile 99.000 = 2000.000"
+        echo "sockperf: ---> percentile 50.000 = 0.001""#,
+    );
+    program(
+        dir.path(),
+        "ucx_perftest",
+        r#"[ "$1" = 127.0.0.1 ] || exit 0
+        [ "$UCX_TLS" = sysv ] && lat=1000000 || lat=0.0005
+        echo iterations,50.0_percentile_lat,avg_lat,overall_lat,avg_bw,overall_bw,avg_mr,overall_mr
+        echo "9,$lat,3,3,4,5,6,7""#,
+    );
+    for (how, less, more) in [
+        ("--provider udp --compare sockperf", "ratio_p99_to_sockperf", "ratio_p50_to_sockperf"),
+        ("--provider shm --compare ucx", "ratio_p50_to_ucx_sysv", "ratio_p50_to_ucx_posix"),
+    ] {
+        let output = with_programs(
+            dir.path(),
+            &format!("pingpong {how} --wait block -n 50 --warm-up 5 --json"),
+        );
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said: Value = serde_json::from_slice(&output.stdout).expect(&error);
+        let of = |figure: &str| said["figures"][figure]["value"].as_f64().expect(figure);
+        assert!(of(more) > 100.0, "its median is a nanosecond: {said:#}");
+        assert!(of(less) < of(more) / 10.0, "{said:#}");
+        let command = said["facts"]["compared_with"][0].as_str().expect("told");
+        assert!(command.contains(" -p ") && command.contains("64"), "{command}");
+    }
+    let said = with_programs(dir.path(), "bw --provider shm --compare ucx --duration 0.05 --json");
+    let said: Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    let of = |figure: &str| said["figures"][figure]["value"].as_f64().expect(figure);
+    assert!((of("ucx_posix_megabytes_per_s") - 5.242_88).abs() < 1e-9, "{said:#}");
+    let ratio = of("megabytes_per_s") / of("ucx_posix_megabytes_per_s");
+    assert!((of("ratio_to_ucx_posix") / ratio - 1.0).abs() < 1e-9, "{said:#}");
+}
+
+#[test]
+fn what_others_measure_with_and_is_not_there_is_named_with_its_package() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fails = |how: &str, said: &str| {
+        let output = with_programs(dir.path(), &format!("{how} --wait block -n 5 --warm-up 1"));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(said), "{how}: {error}");
+    };
+    fails("pingpong --provider udp --compare sockperf", "apt-get install sockperf");
+    fails("pingpong --provider udp --compare ucx", "apt-get install ucx-utils");
+    fails("pingpong --provider shm --compare sockperf", "--provider udp");
+    fails("pingpong --provider udp --compare ucx --host 127.0.0.1:9", "--compare raw");
+    program(dir.path(), "ucx_perftest", "echo what is that?; exit 3");
+    fails("pingpong --provider udp --compare ucx", "what is that?");
+    if !std::path::Path::new("/sys/class/infiniband").exists() {
+        fails("pingpong --compare perftest", "needs an InfiniBand or RoCE adapter");
+    }
+}
+
 #[test]
 fn several_threads_write_into_one_nodes_log() {
     for (how, threads) in [
@@ -177,8 +258,6 @@ fn several_threads_write_into_one_nodes_log() {
         let written = of_each.iter().sum::<u64>() as f64;
         assert!(written >= 0.9 * arrived, "{how}: {written} of {arrived}: {said:#}");
     }
-    let long = perf("rate --size 4000000 --threads 2 --duration 0.1");
-    assert!(String::from_utf8_lossy(&long.stderr).contains("at most"), "{long:?}");
 }
 
 #[test]
@@ -206,6 +285,37 @@ fn many_send_to_one_and_each_has_its_share() {
             how.contains("udp"),
             "{said:#}"
         );
+    }
+}
+
+#[test]
+#[cfg(feature = "faults")]
+fn what_a_bad_network_takes_is_sent_again_and_counted() {
+    for (how, arrives) in [
+        ("pingpong --provider udp --loss 5 --duplicate 2 --reorder 2 -n 300 --warm-up 10", 300),
+        ("bw --provider udp --loss 2 --duration 0.5 --warm-up 0", 0),
+        ("incast --provider udp -N 2 --loss 2 --duration 0.5 --warm-up 0.1", 0),
+    ] {
+        let said = json(&format!("{how} --json"));
+        assert!(positive(&said["figures"]["retransmits"]["value"]), "{how}: {said:#}");
+        assert!(positive(&said["parameters"]["network"]["loss"]), "{how}: {said:#}");
+        if arrives > 0 {
+            assert_eq!(said["latencies"]["rtt"]["count"], arrives, "{how}: {said:#}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_network_is_refused_where_it_cannot_be_made() {
+    let fails = |how: &str, said: &str| {
+        let output = perf(&format!("{how} -n 5"));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(said), "{how}: {error}");
+    };
+    fails("pingpong --provider shm --loss 5", "--provider udp");
+    fails("pingpong --provider udp --loss 95", "at most 90");
+    if !cfg!(feature = "faults") {
+        fails("pingpong --provider udp --reorder 0.1", "--features faults");
     }
 }
 

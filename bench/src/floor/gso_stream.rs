@@ -3,7 +3,7 @@
 //! Nothing is acknowledged, and what the receiver has no room for is lost: only what arrives is counted. Either as they
 //! are, or each sealed by the sender and opened by the receiver, as everybody must who wants it encrypted.
 
-use super::sealing::{Cipher, OVERHEAD};
+use super::sealing::Cipher;
 use crate::stream::{Counted, Counter};
 use quintet_transport::{Time, clock};
 use serde::{Deserialize, Serialize};
@@ -127,6 +127,7 @@ fn option(socket: &UdpSocket, level: i32, name: i32, value: i32) -> io::Result<(
 mod tests {
     use super::*;
     use crate::children::two_addresses;
+    use crate::floor::sealing::OVERHEAD;
     use std::sync::mpsc;
 
     #[test]

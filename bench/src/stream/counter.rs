@@ -60,7 +60,8 @@ impl Counter {
             self.bytes += bytes;
         }
         let passed = now.since(from);
-        (passed >= self.duration && !passed.is_zero()).then_some(Counted {
+        // A machine that had other things to do has measured nothing yet.
+        (passed >= self.duration && self.messages > 0).then_some(Counted {
             messages: self.messages,
             bytes: self.bytes,
             seconds: passed.as_secs_f64(),
@@ -83,6 +84,10 @@ mod tests {
         assert_eq!(counter.arrived(2, 200, at(609)), None);
         let counted = counter.arrived(1, 100, at(660)).expect("time is up");
         assert_eq!(counted, Counted { messages: 4, bytes: 400, seconds: 0.15 });
+        let mut stalled = Counter::new(Duration::ZERO, Duration::from_millis(100));
+        assert_eq!(stalled.arrived(3, 300, at(0)), None);
+        assert_eq!(stalled.arrived(0, 0, at(200)), None, "nothing came in that time");
+        assert_eq!(stalled.arrived(2, 200, at(400)).map(|counted| counted.messages), Some(2));
         assert!((counted.megabytes_per_s() - 400e-6 / 0.15).abs() < 1e-9);
         assert!((counted.messages_per_s() - 4.0 / 0.15).abs() < 1e-9);
     }
