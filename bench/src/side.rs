@@ -130,12 +130,12 @@ impl Side {
 
     /// Publishes one message as soon as there is room, and makes it visible.
     pub(crate) fn send(&mut self, payload: &[u8]) -> Result<(), Box<dyn Error>> {
+        let mut now = self.now;
         while !self.commit(payload)? {
-            let now = clock::now();
             self.turn(now)?;
             self.give_back(1);
             self.poller.flush(now);
-            self.poller.park(now, None, &mut || false);
+            now = self.poller.park(now, None, &mut || false);
         }
         self.poller.flush(self.now);
         Ok(())
@@ -169,15 +169,15 @@ impl Side {
 
     /// Waits for a message, as the policy says.
     pub(crate) fn receive(&mut self) -> Result<(), Box<dyn Error>> {
+        let mut now = clock::now();
         loop {
-            let now = clock::now();
             self.turn(now)?;
             if self.take(|_| ()).is_some() {
                 self.give_back(STEP);
                 return Ok(());
             }
             self.poller.flush(now);
-            self.poller.park(now, None::<Time>, &mut || false);
+            now = self.poller.park(now, None::<Time>, &mut || false);
         }
     }
 

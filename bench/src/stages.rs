@@ -39,14 +39,14 @@ impl Stages {
         let committed = clock::now();
         side.poller.flush(committed);
         let flushed = clock::now();
+        let mut now = flushed;
         loop {
-            let now = clock::now();
             side.turn(now)?;
             if side.take(|_| ()).is_some() {
                 break;
             }
             side.poller.flush(now);
-            side.poller.park(now, None, &mut || false);
+            now = side.poller.park(now, None, &mut || false);
         }
         let taken = clock::now();
         side.give_back(STEP);

@@ -58,9 +58,8 @@ impl StallGuard {
 
     /// A turn begins. The result is how long we stood still, if we did.
     pub(crate) fn tick(&mut self, now: Time) -> Option<Duration> {
-        let late = now.since(self.due);
-        self.due = now;
-        (late > STALL_SLACK).then_some(late)
+        let due = std::mem::replace(&mut self.due, now);
+        (now > due + STALL_SLACK).then(|| now.since(due))
     }
 }
 

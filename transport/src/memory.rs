@@ -75,12 +75,14 @@ impl Memory {
         }
     }
 
+    #[cfg(any(test, feature = "verbs"))]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// The word at byte `offset`. Writing through it is for owners only: a replica's page is read-only
     /// and a store would fault, hence [`Memory::writable`].
+    #[inline]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(
             offset.is_multiple_of(8) && offset + 8 <= self.len,
@@ -102,30 +104,12 @@ impl Memory {
         unsafe { std::slice::from_raw_parts(first, count) }
     }
 
-    /// Starts to fetch the cache line at `offset`, in order to read it or (`OWN`) to write to it.
-    pub(crate) fn prefetch<const OWN: bool>(&self, offset: usize) {
-        let at = self.at(offset, 1).cast::<i8>();
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint, which reads and writes nothing that the program could see.
-            unsafe {
-                if OWN {
-                    _mm_prefetch::<_MM_HINT_ET0>(at);
-                } else {
-                    _mm_prefetch::<_MM_HINT_T0>(at);
-                }
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
-    }
-
     /// False in a child made by fork, which does not have it.
     pub(crate) fn is_here(&self) -> bool {
         self.process == std::process::id()
     }
 
+    #[inline]
     pub(crate) fn writable(&self) -> bool {
         self.writable
     }
@@ -151,6 +135,25 @@ impl Drop for Memory {
         // SAFETY: exactly the range that `map` obtained; nobody holds a borrow of it any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
+}
+
+/// Starts to fetch the cache line at `at`, in order to read it or (`OWN`) to write to it.
+#[inline]
+pub(crate) fn prefetch<const OWN: bool>(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads and writes nothing that the program could see, and faults nowhere.
+        unsafe {
+            if OWN {
+                _mm_prefetch::<_MM_HINT_ET0>(at.cast());
+            } else {
+                _mm_prefetch::<_MM_HINT_T0>(at.cast());
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// `n` rounded up to whole pages.

@@ -54,10 +54,12 @@ impl Own {
         Own { lanes }
     }
 
+    #[inline]
     pub(crate) fn lane(&self, lane: LaneId) -> &OwnLane {
         &self.lanes[lane.index()]
     }
 
+    #[inline]
     pub(crate) fn lane_mut(&mut self, lane: LaneId) -> &mut OwnLane {
         &mut self.lanes[lane.index()]
     }

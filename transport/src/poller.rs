@@ -206,7 +206,9 @@ impl Poller {
             progress |= udp.poll(now, &self.own);
             self.take_udp_events(now);
         }
-        self.promote(now);
+        if self.verbs.is_some() {
+            self.promote(now);
+        }
         if now >= self.next_housekeeping {
             self.housekeep(now);
         }
@@ -233,12 +235,14 @@ impl Poller {
         if let Some(udp) = &mut self.udp {
             udp.flush(now, &self.own);
         }
-        for (_, link) in self.roster.iter_mut() {
-            if let Wire::Verbs(_, verbs) = &mut link.wire
-                && link.alive
-            {
-                // A release may be what the peer waits for.
-                verbs.flush(&self.own, loud || verbs.has_work());
+        if self.verbs.is_some() {
+            for (_, link) in self.roster.iter_mut() {
+                if let Wire::Verbs(_, verbs) = &mut link.wire
+                    && link.alive
+                {
+                    // A release may be what the peer waits for.
+                    verbs.flush(&self.own, loud || verbs.has_work());
+                }
             }
         }
         if marked {
@@ -263,6 +267,7 @@ impl Poller {
     }
 
     /// The oldest committed, unpublished record of an own lane (padding and aborts are skipped).
+    #[inline]
     pub fn committed(&mut self, lane: LaneId) -> Option<Committed> {
         let lane = self.own.lane_mut(lane);
         let committed = lane.log.committed();
@@ -274,6 +279,7 @@ impl Poller {
     ///
     /// # Panics
     /// If [`Poller::committed`] has nothing.
+    #[inline]
     pub fn publish(&mut self, lane: LaneId, index: u64) -> Published {
         let lane = self.own.lane_mut(lane);
         lane.known = false;
@@ -326,6 +332,7 @@ impl Poller {
     }
 
     /// Published end of an own log.
+    #[inline]
     pub fn head(&self, lane: LaneId) -> u64 {
         self.own.lane(lane).log.head()
     }
@@ -436,6 +443,7 @@ impl Poller {
     }
 
     /// The next message of a peer's log at or after byte `at`.
+    #[inline]
     pub fn peek(&self, link: LinkId, lane: LaneId, at: u64) -> Option<Record<'_>> {
         let link = self.roster.get(link)?;
         match &link.wire {

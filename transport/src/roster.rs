@@ -84,6 +84,7 @@ impl Roster {
         self.live[peer]
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: LinkId) -> Option<&Link> {
         let slot = self.slots.get(id.slot as usize)?;
         if slot.generation == id.generation { slot.link.as_ref() } else { None }

@@ -25,11 +25,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    #[inline]
     pub(crate) const fn encode(self) -> u64 {
         (self.kind as u64) << 32 | self.len as u64
     }
 
     /// `None` if nothing is committed there or the word is not one of ours.
+    #[inline]
     pub(crate) const fn decode(word: u64) -> Option<Entry> {
         let kind = match word >> 32 {
             1 => Kind::Message,
@@ -41,6 +43,7 @@ impl Entry {
     }
 
     /// Bytes the record takes in the ring.
+    #[inline]
     pub(crate) const fn size(self) -> u64 {
         match self.kind {
             Kind::Padding => self.len as u64,
@@ -50,6 +53,7 @@ impl Entry {
 }
 
 /// Ring bytes of a record with `len` bytes of payload.
+#[inline]
 pub(crate) const fn record_size(len: u32) -> u64 {
     HEADER + (len as u64).next_multiple_of(8)
 }

@@ -45,6 +45,7 @@ impl Publisher {
     }
 
     /// Published end.
+    #[inline]
     pub(crate) fn head(&self) -> u64 {
         self.head
     }
@@ -60,6 +61,7 @@ impl Publisher {
     }
 
     /// The oldest committed, unpublished message. Moves the published end over what readers skip anyway.
+    #[inline]
     pub(crate) fn committed(&mut self) -> Option<Committed> {
         loop {
             let entry = self.entry()?;
@@ -75,6 +77,7 @@ impl Publisher {
         self.entry().is_some()
     }
 
+    #[inline]
     fn entry(&self) -> Option<Entry> {
         if self.head == self.low + self.shared.ring.capacity() {
             return None; // The whole ring is published: this slot still holds the oldest record.
@@ -87,6 +90,7 @@ impl Publisher {
     ///
     /// # Panics
     /// If no message is committed.
+    #[inline]
     pub(crate) fn publish(&mut self, index: u64) -> Published {
         let committed = self.committed().expect("publish() follows committed() = Some");
         let position = self.head;

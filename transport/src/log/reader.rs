@@ -5,7 +5,7 @@
 //! [`Malformed`], never a panic and never a loop without progress.
 
 use super::entry::{Entry, HEADER, Kind};
-use super::ring::Ring;
+use super::ring::{AHEAD, LINE, Ring};
 use crate::sync::Ordering;
 
 /// A record of a peer's log.
@@ -42,17 +42,20 @@ impl Reader {
         &self.ring
     }
 
+    #[inline]
     pub(crate) fn visible(&self) -> u64 {
         self.visible
     }
 
-    /// The peer says that it has published up to `head`: what is new will be read soon.
-    pub(crate) fn expect(&self, head: u64) {
-        if head > self.visible {
-            self.ring.prefetch::<false>(self.visible);
-        }
+    /// What comes next will be read soon.
+    #[inline]
+    pub(crate) fn expect(&self) {
+        self.ring.prefetch::<false>(self.visible);
+        // It may be as high as a stranger likes to begin.
+        self.ring.prefetch::<false>(self.visible.wrapping_add(LINE));
     }
 
+    #[inline]
     pub(crate) fn released(&self) -> u64 {
         self.released
     }
@@ -92,6 +95,7 @@ impl Reader {
     }
 
     /// The next message at or after `at`.
+    #[inline]
     pub(crate) fn peek(&self, at: u64) -> Result<Option<Record<'_>>, Malformed> {
         let mut at = at.max(self.released);
         while at < self.visible {
@@ -103,6 +107,9 @@ impl Reader {
                 // `&mut self`; it is of the same trust as we are (same uid, or our own memory that the
                 // UDP provider fills, only at and above `visible`).
                 let payload = unsafe { self.ring.bytes(at + HEADER, entry.len as usize) };
+                if self.visible - end > AHEAD {
+                    self.ring.prefetch::<false>(end + AHEAD);
+                }
                 return Ok(Some(Record { index, position: at, end, payload }));
             }
             at = end;
@@ -111,6 +118,7 @@ impl Reader {
     }
 
     /// The entry at `at < visible` and its end, both verified.
+    #[inline]
     fn entry(&self, at: u64) -> Result<(Entry, u64), Malformed> {
         if !at.is_multiple_of(8) {
             return Err(Malformed);

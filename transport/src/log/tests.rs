@@ -324,3 +324,30 @@ fn a_quiet_commit_wakes_nobody() {
     publisher.writer().reserve(8).unwrap().commit();
     assert_eq!(bell.read(&mut [0; 8]).unwrap(), 8);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_position_is_inside_the_ring(log2 in 3u32..10, position: u64) {
+        let capacity = 1u64 << log2;
+        let ring = Ring::private(capacity as usize).unwrap();
+        let at = |position: u64| ring.word(position).as_ptr().addr();
+        let (word, slot) = (position & !7, position & (capacity - 1) & !7);
+        prop_assert_eq!(at(word), at(0) + slot as usize);
+        prop_assert_eq!(at(word.wrapping_add(capacity)), at(word));
+        prop_assert_eq!(ring.room(word), capacity - slot);
+        // SAFETY: nobody writes there.
+        prop_assert_eq!(unsafe { ring.bytes(word, (capacity - slot) as usize) }.as_ptr().addr(), at(word));
+    }
+
+    #[test]
+    fn a_log_may_begin_anywhere(from: u64, head: u64) {
+        let mut reader = Reader::new(Ring::private(4096).unwrap(), from & !7);
+        reader.expect();
+        let _ = reader.advance(head);
+        reader.expect();
+        // Zeroes are no record.
+        prop_assert!(reader.peek(from & !7).is_err() || reader.visible() == from & !7);
+    }
+}

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::entry::{Entry, HEADER, Kind, record_size};
-use super::ring::Ring;
+use super::ring::{AHEAD, LINE, Ring};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Padded};
 use crate::wait::Waker;
 
@@ -64,6 +64,7 @@ pub struct Reservation<'a> {
 
 impl LogWriter {
     /// Space for a record with `len` bytes of payload. Lock-free, never blocks.
+    #[inline]
     pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, ReserveError> {
         let shared = &*self.shared;
         if len > shared.len_max as usize {
@@ -77,7 +78,8 @@ impl LogWriter {
             let padding = if room < need { room } else { 0 };
             let end = tail + padding + need;
             // Acquire: pairs with `reclaim`, whose zeroes must be there before we write.
-            if end > shared.limit.0.load(Ordering::Acquire) {
+            let limit = shared.limit.0.load(Ordering::Acquire);
+            if end > limit {
                 shared.starved.store(true, Ordering::Relaxed);
                 return Err(ReserveError::Full);
             }
@@ -93,8 +95,12 @@ impl LogWriter {
                         let entry = Entry { kind: Kind::Padding, len: padding as u32 };
                         shared.ring.word(tail).store(entry.encode(), Ordering::Release);
                     }
-                    // Lines that were last touched a lap ago: the next record finds them here.
-                    shared.ring.prefetch::<true>(end);
+                    // Lines that were last touched a lap ago: records to come find them here, and the locked
+                    // instruction of the next reservation waits for no store to them.
+                    if end + AHEAD + LINE < limit {
+                        shared.ring.prefetch::<true>(end + AHEAD);
+                        shared.ring.prefetch::<true>(end + AHEAD + LINE);
+                    }
                     return Ok(Reservation { shared, position: tail + padding, len });
                 }
                 Err(now) => tail = now,
@@ -144,6 +150,7 @@ impl Reservation<'_> {
 
     /// As [`Reservation::commit`], without waking: for the poller's own thread, and for all but the last of several
     /// records.
+    #[inline]
     pub fn commit_quietly(self) -> u64 {
         let position = self.position;
         self.finish(Kind::Message);
@@ -156,6 +163,7 @@ impl Reservation<'_> {
         self.position
     }
 
+    #[inline]
     fn finish(&self, kind: Kind) {
         let word = self.shared.ring.word(self.position);
         debug_assert_eq!(word.load(Ordering::Relaxed), 0, "free space is zero");
@@ -182,6 +190,7 @@ impl Drop for Reservation<'_> {
 
 impl Deref for Reservation<'_> {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: see `deref_mut`.
         unsafe { self.shared.ring.bytes(self.position + HEADER, self.len as usize) }
@@ -189,6 +198,7 @@ impl Deref for Reservation<'_> {
 }
 
 impl DerefMut for Reservation<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: (1) the compare-and-swap in `reserve` gave this range to us alone; (2) the publisher
         // and readers look at a payload only behind a non-zero commit word, which is stored when `self`

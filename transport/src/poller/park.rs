@@ -16,7 +16,9 @@ use crate::wait::{Step, arm, disarm};
 const LATE: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Looks between two turns of one who spins: a microsecond or two.
-const LOOKS: u32 = 32;
+const LOOKS: u32 = 64;
+/// Of which so many are between two pauses: a pause is longer than several looks, and news that come in it wait.
+const LOOKS_A_PAUSE: u32 = 4;
 
 impl Poller {
     /// Waits for something to happen, but not beyond `until`, as [`Config::wait`](crate::Config::wait)
@@ -24,7 +26,15 @@ impl Poller {
     /// and logs of peers, deaths, and records committed to own logs end the sleep by themselves; for
     /// anything else there is `has_work`, asked after the poller has announced its sleep: what becomes
     /// true later must be followed by [`Waker::wake`](crate::Waker::wake).
-    pub fn park(&mut self, now: Time, until: Option<Time>, has_work: &mut dyn FnMut() -> bool) {
+    ///
+    /// Returns the time for the next turn. It is never later than the clock and, of one who spins, a few microseconds
+    /// old: the clock was read while there was time, not when there was news.
+    pub fn park(
+        &mut self,
+        now: Time,
+        until: Option<Time>,
+        has_work: &mut dyn FnMut() -> bool,
+    ) -> Time {
         match self.config.wait {
             Wait::Spin => return self.look(has_work),
             Wait::Block => {}
@@ -35,35 +45,44 @@ impl Poller {
                     .filter(|(_, l)| l.alive && l.path() == Path::Shm)
                     .count();
                 match self.adaptive.idle(now, pollers) {
-                    Step::Spin => return std::hint::spin_loop(),
+                    Step::Spin => {
+                        std::hint::spin_loop();
+                        return clock::now();
+                    }
                     Step::Yield => {
                         let before = clock::now();
                         std::thread::yield_now();
                         let after = clock::now();
                         self.counters.yields += 1;
-                        return self.adaptive.yielded(after.since(before), after);
+                        self.adaptive.yielded(after.since(before), after);
+                        return after;
                     }
                     Step::Park => {}
                 }
             }
         }
         let deadline = self.next_timeout(now).min(until.unwrap_or(Time::MAX));
-        if deadline <= now {
-            return;
+        if deadline > now {
+            self.sleep_until(deadline, has_work);
         }
-        self.sleep_until(deadline, has_work);
+        clock::now()
     }
 
     /// Spins without taking turns: nothing but the lines that change with news is looked at. Packets are not seen by
     /// looking, and what is quiet or due may wait for a turn, but not long.
-    fn look(&mut self, has_work: &mut dyn FnMut() -> bool) {
+    fn look(&mut self, has_work: &mut dyn FnMut() -> bool) -> Time {
+        let now = clock::now();
         let looks = if self.udp.is_some() { 1 } else { LOOKS };
-        for _ in 0..looks {
-            std::hint::spin_loop();
+        for look in 0..looks {
+            if look % LOOKS_A_PAUSE == 0 {
+                std::hint::spin_loop();
+            }
+            self.expect();
             if self.has_news().is_some() || self.has_commits() || has_work() {
-                return;
+                break;
             }
         }
+        now
     }
 
     fn sleep_until(&mut self, deadline: Time, has_work: &mut dyn FnMut() -> bool) {
@@ -142,6 +161,15 @@ impl Poller {
             }
         }
         news
+    }
+
+    /// Starts to fetch what the next news will be about.
+    fn expect(&self) {
+        for (_, link) in self.roster.iter() {
+            if let (true, Wire::Shm(shm)) = (link.alive, &link.wire) {
+                shm.expect();
+            }
+        }
     }
 
     /// A link whose peer has flushed since we last looked.

@@ -66,6 +66,7 @@ impl Replica {
         self.member
     }
 
+    #[inline]
     fn load(&self, at: usize) -> u64 {
         self.memory.word(at).load(Ordering::Acquire)
     }
@@ -79,11 +80,13 @@ impl Replica {
         self.load(AT_TURN)
     }
 
+    #[inline]
     pub(crate) fn head(&self, lane: LaneId) -> u64 {
         self.load(AT_HEADS + 8 * lane.index())
     }
 
     /// Where the owner's reclaiming is, read after everything that was read from the log before.
+    #[inline]
     pub(crate) fn low_after_reads(&self, lane: LaneId) -> u64 {
         std::sync::atomic::fence(Ordering::Acquire);
         self.memory.word(AT_LOW + 8 * lane.index()).load(Ordering::Relaxed)

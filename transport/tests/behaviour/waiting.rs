@@ -147,6 +147,23 @@ fn a_release_wakes_who_waits_for_space() {
 }
 
 #[test]
+fn the_time_after_waiting_is_one_of_the_wait() {
+    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
+        let mut config = configs(1, PathPolicy::Shm).remove(0);
+        config.wait = wait;
+        let mut poller = Poller::new(config).unwrap();
+        // Each way that a wait can go: work at once, none, and an instant to wait for that has passed.
+        for (work, until) in [(true, None), (false, None), (false, Some(Time::ZERO))] {
+            let before = clock::now();
+            let after = poller.park(before, until, &mut || work);
+            assert!(before <= after && after <= clock::now(), "{wait:?}");
+            let turn = poller.park(Time::from_micros(1), until, &mut || work);
+            assert!(after <= turn, "{wait:?}: the time of the turn before is no answer");
+        }
+    }
+}
+
+#[test]
 fn one_who_spins_looks_for_work_between_turns() {
     let mut config = configs(1, PathPolicy::Shm).remove(0);
     config.wait = Wait::Spin;

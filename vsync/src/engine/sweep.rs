@@ -82,15 +82,13 @@ pub(crate) struct LeaseSeen {
 impl Engine {
     /// Runs until the node's end, and says why that came.
     pub(crate) fn run(mut self) {
+        let mut now = clock::now();
         loop {
-            let now = clock::now();
             let busy = self.sweep(now);
             if self.end.is_some() {
                 break;
             }
-            if !busy {
-                self.park();
-            }
+            now = if busy { clock::now() } else { self.park(now) };
         }
         self.finish();
     }
@@ -330,9 +328,8 @@ impl Engine {
         false
     }
 
-    fn park(&mut self) {
+    fn park(&mut self, now: Time) -> Time {
         self.counters.parks += 1;
-        let now = clock::now();
         let until = self.core.next_timeout();
         let head = self.poller.head(GROUP);
         let Self { poller, commands, storing, shared, group_log, persisted, held, .. } = self;
@@ -342,7 +339,7 @@ impl Engine {
                 || shared.persisted() != *persisted
                 || (!*held && group_log.is_committed(head))
                 || shared.is_status_wanted()
-        });
+        })
     }
 
     /// The node's end: everything is closed before the application hears of it, so that it can start the next
