@@ -26,6 +26,7 @@ mod measure;
 #[cfg(test)]
 mod namespaces;
 mod notes;
+mod rebind;
 mod replica;
 mod send;
 mod socket;
@@ -119,6 +120,8 @@ pub(crate) struct Udp {
     process: u32,
     /// What is taken in at the moment has met congestion on its way.
     congested: bool,
+    /// Where it says to come from.
+    from: Option<IpAddr>,
     /// Packets that belonged to nothing, were unreadable or forged.
     pub(crate) strays: u64,
     /// The first version of the wire format that was met and is not ours.
@@ -173,6 +176,7 @@ impl Udp {
             serial: 0,
             process: std::process::id(),
             congested: false,
+            from: None,
             strays: 0,
             foreign: None,
             #[cfg(feature = "faults")]
@@ -315,7 +319,7 @@ impl Udp {
             // and its read lease would outlive the silence we count.
             let now = if count > 0 { clock::now().max(now) } else { now };
             for index in 0..count {
-                self.congested = batch.congested(index);
+                (self.congested, self.from) = (batch.congested(index), batch.from(index));
                 for datagram in batch.datagrams(index) {
                     happened |= self.take_in(now, datagram, own);
                 }
@@ -367,6 +371,7 @@ impl Udp {
             return false;
         };
         let note = link.connection.take_note();
+        self.roam(index, now);
         let happened = self.apply(index, change);
         self.hear(index, note) || happened
     }
@@ -445,6 +450,8 @@ impl Udp {
                 Phase::Up if silence >= self.heartbeat * 2 => {
                     link.connection.probe();
                     self.probing = true;
+                    let peer = link.peer;
+                    self.reopen_if_stranded(peer);
                 }
                 _ => {}
             }

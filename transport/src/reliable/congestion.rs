@@ -88,6 +88,11 @@ impl Congestion {
         }
     }
 
+    /// Another path: what is in flight is all that is known.
+    pub fn restart(&mut self, datagram: usize) {
+        *self = Congestion { in_flight: self.in_flight, ..Congestion::new(datagram) };
+    }
+
     /// Datagrams are larger or smaller from now on.
     pub fn resize(&mut self, datagram: usize) {
         self.datagram = datagram as u64;

@@ -90,6 +90,10 @@ pub struct Received {
     pub news: bool,
     /// The peer has closed the connection; so is this side now.
     pub closed: Option<CloseReason>,
+    /// It was sent later than all that came before.
+    pub newest: bool,
+    /// The answer to a challenge.
+    pub response: Option<u64>,
 }
 
 /// A packed datagram.
@@ -163,6 +167,8 @@ pub struct Connection {
     pub(super) note_out: Option<Note>,
     pub(super) note_in: Option<Note>,
     pub(super) heartbeat_due: bool,
+    /// The latest challenge, to be answered.
+    pub(super) response_due: Option<u64>,
     /// Data packets that may exceed the window to probe the path.
     pub(super) probe_packets: u32,
     pub(super) probe_attempt: u32,
@@ -211,6 +217,7 @@ impl Connection {
             note_out: None,
             note_in: None,
             heartbeat_due: false,
+            response_due: None,
             probe_packets: 0,
             probe_attempt: 0,
             last_sent: now,
@@ -372,6 +379,19 @@ impl Connection {
         self.note_in.take()
     }
 
+    /// Packets take another path from now on, whose first link takes `datagram` bytes: nothing is known of it.
+    pub fn change_path(&mut self, datagram: usize) {
+        self.rtt = Rtt::default();
+        self.mtu = PathMtu::new(datagram);
+        self.congestion.restart(self.mtu.current());
+        self.resumed = self.now;
+        self.probe_attempt = 0;
+        if !self.closed {
+            self.ping = true;
+            self.arm_probe();
+        }
+    }
+
     /// The first link takes no packets of the size that it took before.
     pub fn shrink_datagram(&mut self) {
         self.mtu.shrink(self.now);
@@ -402,6 +422,7 @@ impl Connection {
         self.timers.clear();
         self.ping = false;
         self.note_out = None;
+        self.response_due = None;
         self.ack_now = false;
         self.heartbeat_due = false;
     }

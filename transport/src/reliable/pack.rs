@@ -16,8 +16,8 @@ use super::connection::{Connection, Transmit, give_back};
 use super::mtu::BASE;
 use super::sent::{ITEMS_MAX, Item};
 use super::wire::{
-    ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, NOTE_OVERHEAD,
-    START_LEN, WORD_ENTRY, WORDS_OVERHEAD, WordEntry, Writer,
+    ACK_OVERHEAD, ACK_RANGE, CHALLENGE_LEN, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD,
+    NOTE_OVERHEAD, START_LEN, WORD_ENTRY, WORDS_OVERHEAD, WordEntry, Writer,
 };
 use crate::time::Time;
 
@@ -60,6 +60,7 @@ impl Connection {
         let urgent = self.ack_now
             || self.ping
             || self.note_out.is_some()
+            || self.response_due.is_some()
             || self.recv.iter().any(|lane| lane.owes_credit_now())
             || self.send.iter().any(|lane| lane.owes_start());
         if !urgent && lowest.is_none() && !self.heartbeat_due {
@@ -75,6 +76,11 @@ impl Connection {
         let ping = std::mem::take(&mut self.ping) || (asks && !quiet);
         if ping {
             writer.ping();
+        }
+        if writer.space() >= CHALLENGE_LEN
+            && let Some(token) = self.response_due.take()
+        {
+            writer.response(token);
         }
         if let Some(note) = self.note_out
             && writer.space() >= NOTE_OVERHEAD + note.bytes().len()
@@ -118,6 +124,21 @@ impl Connection {
         self.mtu.on_sent(number, size);
         self.record(now, size, true, &[]);
         Some(Transmit { len: size, quiet: false })
+    }
+
+    /// Packs a packet that asks whoever reads it to say `token`. It has to leave to the address in question.
+    pub fn pack_challenge(&mut self, now: Time, out: &mut [u8], token: u64) -> Option<Transmit> {
+        let now = self.advance(now);
+        if self.is_closed() || !self.sent.has_room() {
+            return None;
+        }
+        let number = self.sent.next_number();
+        let mut writer = Writer::packet(out);
+        writer.challenge(token);
+        let len = writer.len();
+        Header { flags: 0, connection: self.settings.remote, number }.emit(&mut out[..len]);
+        self.record(now, len, false, &[]);
+        Some(Transmit { len, quiet: false })
     }
 
     fn pack_close(&mut self, now: Time, out: &mut [u8]) -> Option<Transmit> {

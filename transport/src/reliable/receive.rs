@@ -55,6 +55,7 @@ impl Connection {
                 self.confirmed = self.heard;
             }
         }
+        received.newest = number > self.largest_met;
         self.largest_met = self.largest_met.max(number);
         if let Some(reason) = received.closed {
             self.close_reason = reason;
@@ -95,7 +96,12 @@ impl Connection {
                 Frame::Start { lane, .. } => {
                     self.recv.get(usize::from(lane)).ok_or(wrong)?;
                 }
-                Frame::Ping | Frame::Padding | Frame::Note { .. } | Frame::Close { .. } => {}
+                Frame::Ping
+                | Frame::Padding
+                | Frame::Challenge(_)
+                | Frame::Response(_)
+                | Frame::Note { .. }
+                | Frame::Close { .. } => {}
             }
         }
         Ok(())
@@ -142,6 +148,8 @@ impl Connection {
                 }
                 Frame::Ping => self.ack_now = true,
                 Frame::Padding => {}
+                Frame::Challenge(token) => self.response_due = Some(token),
+                Frame::Response(token) => received.response = Some(token),
                 Frame::Note { bytes } => self.note_in = Some(Note::new(bytes)),
                 Frame::Close { reason } => received.closed = Some(CloseReason::from_wire(reason)),
             }

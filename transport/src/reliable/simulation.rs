@@ -1,6 +1,6 @@
 //! Two connections and a bad network, from a seed.
 //!
-//! Losses up to 30 %, duplicates, reordering, flipped bits, one-way cuts, restarts, clocks that jump, links that drop what is large: each alone and
+//! Losses up to 30 %, duplicates, reordering, flipped bits, one-way cuts, restarts, clocks that jump, links that drop what is large, addresses that change: each alone and
 //! all together. All the while: no byte is ever wrong, no word is visible before its payload, nothing visible goes back,
 //! nothing is confirmed that the peer did not hear. Whenever the network heals everything published arrives, and an
 //! idle link sends heartbeats only.
@@ -29,6 +29,7 @@ enum Class {
     Restarts,
     Clocks,
     Mtu,
+    Rebinding,
     Everything,
 }
 
@@ -61,6 +62,11 @@ impl Class {
             let size = |random: &mut Random| 1200 + random.below(8000) as usize;
             trouble.mtu = [size(random), size(random)];
         }
+        if has(Class::Rebinding) && random.chance(500) {
+            let who = random.below(2) as usize;
+            world.rebind(who);
+        }
+        let random = &mut world.random;
         if has(Class::Restarts) && random.chance(200) {
             let who = random.below(2) as usize;
             world.restart(who);
@@ -192,6 +198,11 @@ fn a_connection_survives_clocks_that_jump() {
 #[test]
 fn a_connection_survives_paths_that_carry_less_than_they_did() {
     hold(Class::Mtu);
+}
+
+#[test]
+fn a_connection_survives_new_addresses() {
+    hold(Class::Rebinding);
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(crate) const START_LEN: usize = 10;
 pub(crate) const ACK_OVERHEAD: usize = 22;
 /// Bytes of one extra range of an ack frame.
 pub(crate) const ACK_RANGE: usize = 8;
+/// Bytes of a challenge, and of the response to it.
+pub(crate) const CHALLENGE_LEN: usize = 9;
 /// Bytes of a note frame before its content.
 pub(crate) const NOTE_OVERHEAD: usize = 2;
 /// Most bytes of a note.
@@ -64,6 +66,8 @@ const PING: u8 = 5;
 const CLOSE: u8 = 6;
 const START: u8 = 7;
 const NOTE: u8 = 8;
+const CHALLENGE: u8 = 9;
+const RESPONSE: u8 = 10;
 
 /// Why a packet or a message in it was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -275,6 +279,16 @@ impl<'a> Writer<'a> {
     pub(crate) fn ping(&mut self) {
         self.u8(PING);
     }
+    /// A challenge of a path.
+    pub(crate) fn challenge(&mut self, token: u64) {
+        self.u8(CHALLENGE);
+        self.u64(token);
+    }
+    /// The response to a challenge.
+    pub(crate) fn response(&mut self, token: u64) {
+        self.u8(RESPONSE);
+        self.u64(token);
+    }
     /// Padding up to the end.
     pub(crate) fn padding(&mut self) {
         let space = self.space();
@@ -347,6 +361,10 @@ pub enum Frame<'a> {
     Ping,
     /// All the rest of the packet.
     Padding,
+    /// Asks whoever reads at the address that this was sent to to say the number.
+    Challenge(u64),
+    /// The number of a challenge.
+    Response(u64),
     /// What one driver says to the other, outside of all lanes; it may be lost.
     Note {
         /// At most 200 bytes, whose meaning is the drivers'.
@@ -461,6 +479,8 @@ impl<'a> Frames<'a> {
             CREDIT => Ok(Frame::Credit { lane: reader.u8()?, released: reader.u64()? }),
             START => Ok(Frame::Start { lane: reader.u8()?, from: reader.u64()? }),
             PING => Ok(Frame::Ping),
+            CHALLENGE => Ok(Frame::Challenge(reader.u64()?)),
+            RESPONSE => Ok(Frame::Response(reader.u64()?)),
             PADDING => {
                 reader.0 = &[];
                 Ok(Frame::Padding)

@@ -39,7 +39,10 @@ pub(super) const HANDSHAKE_MAX: usize = NOISE_AT + CERTIFICATE_LEN + GREETING_MA
 /// A configured peer: where it is, and how far the dialling is.
 pub(crate) struct Peer {
     pub(crate) node: NodeId,
-    addr: SocketAddr,
+    /// As configured.
+    pub(super) addr: SocketAddr,
+    /// Where it proved to be instead.
+    pub(super) moved: Option<SocketAddr>,
     pub(crate) socket: Option<Socket>,
     pub(crate) wanted: bool,
     pub(crate) refused: Refused,
@@ -88,6 +91,7 @@ impl Peer {
         Peer {
             node,
             addr,
+            moved: None,
             socket,
             wanted: false,
             refused: None,
@@ -98,6 +102,13 @@ impl Peer {
             offer: None,
             answered: [const { None }; PENDING_MAX],
             complained: None,
+        }
+    }
+
+    /// Sends through that socket from now on.
+    pub(super) fn connect(&mut self, socket: Socket) {
+        if self.socket.as_mut().is_none_or(|old| old.replace(&socket).is_err()) {
+            self.socket = Some(socket);
         }
     }
 
@@ -207,8 +218,15 @@ impl Udp {
             return;
         }
         let peer = &mut self.peers[index];
-        if peer.socket.is_none() {
-            peer.socket = Socket::connect(self.bind_ip, peer.addr).ok();
+        // Who moved may have moved on, or back.
+        let elsewhere = peer.moved.take();
+        if peer.socket.is_none() || elsewhere.is_some() {
+            let at = peer.socket.as_ref().and_then(Socket::peer);
+            let to = elsewhere.filter(|_| at == Some(peer.addr)).unwrap_or(peer.addr);
+            if let Ok(socket) = Socket::connect(self.bind_ip, to) {
+                peer.connect(socket);
+            }
+            peer.moved = elsewhere;
         }
         if self.me.node > peer.node {
             self.begin(index, now);

@@ -46,6 +46,47 @@ fn is_handshake(datagram: &[u8], kind: u8) -> bool {
 }
 
 #[test]
+fn a_packet_sent_on_from_elsewhere_moves_nobody() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    (0..20).for_each(|_| [&mut a, &mut b].into_iter().for_each(Node::turn));
+    // A packet of `b` that `a` has not seen: it is caught on its way, and comes from somebody else.
+    let caught = Rc::new(RefCell::new(Vec::new()));
+    let (net, to_a) = (caught.clone(), addrs[0]);
+    refusal::set(move |peer, bytes, _| {
+        let catch = peer == to_a && net.borrow().is_empty();
+        catch.then(|| {
+            net.borrow_mut().extend_from_slice(bytes);
+            libc::ENETUNREACH
+        })
+    });
+    b.own.lane_mut(CONTROL).set_word(0, 1);
+    b.turn();
+    let packet = caught.borrow().clone();
+    let sent = Rc::new(RefCell::new(Vec::new()));
+    let notes = sent.clone();
+    refusal::set(move |peer, bytes, _| {
+        notes.borrow_mut().push((peer, bytes.len()));
+        None
+    });
+    let elsewhere: std::net::IpAddr = "127.0.0.9".parse().unwrap();
+    for _ in 0..3 {
+        a.udp.from = Some(elsewhere);
+        a.udp.on_datagram(clock::now(), &mut packet.clone(), &a.own);
+    }
+    let there: Vec<_> =
+        sent.borrow().iter().filter(|(peer, _)| peer.ip() == elsewhere).copied().collect();
+    let [(asked, len)] = there[..] else { panic!("{there:?}") };
+    assert_eq!(asked.port(), addrs[1].port());
+    assert!(len <= packet.len() * 3);
+    // Nobody answers there, and the peer speaks from where it is.
+    stream(&mut a, &mut b, 40);
+    assert_eq!(a.udp.peers[0].socket.as_ref().and_then(Socket::peer), Some(addrs[1]));
+    assert!(sent.borrow().iter().filter(|(peer, _)| peer.ip() == elsewhere).count() == 1);
+}
+
+#[test]
 fn nothing_is_sent_in_the_clear() {
     let tape = wiretap(|_| false);
     let (mut nodes, _) = pair();

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::rebind::Roaming;
 use super::replica::Replicas;
 use crate::event::{Evidence, LinkCounters};
 use crate::id::Member;
@@ -81,6 +82,7 @@ pub(crate) struct Link {
     table: LaneTable,
     burst: Option<Burst>,
     pub(crate) stash: Stash,
+    pub(crate) roaming: Roaming,
     /// The last flush left something to send.
     pub(crate) unfinished: bool,
 }
@@ -117,6 +119,7 @@ impl Link {
             table: settings.peer,
             burst: None,
             stash: Stash::default(),
+            roaming: Roaming::default(),
             unfinished: false,
         };
         let from = own.lane(CONTROL).log.head();
@@ -185,9 +188,11 @@ impl Link {
     }
 
     fn take_in(&mut self, now: Time, packet: &PacketView<'_>) -> Change {
+        (self.roaming.newest, self.roaming.response) = (false, None);
         let Ok(received) = self.connection.handle_packet(now, packet, &mut self.replicas) else {
             return Change::None;
         };
+        (self.roaming.newest, self.roaming.response) = (received.newest, received.response);
         if let Some(burst) = self.burst
             && self.connection.heard() > burst.started
         {

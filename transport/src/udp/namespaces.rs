@@ -20,6 +20,12 @@ struct Lab {
     names: [String; 2],
 }
 
+/// Sockets that this thread opens from now on are of that namespace.
+pub(super) fn enter(space: &File) {
+    // SAFETY: no pointers; moves only this thread into the namespace.
+    assert_eq!(unsafe { libc::setns(space.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+}
+
 fn ip(arguments: &str) -> bool {
     Command::new("ip")
         .args(arguments.split(' '))
@@ -53,16 +59,19 @@ impl Lab {
         Some(lab)
     }
 
-    /// Starts a node whose sockets live in one of the namespaces.
+    /// Starts a node that lives in one of the namespaces.
     fn start(&self, addrs: &[SocketAddr], me: usize, incarnation: u64) -> Node {
+        self.start_at(addrs, me, incarnation)
+    }
+
+    /// The same; the own address may be that of all interfaces.
+    fn start_at(&self, addrs: &[SocketAddr], me: usize, incarnation: u64) -> Node {
         let config = config(addrs, me, incarnation);
         let space = File::open(format!("/run/netns/{}", self.names[me])).unwrap();
-        let start = move || {
-            // SAFETY: no pointers; moves only this thread, which ends soon, into the namespace.
-            assert_eq!(unsafe { libc::setns(space.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
-            Node::with(&config)
-        };
-        std::thread::spawn(start).join().unwrap()
+        enter(&space);
+        let mut node = Node::with(&config);
+        node.space = Some(space);
+        node
     }
 
     fn mtu(&self, end: usize, mtu: u32) {
@@ -100,6 +109,29 @@ fn jumbo_frames_are_used_until_the_path_swallows_them() {
     stream(&mut a, &mut b, 300);
     assert!(largest(&mut a) <= 1500 - 28);
     until(&mut [&mut a, &mut b], "what it carries", |n| largest(n[0]) > 1500 - 28 - 40);
+}
+
+#[test]
+fn a_node_keeps_its_link_when_its_address_changes() {
+    let Some(lab) = Lab::new() else { return };
+    let at = |ip: &str| -> SocketAddr { format!("{ip}:7400").parse().unwrap() };
+    let reached = [at("10.231.77.1"), at("10.231.77.2")];
+    let mut a = lab.start(&reached, 0, 1);
+    let mut b = lab.start_at(&[reached[0], at("0.0.0.0")], 1, 1);
+    until(&mut [&mut a, &mut b], "links", linked);
+    stream(&mut a, &mut b, 40);
+    let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
+    let b_ip = |command: &str| assert!(ip(&format!("-n {} addr {command}", lab.names[1])));
+    for (old, new) in [("10.231.77.2/24", "10.231.77.7/24"), ("10.231.77.7/24", "10.231.77.2/24")] {
+        b_ip(&format!("del {old} dev cable"));
+        b_ip(&format!("add {new} dev cable"));
+        b.own.lane_mut(CONTROL).set_word(0, 1);
+        stream(&mut a, &mut b, 300);
+        assert_eq!((a.link_to(1), b.link_to(0)), (Some(ab), Some(ba)), "the same link");
+        let to = a.udp.peers[0].socket.as_ref().and_then(Socket::peer).unwrap();
+        assert!(new.starts_with(&to.ip().to_string()), "{to}");
+    }
+    assert_eq!((a.events.len(), b.events.len()), (1, 1), "nothing died");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | EAGAIN, ENOBUFS | this peer's buffer is full (unanswered ARP, or a burst) | the batch is kept and sent a little later; other peers are not affected |
 //! | ECONNREFUSED | an earlier packet met a closed port; this one was *not* sent | probes begin; the batch is sent again |
+//! | EINVAL, and the own address is gone | this machine has another one now | a new socket; the batch is sent again |
 //! | EIO, EINVAL on a segmented send | this device cannot segment | segmentation is turned off, the batch goes out in pieces |
 //! | EMSGSIZE | larger than the first link takes by now | smaller datagrams from now on; loss detection repairs |
 //! | EHOSTUNREACH, ENETUNREACH, EPERM, … | no way at the moment | as if lost in the network; silence decides |
@@ -104,6 +105,7 @@ impl Udp {
                     return false;
                 }
                 Some(libc::ECONNREFUSED) => self.on_refused(peer, now),
+                Some(libc::EINVAL) if self.reopen_if_stranded(peer) => {}
                 Some(libc::EIO | libc::EINVAL) if joined && self.segmentation => {
                     tracing::warn!(%error, "no segmentation offload: sending datagrams one by one");
                     self.segmentation = false;

@@ -109,6 +109,24 @@ impl Socket {
         self.0.local_addr()
     }
 
+    /// The peer that it is connected to.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer_addr().ok()
+    }
+
+    /// Becomes another socket. The descriptor keeps its number, which pollers know.
+    pub(crate) fn replace(&mut self, other: &Socket) -> io::Result<()> {
+        // SAFETY: no pointers; both descriptors are open and owned by these sockets, which own what they refer to afterwards
+        // just the same.
+        check(unsafe { libc::dup3(other.fd(), self.fd(), libc::O_CLOEXEC) }).map(drop)
+    }
+
+    /// Whether this machine has lost the address that this socket sends from.
+    pub(crate) fn is_stranded(&self) -> bool {
+        let gone = |error: io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+        self.local().is_ok_and(|local| UdpSocket::bind((local.ip(), 0)).is_err_and(gone))
+    }
+
     pub(crate) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
@@ -299,6 +317,7 @@ pub(crate) struct Batch {
     buffer: Box<[u8]>,
     received: [(usize, usize); BATCH],
     congested: [bool; BATCH],
+    from: [Option<IpAddr>; BATCH],
     count: usize,
 }
 
@@ -308,6 +327,7 @@ impl Batch {
             buffer: vec![0; BATCH * MESSAGE].into_boxed_slice(),
             received: [(0, 0); BATCH],
             congested: [false; BATCH],
+            from: [None; BATCH],
             count: 0,
         }
     }
@@ -318,6 +338,8 @@ impl Batch {
         self.count = 0;
         let mut controls = [const { Control::new() }; BATCH];
         let mut iovs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: MESSAGE }; BATCH];
+        // SAFETY: plain integers; all-zero is a valid value.
+        let mut names: [libc::sockaddr_in6; BATCH] = unsafe { zeroed() };
         // SAFETY: all-zero headers are valid ones: null pointers with lengths of zero.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
         for (index, chunk) in self.buffer.chunks_exact_mut(MESSAGE).enumerate() {
@@ -325,11 +347,13 @@ impl Batch {
             let header = &mut messages[index].msg_hdr;
             header.msg_iov = &raw mut iovs[index];
             header.msg_iovlen = 1;
+            header.msg_name = (&raw mut names[index]).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
             header.msg_control = controls[index].0.as_mut_ptr().cast();
             header.msg_controllen = size_of::<Control>() as _;
         }
-        // SAFETY: every header points to one iovec over its own chunk of the buffer and to its own control
-        // space; all of them live and are not touched otherwise through the call.
+        // SAFETY: every header points to one iovec over its own chunk of the buffer, to its own name and to its own
+        // control space; all of them live and are not touched otherwise through the call.
         let count = unsafe {
             let flags = libc::MSG_DONTWAIT;
             libc::recvmmsg(socket.fd(), messages.as_mut_ptr(), BATCH as u32, flags, ptr::null_mut())
@@ -343,6 +367,7 @@ impl Batch {
             let segment = segment.unwrap_or(len);
             self.received[index] = if truncated { (0, 1) } else { (len, segment.max(1)) };
             self.congested[index] = ecn & CE == CE;
+            self.from[index] = address(&names[index]);
             self.count += 1;
         }
         self.count
@@ -351,6 +376,11 @@ impl Batch {
     /// Whether message `index` met congestion on its way. The kernel joins only datagrams that are alike in that.
     pub(crate) fn congested(&self, index: usize) -> bool {
         self.congested[index]
+    }
+
+    /// Where message `index` came from. Anybody can write anything there.
+    pub(crate) fn from(&self, index: usize) -> Option<IpAddr> {
+        self.from[index]
     }
 
     /// The datagrams of message `index`: the kernel joined those of one sender that have the same size.
@@ -388,6 +418,16 @@ fn ancillary(message: &libc::msghdr) -> (Option<usize>, i32) {
 
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The address in what the kernel filled in.
+fn address(name: &libc::sockaddr_in6) -> Option<IpAddr> {
+    match i32::from(name.sin6_family) {
+        libc::AF_INET6 => Some(Ipv6Addr::from(name.sin6_addr.s6_addr).to_canonical()),
+        // In place of the flow label of IPv6.
+        libc::AF_INET => Some(Ipv4Addr::from(name.sin6_flowinfo.to_ne_bytes()).into()),
+        _ => None,
+    }
 }
 
 /// An address as the kernel wants it, and its length.

@@ -19,6 +19,8 @@ pub(super) struct Node {
     pub(super) own: Own,
     pub(super) udp: Udp,
     pub(super) events: Vec<UdpEvent>,
+    /// The network namespace that it lives in, if not that of the test.
+    pub(super) space: Option<std::fs::File>,
 }
 
 /// Addresses that nobody else uses at the moment.
@@ -50,7 +52,7 @@ impl Node {
             config.lanes.iter().map(|lane| Ring::private(lane.log_bytes).unwrap()).collect();
         let own = Own::new(&config.lanes, rings, &Waker::new(Bell::new().unwrap()));
         config.peers.iter().for_each(|peer| udp.want(peer.node, true));
-        Node { own, udp, events: Vec::new() }
+        Node { own, udp, events: Vec::new(), space: None }
     }
 
     pub(super) fn start(addrs: &[SocketAddr], me: usize, incarnation: u64) -> Self {
@@ -58,6 +60,7 @@ impl Node {
     }
 
     pub(super) fn turn(&mut self) {
+        self.space.iter().for_each(namespaces::enter);
         let now = clock::now();
         self.udp.poll(now, &self.own);
         while let Some(event) = self.udp.poll_event() {

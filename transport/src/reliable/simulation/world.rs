@@ -259,6 +259,12 @@ impl World {
         self.join();
     }
 
+    /// One side has another address, and the other one knows: what was under way is lost.
+    pub(super) fn rebind(&mut self, who: usize) {
+        self.wire.retain(|_, flying| flying.to != who);
+        self.sides[1 - who].connection.change_path(DATAGRAM);
+    }
+
     /// What a side is told that the time is.
     fn tell(&mut self, me: usize) -> Time {
         let mut time = self.now + self.sides[me].ahead;
