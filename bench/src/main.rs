@@ -26,6 +26,7 @@ mod stream;
 mod task;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use pingpong::Answer;
 use quintet_transport::{PathPolicy, Wait};
 use serde::{Deserialize, Serialize};
 use std::process::ExitCode;
@@ -41,10 +42,12 @@ struct Arguments {
 enum Measurement {
     /// Round trip of one message between two processes.
     Pingpong(pingpong::Arguments),
+    /// One message at a time to another process, until this one knows that it has arrived: the other answers with a word
+    /// of its row, as members of a group do, not with a message.
+    Put(pingpong::Arguments),
     /// Small messages per second from one process to another.
     Rate(stream::Arguments),
     /// Bytes per second from one process to another, in large messages.
-    #[command(visible_alias = "put")]
     Bw(stream::Arguments),
     /// Many processes send to one: how much arrives, whose, how late, and what is lost on the way.
     Incast(incast::Arguments),
@@ -110,7 +113,8 @@ impl Waiting {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().measurement {
-        Measurement::Pingpong(arguments) => pingpong::measure(&arguments),
+        Measurement::Pingpong(arguments) => pingpong::measure(Answer::Message, &arguments),
+        Measurement::Put(arguments) => pingpong::measure(Answer::Word, &arguments),
         Measurement::Rate(arguments) => stream::measure("rate", 64, &arguments),
         Measurement::Bw(arguments) => stream::measure("bw", 65_536, &arguments),
         Measurement::Incast(arguments) => incast::measure(&arguments),

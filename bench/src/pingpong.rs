@@ -1,5 +1,5 @@
 //! Round trip of one message between two pollers in two processes: a record goes out on the group lane, the other
-//! side sends one back. With `--compare raw` the least code that does the same runs beside it.
+//! side sends one back (`pingpong`), or says in a word of its row that it has taken it (`put`). With `--compare raw` the least code that does the same runs beside it.
 
 use crate::children::Peer;
 use crate::floor::{self, shm_pingpong, udp_pingpong};
@@ -11,6 +11,7 @@ use crate::setup::{Away, Compare, Setup, Usage};
 use crate::side::{Ends, Side};
 use crate::stages::Stages;
 use crate::statistics::{halved, histogram, record};
+use crate::stream::seconds;
 use crate::task::Task;
 use crate::{Provider, cpu, open_loop, sizes};
 use hdrhistogram::Histogram;
@@ -20,7 +21,10 @@ use serde_json::json;
 use std::error::Error;
 use std::time::Duration;
 
-/// Flags of `pingpong`.
+/// Round trips of a program that wants a number, where a time was asked for.
+const ROUND_TRIPS: u64 = 100_000;
+
+/// Flags of `pingpong` and `put`.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -39,6 +43,9 @@ pub(crate) struct Arguments {
     /// Round trips measured, in each run.
     #[arg(short = 'n', long, default_value_t = 100_000)]
     count: u64,
+    /// Seconds measured, in each run, instead of a number of round trips.
+    #[arg(short = 'D', long, conflicts_with_all = ["count", "samples"], value_parser = seconds)]
+    duration: Option<f64>,
     /// Round trips before that, not measured.
     #[arg(long, default_value_t = 10_000)]
     warm_up: u64,
@@ -59,31 +66,62 @@ pub(crate) struct Arguments {
     outputs: Outputs,
 }
 
+/// What comes back.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answer {
+    /// As much as was sent.
+    Message,
+    /// Only how many messages were taken.
+    Word,
+}
+
+impl Answer {
+    /// What a measurement is called that has it, and what is measured.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Answer::Message => ("pingpong", "rtt"),
+            Answer::Word => ("put", "put_to_known"),
+        }
+    }
+}
+
 /// What the answering process is told.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Pong {
     pub(crate) ends: Ends,
+    answer: Answer,
     size: usize,
 }
 
 /// Measures, and starts the other sides.
-pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+pub(crate) fn measure(answer: Answer, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if answer == Answer::Word && (arguments.rate.is_some() || arguments.stages) {
+        return Err(
+            "--rate and --stages are for pingpong: one word may answer several messages".into()
+        );
+    }
     arguments.away.permits(arguments.compare)?;
     let cores = arguments.setup.cores(arguments.compare.is_some() && arguments.away.is_here())?;
     cores[0].map_or(Ok(()), cpu::pin)?;
     sizes::chosen(arguments.all_sizes, arguments.size)
         .into_iter()
-        .try_for_each(|size| measure_one(&Arguments { size, ..arguments.clone() }, cores))
+        .try_for_each(|size| measure_one(answer, &Arguments { size, ..arguments.clone() }, cores))
 }
 
-fn measure_one(arguments: &Arguments, cores: [Option<usize>; 2]) -> Result<(), Box<dyn Error>> {
+fn measure_one(
+    answer: Answer,
+    arguments: &Arguments,
+    cores: [Option<usize>; 2],
+) -> Result<(), Box<dyn Error>> {
     reference::check(arguments.compare, &question(arguments))?;
     let report = Report::new(
-        "pingpong",
+        answer.names().0,
         json!({
             "size_bytes": arguments.size,
             "wait": arguments.setup.wait,
-            "count": arguments.count,
+            "count": arguments.duration.is_none().then_some(arguments.count),
+            "duration_s": arguments.duration,
             "warm_up": arguments.warm_up,
             "rate": arguments.rate,
             "arrivals": arguments.rate.map(|_| arguments.arrivals),
@@ -94,7 +132,7 @@ fn measure_one(arguments: &Arguments, cores: [Option<usize>; 2]) -> Result<(), B
     );
     arguments.outputs.take(report, || {
         let mut run = Run::default();
-        transport(arguments, cores[1], &mut run)?;
+        transport(answer, arguments, cores[1], &mut run)?;
         match arguments.compare {
             None => {}
             Some(Compare::Raw) => beside_raw(arguments, cores, &mut run)?,
@@ -106,19 +144,20 @@ fn measure_one(arguments: &Arguments, cores: [Option<usize>; 2]) -> Result<(), B
 
 /// The transport's round trips.
 fn transport(
+    answer: Answer,
     arguments: &Arguments,
     other_core: Option<usize>,
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
     let place = arguments.away.place(arguments.setup.provider)?;
     let ends = Ends::new(&arguments.setup, place.addresses());
-    let pong = Pong { ends: ends.clone(), size: arguments.size };
+    let pong = Pong { ends: ends.clone(), answer, size: arguments.size };
     let other = place.start(&Task::Pong(pong), other_core)?;
     let mut side = Side::connect(&ends, 1)?;
     let kept = if arguments.outputs.wants_samples() { arguments.count } else { 0 };
     run.samples_ns.reserve_exact(usize::try_from(kept)?);
     match arguments.rate {
-        None => one_by_one(arguments, &mut side, &other, run)?,
+        None => one_by_one(answer, arguments, &mut side, &other, run)?,
         Some(rate) => on_schedule(arguments, rate, &mut side, &other, run)?,
     }
     let link = side.status()?;
@@ -130,6 +169,7 @@ fn transport(
 
 /// The next message when the last one is answered.
 fn one_by_one(
+    answer: Answer,
     arguments: &Arguments,
     side: &mut Side,
     other: &Peer,
@@ -139,17 +179,26 @@ fn one_by_one(
     let mut usage = None;
     let begin = || usage = Some(Usage::begin(Some(other)));
     let mut stages = arguments.stages.then(|| Stages::new(arguments.warm_up));
-    let rtt = timed(arguments, &mut run.samples_ns, begin, || match &mut stages {
-        Some(stages) => stages.exchange(side, &payload),
-        None => {
+    let mut sent = 0;
+    let extent = Extent::of(arguments);
+    let rtt = timed(extent, &mut run.samples_ns, begin, || match (&mut stages, answer) {
+        (Some(stages), _) => stages.exchange(side, &payload),
+        (None, Answer::Message) => {
             side.send(&payload)?;
             side.receive()
+        }
+        (None, Answer::Word) => {
+            side.send(&payload)?;
+            sent += 1;
+            side.await_word(sent)
         }
     })?;
     usage.ok_or("nothing was measured")?.end(run);
     let half = halved(&rtt);
-    run.latency("rtt", rtt);
-    run.latency("half_rtt", half);
+    run.latency(answer.names().1, rtt);
+    if answer == Answer::Message {
+        run.latency("half_rtt", half);
+    }
     if let Some(stages) = stages {
         stages.tell(run);
     }
@@ -165,7 +214,9 @@ fn on_schedule(
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
     let payload = vec![7; arguments.size];
-    let total = usize::try_from(arguments.warm_up + arguments.count)?;
+    let count =
+        arguments.duration.map_or(arguments.count, |seconds| (rate * seconds).ceil() as u64);
+    let total = usize::try_from(arguments.warm_up + count)?;
     let schedule = Schedule::new(arguments.arrivals, rate, arguments.seed).take(total);
     let mut usage = None;
     let begin = || usage = Some(Usage::begin(Some(other)));
@@ -177,7 +228,7 @@ fn on_schedule(
     run.latency("rtt_from_intended", measured.latencies);
     run.latency("half_rtt_from_intended", half);
     run.latency("send_delay", measured.send_delay);
-    run.figure("answers_per_s", arguments.count as f64 / seconds);
+    run.figure("answers_per_s", count as f64 / seconds);
     run.figure("under_way_max", measured.under_way_max as f64);
     Ok(())
 }
@@ -197,6 +248,7 @@ fn beside_raw(
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
     let against = floor::counterpart(arguments.setup.wait);
+    let count = run.latencies.first().map_or(0, |(_, rtt)| rtt.len());
     if arguments.setup.provider == Provider::Udp && arguments.size > udp_pingpong::SIZE_MAX {
         run.fact("compared_with", "nothing: no single datagram holds that much");
         return Ok(());
@@ -206,7 +258,7 @@ fn beside_raw(
         if wait == floor::Wait::Look && own.is_some() && own == other && wait != against {
             continue;
         }
-        let raw = raw(arguments, wait, other)?;
+        let raw = raw(arguments, count, wait, other)?;
         if wait == against {
             let (_, rtt) = run.latencies.first().ok_or("nothing was measured")?;
             let ratio = |percentile| {
@@ -238,18 +290,21 @@ fn beside_others(
 
 fn question(arguments: &Arguments) -> Question {
     let Setup { provider, wait, .. } = arguments.setup;
-    Question { provider, wait, size: arguments.size, kind: Kind::RoundTrips(arguments.count) }
+    let count = arguments.duration.map_or(arguments.count, |_| ROUND_TRIPS);
+    Question { provider, wait, size: arguments.size, kind: Kind::RoundTrips(count) }
 }
 
 /// The round trips of the least code that does the same.
 fn raw(
     arguments: &Arguments,
+    count: u64,
     wait: floor::Wait,
     other_core: Option<usize>,
 ) -> Result<Histogram<u64>, Box<dyn Error>> {
-    let (size, rounds) = (arguments.size, arguments.warm_up + arguments.count);
+    let (size, rounds) = (arguments.size, arguments.warm_up + count);
+    let extent = Extent { warm_up: arguments.warm_up, count, duration: None };
     let time = |exchange: &mut dyn FnMut() -> Result<(), Box<dyn Error>>| {
-        timed(arguments, &mut Vec::new(), || {}, exchange)
+        timed(extent, &mut Vec::new(), || {}, exchange)
     };
     let (rtt, other) = match arguments.setup.provider {
         Provider::Shm => {
@@ -274,20 +329,44 @@ fn raw(
     Ok(rtt)
 }
 
+/// How many round trips are measured, or how long.
+#[derive(Clone, Copy)]
+struct Extent {
+    warm_up: u64,
+    count: u64,
+    duration: Option<Duration>,
+}
+
+impl Extent {
+    fn of(arguments: &Arguments) -> Extent {
+        let Arguments { warm_up, count, duration, .. } = *arguments;
+        Extent { warm_up, count, duration: duration.map(Duration::from_secs_f64) }
+    }
+}
+
 /// Times round trips, the transport's and the raw ones alike. Keeps as many single ones as there is room for.
 fn timed(
-    arguments: &Arguments,
+    extent: Extent,
     samples_ns: &mut Vec<u64>,
     mut begin: impl FnMut(),
     mut exchange: impl FnMut() -> Result<(), Box<dyn Error>>,
 ) -> Result<Histogram<u64>, Box<dyn Error>> {
-    for _ in 0..arguments.warm_up {
+    for _ in 0..extent.warm_up {
         exchange()?;
     }
     let mut latencies = histogram();
     begin();
-    for _ in 0..arguments.count {
+    let end = extent.duration.map(|duration| clock::now() + duration);
+    loop {
         let start = clock::now();
+        // One at least, so that there is something to tell.
+        let enough = match end {
+            Some(end) => start >= end && !latencies.is_empty(),
+            None => latencies.len() >= extent.count,
+        };
+        if enough {
+            break;
+        }
         exchange()?;
         let latency = clock::now().since(start);
         record(&mut latencies, latency);
@@ -307,8 +386,13 @@ fn keep(samples_ns: &mut Vec<u64>, latency: Duration) {
 pub(crate) fn answer(pong: &Pong) -> Result<(), Box<dyn Error>> {
     let mut side = Side::connect(&pong.ends, 2)?;
     let payload = vec![8; pong.size];
+    let mut taken = 0;
     loop {
         side.receive()?;
-        side.send(&payload)?;
+        taken += 1;
+        match pong.answer {
+            Answer::Message => side.send(&payload)?,
+            Answer::Word => side.say_word(taken),
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// Both sides must be of the same version.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Bytes of a line, at most.
 const LINE_MAX: u64 = 16 << 10;
 /// How long either side may take for its part of the agreement.
@@ -160,7 +160,7 @@ mod tests {
     fn a_stranger_cannot_aim_at_others() {
         let task = |first: &str, second: &str| -> Task {
             let text = format!(
-                r#"{{"pong":{{"size":64,"ends":{{"provider":"udp","wait":"block","cluster":"c",
+                r#"{{"pong":{{"size":64,"answer":"word","ends":{{"provider":"udp","wait":"block","cluster":"c",
                    "dead":null,"network":{{"loss":0.0,"duplicate":0.0,"reorder":0.0,"network_seed":1}},
                    "addresses":["{first}","{second}"]}}}}}}"#
             );
@@ -176,7 +176,7 @@ mod tests {
         let raw = |first: &str, second: &str| -> Task {
             let text = format!(
                 r#"{{"raw_udp_sink":{{"reader":{{"addresses":["{first}","{second}"],"segment":1400,"sealed":true}},
-                   "counter":{{"warm_up":{{"secs":0,"nanos":0}},"duration":{{"secs":1,"nanos":0}},"from":null,
+                   "counter":{{"warm_up":{{"secs":0,"nanos":0}},"duration":{{"secs":1,"nanos":0}},"wanted":null,"from":null,
                    "messages":0,"bytes":0}}}}}}"#
             );
             text.parse().expect("a task")

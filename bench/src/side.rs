@@ -181,6 +181,26 @@ impl Side {
         }
     }
 
+    /// Waits until the other's word says so many, as the policy says.
+    pub(crate) fn await_word(&mut self, count: u64) -> Result<(), Box<dyn Error>> {
+        loop {
+            let now = clock::now();
+            self.turn(now)?;
+            self.give_back(STEP);
+            if self.poller.peer_word(self.link, GROUP, 0) >= count {
+                return Ok(());
+            }
+            self.poller.flush(now);
+            self.poller.park(now, None::<Time>, &mut || false);
+        }
+    }
+
+    /// Tells the other in a word.
+    pub(crate) fn say_word(&mut self, count: u64) {
+        self.poller.set_word(GROUP, 0, count);
+        self.poller.flush(self.now);
+    }
+
     /// Looks what there is. An end of the link is an error.
     pub(crate) fn turn(&mut self, now: Time) -> Result<bool, Box<dyn Error>> {
         self.now = now;

@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Seconds measured, in each run.
     #[arg(short = 'D', long, default_value_t = 3.0, value_parser = seconds)]
     duration: f64,
+    /// Messages measured, in each run, however long they take.
+    #[arg(short = 'n', long, conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    count: Option<u64>,
     /// Seconds before that, not measured.
     #[arg(long, default_value_t = 0.5, value_parser = seconds)]
     warm_up: f64,
@@ -98,7 +101,8 @@ fn measure_one(
         json!({
             "size_bytes": size,
             "wait": arguments.setup.wait,
-            "duration_s": arguments.duration,
+            "duration_s": arguments.count.is_none().then_some(arguments.duration),
+            "count": arguments.count,
             "warm_up_s": arguments.warm_up,
             "batch": arguments.batch,
             "threads": arguments.threads,
@@ -106,8 +110,11 @@ fn measure_one(
             "network": arguments.setup.network.told(),
         }),
     );
-    let measured = Duration::from_secs_f64(arguments.duration);
-    let counter = Counter::new(Duration::from_secs_f64(arguments.warm_up), measured);
+    let warm_up = Duration::from_secs_f64(arguments.warm_up);
+    let counter = match arguments.count {
+        Some(count) => Counter::of(warm_up, count),
+        None => Counter::new(warm_up, Duration::from_secs_f64(arguments.duration)),
+    };
     arguments.outputs.take(report, || {
         let mut run = Run::default();
         let ours = transport(arguments, size, counter.clone(), other, &mut run)?;

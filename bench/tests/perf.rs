@@ -126,6 +126,36 @@ fn waiting_for_ones_turn_counts() {
 }
 
 #[test]
+fn a_put_is_answered_by_a_word() {
+    for how in ["--provider shm --wait block", "--provider udp", "--provider shm --size 100000"] {
+        let said = json(&format!("put {how} -n 300 --warm-up 20 --json"));
+        assert_eq!((&said["measurement"], &said["about"]), (&"put".into(), &"put_to_known".into()));
+        assert_eq!(said["latencies"]["put_to_known"]["count"], 300, "{said:#}");
+        assert!(said["latencies"].get("half_rtt").is_none(), "it is no round trip: {said:#}");
+    }
+    assert!(!perf("put --rate 1000 -n 5").status.success());
+}
+
+#[test]
+fn a_measurement_ends_by_number_or_by_time() {
+    let said = json("rate --provider shm -n 20000 --warm-up 0.01 --json");
+    assert_eq!(said["parameters"]["count"], 20000);
+    assert!(positive(&said["figures"]["messages_per_s"]["value"]), "{said:#}");
+    for how in ["--provider shm --compare raw --wait block", "--provider udp --rate 500"] {
+        let said = json(&format!("pingpong {how} -D 0.2 --warm-up 5 --json"));
+        let about = said["about"].as_str().expect("told");
+        let count = said["latencies"][about]["count"].as_u64().expect("told");
+        match how.contains("rate") {
+            true => assert_eq!(count, 100, "{said:#}"),
+            false => assert_eq!(said["latencies"]["raw_futex_rtt"]["count"], count, "{said:#}"),
+        }
+        assert!(count > 0 && said["parameters"]["count"].is_null(), "{said:#}");
+    }
+    assert!(!perf("pingpong -n 5 -D 1").status.success(), "one of both");
+    assert!(!perf("bw -n 5 -D 1").status.success(), "one of both");
+}
+
+#[test]
 fn a_schedule_needs_a_rate() {
     for wrong in ["--rate 0", "--rate -5", "--rate nan", "--arrivals poisson"] {
         assert!(!perf(&format!("pingpong {wrong} -n 5")).status.success(), "{wrong}");
@@ -139,7 +169,7 @@ fn streams_are_counted_where_they_arrive_beside_raw_ones() {
         ("rate --provider udp --size 100", &["ratio_to_raw_gso", "ratio_to_raw_gso_aead"]),
         ("bw --provider shm", &["ratio_to_raw_copy"]),
         (
-            "put --provider udp",
+            "bw --provider udp",
             &[
                 "ratio_to_raw_gso_1400",
                 "ratio_to_raw_gso_8192",

@@ -27,6 +27,8 @@ impl Counted {
 pub(crate) struct Counter {
     warm_up: Duration,
     duration: Duration,
+    /// Counted are as many messages instead.
+    wanted: Option<u64>,
     /// From when on it counts, in nanoseconds.
     from: Option<u64>,
     messages: u64,
@@ -36,7 +38,12 @@ pub(crate) struct Counter {
 impl Counter {
     /// Counts for `duration`, from `warm_up` after the first arrival on.
     pub(crate) fn new(warm_up: Duration, duration: Duration) -> Counter {
-        Counter { warm_up, duration, from: None, messages: 0, bytes: 0 }
+        Counter { warm_up, duration, wanted: None, from: None, messages: 0, bytes: 0 }
+    }
+
+    /// Counts as many messages, however long that takes.
+    pub(crate) fn of(warm_up: Duration, messages: u64) -> Counter {
+        Counter { wanted: Some(messages), ..Counter::new(warm_up, Duration::ZERO) }
     }
 
     /// How long a stream must go on to be counted, with much to spare: a machine may be busy.
@@ -61,7 +68,11 @@ impl Counter {
         }
         let passed = now.since(from);
         // A machine that had other things to do has measured nothing yet.
-        (passed >= self.duration && self.messages > 0).then_some(Counted {
+        let enough = match self.wanted {
+            Some(wanted) => self.messages >= wanted,
+            None => passed >= self.duration && self.messages > 0,
+        };
+        enough.then_some(Counted {
             messages: self.messages,
             bytes: self.bytes,
             seconds: passed.as_secs_f64(),
@@ -84,6 +95,11 @@ mod tests {
         assert_eq!(counter.arrived(2, 200, at(609)), None);
         let counted = counter.arrived(1, 100, at(660)).expect("time is up");
         assert_eq!(counted, Counted { messages: 4, bytes: 400, seconds: 0.15 });
+        let mut ten = Counter::of(Duration::from_millis(10), 10);
+        assert_eq!(ten.arrived(50, 5000, at(0)), None, "the warm-up");
+        assert_eq!(ten.arrived(9, 900, at(20)), None);
+        let after = ten.arrived(3, 300, at(9000)).expect("more than ten");
+        assert_eq!((after.messages, after.seconds), (12, 8.99));
         let mut stalled = Counter::new(Duration::ZERO, Duration::from_millis(100));
         assert_eq!(stalled.arrived(3, 300, at(0)), None);
         assert_eq!(stalled.arrived(0, 0, at(200)), None, "nothing came in that time");
