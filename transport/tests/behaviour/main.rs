@@ -3,6 +3,7 @@
 #[cfg(feature = "verbs")]
 mod adapters;
 mod deaths;
+mod footprint;
 mod harness;
 mod logs;
 mod meeting;
