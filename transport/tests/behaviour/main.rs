@@ -5,6 +5,7 @@ mod adapters;
 mod deaths;
 mod footprint;
 mod harness;
+mod hostile;
 mod logs;
 mod meeting;
 mod overrun;
