@@ -14,6 +14,8 @@
 mod dial;
 #[cfg(feature = "faults")]
 mod faults;
+#[cfg(test)]
+mod flood;
 mod greet;
 #[cfg(test)]
 mod handshake_tests;
