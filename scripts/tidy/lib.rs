@@ -170,6 +170,7 @@ pub const MAY_DEPEND: &[(&str, &[&str])] = &[
         "quintet-bench",
         &["quintet-transport", "quintet-vsync", "quintet-component", "quintet-client"],
     ),
+    ("quintet-fuzz", &["quintet-transport", "quintet-vsync", "quintet-manager", "quintet-client"]),
     ("quintet-tidy", &[]),
     ("bank", &["quintet-component"]),
     ("counter", &["quintet-component"]),

@@ -59,6 +59,8 @@ pub use poller::Poller;
 pub use report::{Finding, VerbsReport, Verdict};
 #[cfg(not(loom))]
 pub use secure::{Authority, Certificate, Cluster, Identity, IdentityError, NodeKey, PublicKey};
+#[cfg(all(feature = "fuzz", not(loom)))]
+pub use shm::fuzz;
 pub use time::Time;
 #[cfg(all(feature = "faults", not(loom)))]
 pub use udp::FaultPolicy;

@@ -13,6 +13,8 @@
 //! - `thread`: whether a peer that is silent would speak if it got a processor.
 //! - `link`: the operations of an established link.
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod hello;
 mod layout;
 mod link;

@@ -222,6 +222,14 @@ impl Control {
     }
 }
 
+/// Takes the bytes of a control record. What is understood is understood again as it is written.
+#[cfg(feature = "fuzz")]
+pub fn check_control(bytes: &[u8]) {
+    if let Ok(control) = Control::decode(bytes) {
+        assert_eq!(Control::decode(&control.encode()), Ok(control));
+    }
+}
+
 impl Durable {
     /// Bytes for the store.
     pub fn encode(&self) -> Vec<u8> {

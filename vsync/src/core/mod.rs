@@ -61,6 +61,8 @@ use order::Order;
 use peers::Peers;
 use timers::{Timer, Timers};
 
+#[cfg(feature = "fuzz")]
+pub use codec::check_control;
 pub use config::{Bug, Config, Recovered};
 pub use event::{BlockedReason, Delivery, Event, Malformed, Record, Row, Standing, word};
 pub use quorum::quorum;
