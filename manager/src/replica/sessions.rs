@@ -158,13 +158,11 @@ impl Sessions {
         }
         for _ in 0..r.count(32)? {
             let (when, client, mark) = (r.u64()?, r.u128()?, r.u64()?);
-            sessions.endings.insert(when, client);
-            sessions.ended.insert(client, (when, mark));
-        }
-        if sessions.ended.len() != sessions.endings.len()
-            || sessions.endings.contains_key(&u64::MAX)
-        {
-            return Err(Malformed("a session that ended twice"));
+            let twice = sessions.endings.insert(when, client).is_some()
+                | sessions.ended.insert(client, (when, mark)).is_some();
+            if twice || when == u64::MAX {
+                return Err(Malformed("a session that ended twice"));
+            }
         }
         Ok(sessions)
     }
