@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use cluster::{App, options, start_all, wait_for, wait_for_entries, wait_for_view};
 use quintet_vsync::{PathPolicy, SendError};
 
-fn slow_consumer(path: PathPolicy) {
+on_every_path!(a_slow_application_pushes_back);
+
+fn a_slow_application_pushes_back(path: PathPolicy) {
     let mut options = options(3, path);
     options.group_log = 1 << 14;
     options.queue = 64;
@@ -39,14 +41,4 @@ fn slow_consumer(path: PathPolicy) {
     wait_for_view(&all, 2);
     wait_for_entries(&all, sent);
     assert_eq!(all[1].ledger().entries.len(), sent);
-}
-
-#[test]
-fn a_slow_application_pushes_back_over_shared_memory() {
-    slow_consumer(PathPolicy::Shm);
-}
-
-#[test]
-fn a_slow_application_pushes_back_over_udp() {
-    slow_consumer(PathPolicy::Udp);
 }

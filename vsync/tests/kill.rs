@@ -9,6 +9,13 @@ use quintet_vsync::PathPolicy;
 const SIGSTOP: i32 = 19;
 const SIGCONT: i32 = 18;
 
+on_every_path!(
+    a_killed_member_is_removed_and_returns,
+    a_stopped_member_is_evicted_and_joins_again,
+    two_killed_block_the_third_until_one_is_back,
+    all_killed_restart_from_their_records,
+);
+
 /// Not a test: what the child processes of the others run.
 #[test]
 fn child_node() {
@@ -24,7 +31,7 @@ fn three(path: PathPolicy) -> (tempfile::TempDir, Options, Vec<Process>) {
     (dir, options, nodes)
 }
 
-fn kill_and_return(path: PathPolicy) {
+fn a_killed_member_is_removed_and_returns(path: PathPolicy) {
     let (_dir, options, mut nodes) = three(path);
     nodes.iter_mut().for_each(|n| n.send("a", 2000));
     wait_for("some deliveries", || nodes[1].seen().entries.len() > 500);
@@ -47,17 +54,7 @@ fn kill_and_return(path: PathPolicy) {
     assert!(entries.iter().any(|e| e.1 == "back9"));
 }
 
-#[test]
-fn a_killed_member_is_removed_and_returns_over_shared_memory() {
-    kill_and_return(PathPolicy::Auto);
-}
-
-#[test]
-fn a_killed_member_is_removed_and_returns_over_udp() {
-    kill_and_return(PathPolicy::Udp);
-}
-
-fn stopped(path: PathPolicy) {
+fn a_stopped_member_is_evicted_and_joins_again(path: PathPolicy) {
     let (_dir, _options, mut nodes) = three(path);
     nodes[0].send("a", 100);
     wait_for_equal(&nodes.iter().collect::<Vec<_>>(), 100);
@@ -72,17 +69,7 @@ fn stopped(path: PathPolicy) {
     wait_for_equal(&nodes.iter().collect::<Vec<_>>(), 50_100);
 }
 
-#[test]
-fn a_stopped_member_is_evicted_and_joins_again_over_shared_memory() {
-    stopped(PathPolicy::Auto);
-}
-
-#[test]
-fn a_stopped_member_is_evicted_and_joins_again_over_udp() {
-    stopped(PathPolicy::Udp);
-}
-
-fn two_killed(path: PathPolicy) {
+fn two_killed_block_the_third_until_one_is_back(path: PathPolicy) {
     let (_dir, options, mut nodes) = three(path);
     nodes[1].send("a", 300);
     let before = wait_for_equal(&nodes.iter().collect::<Vec<_>>(), 300);
@@ -104,19 +91,8 @@ fn two_killed(path: PathPolicy) {
     assert_eq!(wait_for_equal(&nodes.iter().collect::<Vec<_>>(), 310), after);
 }
 
-#[test]
-fn two_killed_block_the_third_until_one_is_back_over_shared_memory() {
-    two_killed(PathPolicy::Auto);
-}
-
-#[test]
-fn two_killed_block_the_third_until_one_is_back_over_udp() {
-    two_killed(PathPolicy::Udp);
-}
-
-#[test]
-fn all_killed_restart_from_their_records() {
-    let (_dir, options, mut nodes) = three(PathPolicy::Auto);
+fn all_killed_restart_from_their_records(path: PathPolicy) {
+    let (_dir, options, mut nodes) = three(path);
     nodes.iter_mut().for_each(|n| n.send("a", 200));
     let before = wait_for_equal(&nodes.iter().collect::<Vec<_>>(), 600);
     let view = nodes[0].seen().view.0;

@@ -5,7 +5,16 @@ mod cluster;
 use cluster::{App, assert_equal, options, start_all, wait_for, wait_for_entries, wait_for_view};
 use quintet_vsync::{NodeId, PathPolicy, SendError};
 
-fn stop_and_rejoin(path: PathPolicy) {
+on_every_path!(
+    a_member_that_stops_is_removed_and_comes_back_with_state,
+    leaving_is_a_clean_hand_over,
+    a_join_under_load_leaves_no_gap,
+    the_coordinator_may_stop_too,
+    without_a_quorum_the_survivor_blocks_and_goes_on_when_one_is_back,
+    a_total_restart_goes_on_from_the_records,
+);
+
+fn a_member_that_stops_is_removed_and_comes_back_with_state(path: PathPolicy) {
     let options = options(3, path);
     let mut apps = start_all(&options);
     wait_for_view(&apps.iter().collect::<Vec<_>>(), 3);
@@ -27,19 +36,8 @@ fn stop_and_rejoin(path: PathPolicy) {
     assert!(back.ledger().loaded >= 400, "the state came by transfer");
 }
 
-#[test]
-fn a_member_that_stops_is_removed_and_comes_back_with_state_over_shared_memory() {
-    stop_and_rejoin(PathPolicy::Shm);
-}
-
-#[test]
-fn a_member_that_stops_is_removed_and_comes_back_with_state_over_udp() {
-    stop_and_rejoin(PathPolicy::Udp);
-}
-
-#[test]
-fn a_join_under_load_leaves_no_gap() {
-    let options = options(3, PathPolicy::Auto);
+fn a_join_under_load_leaves_no_gap(path: PathPolicy) {
+    let options = options(3, path);
     let mut apps = start_all(&options);
     wait_for_view(&apps.iter().collect::<Vec<_>>(), 3);
     apps.pop().unwrap().stop();
@@ -56,31 +54,27 @@ fn a_join_under_load_leaves_no_gap() {
     assert_eq!(back.ledger().entries.len(), 20_000);
 }
 
-#[test]
-fn leaving_is_a_clean_hand_over() {
-    for path in [PathPolicy::Shm, PathPolicy::Udp] {
-        let apps = start_all(&options(3, path));
-        let all: Vec<&App> = apps.iter().collect();
-        wait_for_view(&all, 3);
-        (0..500).for_each(|k| all[2].send(&format!("{k}")));
-        all[2].leave();
-        wait_for("Left", || all[2].ledger().left);
-        let rest = &all[..2];
-        wait_for_view(rest, 2);
-        // Everything committed before the wish to leave is delivered, and nobody waited for a time-out.
-        wait_for_entries(rest, 500);
-        let ledger = all[0].ledger();
-        let last = ledger.views.last().unwrap();
-        assert_eq!(last.view.departed.len(), 1);
-        assert_eq!(last.view.departed[0].why, quintet_vsync::Why::Left);
-        assert_eq!(last.view.departed[0].member.node, NodeId(3));
-        assert_eq!(all[2].group().send(b"x").unwrap_err(), SendError::Closed);
-    }
+fn leaving_is_a_clean_hand_over(path: PathPolicy) {
+    let apps = start_all(&options(3, path));
+    let all: Vec<&App> = apps.iter().collect();
+    wait_for_view(&all, 3);
+    (0..500).for_each(|k| all[2].send(&format!("{k}")));
+    all[2].leave();
+    wait_for("Left", || all[2].ledger().left);
+    let rest = &all[..2];
+    wait_for_view(rest, 2);
+    // Everything committed before the wish to leave is delivered, and nobody waited for a time-out.
+    wait_for_entries(rest, 500);
+    let ledger = all[0].ledger();
+    let last = ledger.views.last().unwrap();
+    assert_eq!(last.view.departed.len(), 1);
+    assert_eq!(last.view.departed[0].why, quintet_vsync::Why::Left);
+    assert_eq!(last.view.departed[0].member.node, NodeId(3));
+    assert_eq!(all[2].group().send(b"x").unwrap_err(), SendError::Closed);
 }
 
-#[test]
-fn the_coordinator_may_stop_too() {
-    let mut apps = start_all(&options(3, PathPolicy::Auto));
+fn the_coordinator_may_stop_too(path: PathPolicy) {
+    let mut apps = start_all(&options(3, path));
     wait_for_view(&apps.iter().collect::<Vec<_>>(), 3);
     let lowest = apps[0].ledger().views[0].view.members[0].node;
     let index = usize::from(lowest.0) - 1;
@@ -93,10 +87,9 @@ fn the_coordinator_may_stop_too() {
     wait_for_entries(&rest, 2);
 }
 
-#[test]
-fn without_a_quorum_the_survivor_blocks_and_goes_on_when_one_is_back() {
+fn without_a_quorum_the_survivor_blocks_and_goes_on_when_one_is_back(path: PathPolicy) {
     let dir = tempfile::tempdir().unwrap();
-    let mut options = options(3, PathPolicy::Auto);
+    let mut options = options(3, path);
     options.data = Some(dir.path().into());
     let mut apps = start_all(&options);
     wait_for_view(&apps.iter().collect::<Vec<_>>(), 3);
@@ -123,10 +116,9 @@ fn without_a_quorum_the_survivor_blocks_and_goes_on_when_one_is_back() {
     wait_for_entries(&[a, &b, &c], 2);
 }
 
-#[test]
-fn a_total_restart_goes_on_from_the_records() {
+fn a_total_restart_goes_on_from_the_records(path: PathPolicy) {
     let dir = tempfile::tempdir().unwrap();
-    let mut options = options(3, PathPolicy::Auto);
+    let mut options = options(3, path);
     options.data = Some(dir.path().into());
     let apps = start_all(&options);
     let all: Vec<&App> = apps.iter().collect();

@@ -7,6 +7,16 @@ use std::thread;
 use cluster::{App, options, start_all, wait_for, wait_for_entries, wait_for_view};
 use quintet_vsync::{NodeId, PathPolicy, SendError, State};
 
+on_every_path!(
+    two_nodes_agree,
+    three_nodes_agree,
+    a_lone_message_needs_no_other,
+    messages_of_all_sizes_arrive_whole,
+    what_was_sent_before_the_first_view_is_delivered_in_it,
+    members_hold_the_read_lease_and_say_what_they_are,
+    what_a_quorum_made_durable_is_known_to_all,
+);
+
 fn all_send(path: PathPolicy, n: usize, each: usize) {
     let apps = start_all(&options(n, path));
     let all: Vec<&App> = apps.iter().collect();
@@ -31,27 +41,20 @@ fn all_send(path: PathPolicy, n: usize, each: usize) {
     assert_eq!(all[0].ledger().entries.len(), n * each);
 }
 
+fn two_nodes_agree(path: PathPolicy) {
+    all_send(path, 2, 2000);
+}
+
+fn three_nodes_agree(path: PathPolicy) {
+    all_send(path, 3, 3000);
+}
+
 #[test]
 fn one_node_alone_delivers_to_itself() {
     all_send(PathPolicy::Auto, 1, 2000);
 }
 
-#[test]
-fn two_nodes_over_shared_memory() {
-    all_send(PathPolicy::Shm, 2, 2000);
-}
-
-#[test]
-fn three_nodes_over_shared_memory() {
-    all_send(PathPolicy::Shm, 3, 3000);
-}
-
-#[test]
-fn three_nodes_over_udp() {
-    all_send(PathPolicy::Udp, 3, 3000);
-}
-
-fn one_sender(path: PathPolicy) {
+fn a_lone_message_needs_no_other(path: PathPolicy) {
     let apps = start_all(&options(3, path));
     let all: Vec<&App> = apps.iter().collect();
     wait_for_view(&all, 3);
@@ -62,19 +65,8 @@ fn one_sender(path: PathPolicy) {
     }
 }
 
-#[test]
-fn a_lone_message_needs_no_other_over_shared_memory() {
-    one_sender(PathPolicy::Shm);
-}
-
-#[test]
-fn a_lone_message_needs_no_other_over_udp() {
-    one_sender(PathPolicy::Udp);
-}
-
-#[test]
-fn what_was_sent_before_the_first_view_is_delivered_in_it() {
-    let options = options(3, PathPolicy::Auto);
+fn what_was_sent_before_the_first_view_is_delivered_in_it(path: PathPolicy) {
+    let options = options(3, path);
     let first = App::start(options.config(0));
     first.send("early");
     let second = App::start(options.config(1));
@@ -85,37 +77,30 @@ fn what_was_sent_before_the_first_view_is_delivered_in_it() {
     assert_eq!(all[2].ledger().texts(), ["early"]);
 }
 
-#[test]
-fn messages_of_all_sizes_arrive_whole() {
-    for path in [PathPolicy::Shm, PathPolicy::Udp] {
-        let apps = start_all(&options(2, path));
-        let all: Vec<&App> = apps.iter().collect();
-        wait_for_view(&all, 2);
-        let max = apps[0].group().max_message();
-        let sizes = [0, 1, 7, 8, 9, 1000, 1400, 65_000, 100_000, max];
-        for (k, size) in sizes.into_iter().enumerate() {
-            let bytes: Vec<u8> = (0..size).map(|b| (b * 31 + k) as u8).collect();
-            wait_for("room", || all[k % 2].group().send(&bytes).is_ok());
-        }
-        wait_for_entries(&all, sizes.len());
-        let ledger = all[1].ledger();
-        for (k, size) in sizes.into_iter().enumerate() {
-            let e = ledger.entries.iter().find(|e| e.bytes.len() == size).expect("each size once");
-            assert!(
-                e.bytes.iter().enumerate().all(|(b, x)| *x == (b * 31 + k) as u8),
-                "size {size}"
-            );
-            assert_eq!(e.sender, NodeId(k as u16 % 2 + 1));
-        }
-        drop(ledger);
-        let error = all[0].group().send(&vec![0; max + 1]).unwrap_err();
-        assert_eq!(error, SendError::TooLarge { limit: max });
+fn messages_of_all_sizes_arrive_whole(path: PathPolicy) {
+    let apps = start_all(&options(2, path));
+    let all: Vec<&App> = apps.iter().collect();
+    wait_for_view(&all, 2);
+    let max = apps[0].group().max_message();
+    let sizes = [0, 1, 7, 8, 9, 1000, 1400, 65_000, 100_000, max];
+    for (k, size) in sizes.into_iter().enumerate() {
+        let bytes: Vec<u8> = (0..size).map(|b| (b * 31 + k) as u8).collect();
+        wait_for("room", || all[k % 2].group().send(&bytes).is_ok());
     }
+    wait_for_entries(&all, sizes.len());
+    let ledger = all[1].ledger();
+    for (k, size) in sizes.into_iter().enumerate() {
+        let e = ledger.entries.iter().find(|e| e.bytes.len() == size).expect("each size once");
+        assert!(e.bytes.iter().enumerate().all(|(b, x)| *x == (b * 31 + k) as u8), "size {size}");
+        assert_eq!(e.sender, NodeId(k as u16 % 2 + 1));
+    }
+    drop(ledger);
+    let error = all[0].group().send(&vec![0; max + 1]).unwrap_err();
+    assert_eq!(error, SendError::TooLarge { limit: max });
 }
 
-#[test]
-fn members_hold_the_read_lease_and_say_what_they_are() {
-    let apps = start_all(&options(3, PathPolicy::Auto));
+fn members_hold_the_read_lease_and_say_what_they_are(path: PathPolicy) {
+    let apps = start_all(&options(3, path));
     let all: Vec<&App> = apps.iter().collect();
     wait_for_view(&all, 3);
     for app in &all {
@@ -128,9 +113,8 @@ fn members_hold_the_read_lease_and_say_what_they_are() {
     }
 }
 
-#[test]
-fn what_a_quorum_made_durable_is_known_to_all() {
-    let apps = start_all(&options(3, PathPolicy::Auto));
+fn what_a_quorum_made_durable_is_known_to_all(path: PathPolicy) {
+    let apps = start_all(&options(3, path));
     let all: Vec<&App> = apps.iter().collect();
     wait_for_view(&all, 3);
     let (tx, rx) = std::sync::mpsc::channel();

@@ -10,6 +10,12 @@ use cluster::process::{Process, child};
 use cluster::{App, options, start_all, wait_for, wait_for_view};
 use quintet_vsync::{MessageId, PathPolicy, Unresolved};
 
+on_every_path!(
+    a_removed_member_learns_what_became_of_its_messages,
+    a_member_that_leaves_and_does_not_see_its_view_end_cannot_tell,
+    a_message_that_survives_a_view_change_keeps_its_id,
+);
+
 const SIGSTOP: i32 = 19;
 const SIGCONT: i32 = 18;
 
@@ -67,19 +73,12 @@ fn removed(path: PathPolicy, end: End) {
     assert!(!elsewhere.iter().any(|(_, text)| text.starts_with("committed")));
 }
 
-#[test]
-fn a_removed_member_learns_what_became_of_its_messages_over_shared_memory() {
-    removed(PathPolicy::Auto, End::Evicted);
+fn a_removed_member_learns_what_became_of_its_messages(path: PathPolicy) {
+    removed(path, End::Evicted);
 }
 
-#[test]
-fn a_removed_member_learns_what_became_of_its_messages_over_udp() {
-    removed(PathPolicy::Udp, End::Evicted);
-}
-
-#[test]
-fn a_member_that_leaves_and_does_not_see_its_view_end_cannot_tell_what_became_of_its_messages() {
-    removed(PathPolicy::Auto, End::Left);
+fn a_member_that_leaves_and_does_not_see_its_view_end_cannot_tell(path: PathPolicy) {
+    removed(path, End::Left);
 }
 
 /// Ends the senders however the test ends.
@@ -101,9 +100,8 @@ fn bursts(app: &App, stop: &AtomicBool) -> Vec<MessageId> {
     ids
 }
 
-#[test]
-fn a_message_that_survives_a_view_change_keeps_its_id() {
-    let options = options(3, PathPolicy::Auto);
+fn a_message_that_survives_a_view_change_keeps_its_id(path: PathPolicy) {
+    let options = options(3, path);
     let mut apps = start_all(&options);
     let mut third = apps.pop().unwrap();
     let stop = AtomicBool::new(false);

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod process;
+#[path = "../../../scripts/tidy/skip.rs"]
+mod skip;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -14,14 +16,40 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use quintet_transport::Authority;
+use quintet_transport::{Authority, VerbsConfig};
 use quintet_vsync::{
     BulkWriter, Config, Deliveries, Donation, Event, Group, Member, MessageId, Node, NodeId,
     PathPolicy, PeerConfig, Position, SendError, Unresolved, ViewChange, ViewId,
 };
 
-/// Generous: a test that waits this long has failed, whatever the machine does.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Runs a behaviour over every path.
+#[macro_export]
+macro_rules! on_every_path {
+    ($($name:ident),* $(,)?) => {
+        mod shm { $( #[test] fn $name() { super::$name(quintet_vsync::PathPolicy::Shm) } )* }
+        mod udp { $( #[test] fn $name() { super::$name(quintet_vsync::PathPolicy::Udp) } )* }
+        #[cfg(feature = "verbs")]
+        mod verbs {
+            $( #[test] fn $name() {
+                if $crate::cluster::has_adapters() { super::$name(quintet_vsync::PathPolicy::Verbs) }
+            } )*
+        }
+    };
+}
+
+/// Whether this is the guest of scripts/soft-roce-vm, with an adapter for every other node.
+pub fn has_adapters() -> bool {
+    let there = std::env::var_os("QUINTET_RXE").is_some();
+    if !there {
+        skip::skip("no adapters: run it with scripts/soft-roce-vm");
+    }
+    there
+}
+
+/// Generous: a test that waits this long has failed, whatever the machine does. The guest's processors are emulated.
+pub fn patience() -> Duration {
+    Duration::from_secs(if std::env::var_os("QUINTET_RXE").is_some() { 240 } else { 30 })
+}
 
 /// One applied message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +115,12 @@ impl Options {
             .collect();
         let mut config = Config::new(self.cluster.clone(), id(index), self.addresses[index], peers);
         config.path = self.path;
+        if self.path == PathPolicy::Verbs {
+            config.verbs =
+                VerbsConfig { trusted_fabric: true, device: Some(format!("rxe{}", index % 2)) };
+            config.timing.suspect = Duration::from_secs(1);
+            config.timing.dead = Duration::from_secs(3);
+        }
         let authority = Authority::new(&self.cluster, [1; 32]).unwrap();
         config.identity = Some(Arc::new(authority.admit(id(index), [index as u8; 32])));
         config.data_dir = self.data.as_ref().map(|d| d.join(format!("n{}", index + 1)));
@@ -207,7 +241,7 @@ impl Drop for App {
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(start.elapsed() < patience(), "waited in vain for {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 
 use quintet_vsync::PathPolicy;
 
-use super::{App, Ledger, Options, PATIENCE, wait_for};
+use super::{App, Ledger, Options, patience, wait_for};
 
 /// What the parent knows of a child.
 #[derive(Debug, Default, Clone)]
@@ -45,7 +45,7 @@ impl Process {
             .env("QUINTET_CLUSTER", &options.cluster)
             .env("QUINTET_ADDRESSES", addresses.join(","))
             .env("QUINTET_DATA", options.data.as_deref().map_or("".as_ref(), |d| d.as_os_str()))
-            .env("QUINTET_PATH", if options.path == PathPolicy::Udp { "udp" } else { "auto" })
+            .env("QUINTET_PATH", format!("{:?}", options.path))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -142,10 +142,11 @@ pub fn child() {
     let data = std::env::var("QUINTET_DATA").unwrap();
     let options = Options {
         cluster: std::env::var("QUINTET_CLUSTER").unwrap(),
-        path: if std::env::var("QUINTET_PATH").unwrap() == "udp" {
-            PathPolicy::Udp
-        } else {
-            PathPolicy::Auto
+        path: match &*std::env::var("QUINTET_PATH").unwrap() {
+            "Shm" => PathPolicy::Shm,
+            "Udp" => PathPolicy::Udp,
+            "Verbs" => PathPolicy::Verbs,
+            other => panic!("no path: {other}"),
         },
         addresses: std::env::var("QUINTET_ADDRESSES")
             .unwrap()
@@ -193,7 +194,7 @@ fn report(app: &App) {
     println!();
     let start = std::time::Instant::now();
     // A child of a hung test must not stay for ever.
-    while start.elapsed() < 10 * PATIENCE {
+    while start.elapsed() < 10 * patience() {
         {
             let ledger = app.ledger();
             if ledger.evictions != evictions {
