@@ -157,6 +157,23 @@ async fn deadlines_are_passed_on_and_kept() {
     );
 }
 
+/// It may be over before anybody has looked at the call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_has_passed_on_arrival_is_kept_and_holds_up_nobody() {
+    let cluster = Cluster::start(1).await;
+    let proxy = Running::start(&cluster, |_| {}).await;
+    let grpc = Grpc::connect(&proxy.address).await;
+    for timeout in ["0n", "1n", "10u", "100u", "500u", "1m"].repeat(20) {
+        let metadata = [("grpc-timeout", timeout)];
+        let late = grpc.unary(PATH, b"x", &metadata);
+        let late = tokio::time::timeout(Duration::from_secs(10), late).await;
+        let (code, message) = late.expect("an answer").status();
+        assert!(code == 4 || code == 0, "{timeout}: {code} {message}");
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(10), grpc.unary(PATH, b"y", &[])).await;
+    assert_eq!(answer.expect("an answer").status().0, 0);
+}
+
 #[tokio::test]
 async fn a_clients_own_retry_with_a_request_id_is_the_same_call() {
     let cluster = Cluster::start(1).await;

@@ -361,12 +361,13 @@ impl Driver {
     /// Sets the timer, if it would come too late; true if it has to be polled again.
     fn arm(&mut self, now: Time) -> bool {
         let closing = self.closing.as_ref().map_or(Time::NEVER, |(until, _)| *until);
-        let due = self.session.next_timeout().unwrap_or(Time::NEVER).min(closing);
+        // What is overdue is due now: the timer counts milliseconds, and setting it to an instant before the one that it
+        // was last set to would never end.
+        let due = self.session.next_timeout().unwrap_or(Time::NEVER).min(closing).max(now);
         if due >= self.armed {
             return false;
         }
-        // tokio's timer counts milliseconds; less than that is not worth a round through it.
-        self.armed = due.max(now);
+        self.armed = due;
         self.sleep.as_mut().reset(self.clock.instant(self.armed));
         true
     }
