@@ -292,3 +292,42 @@ fn the_package_of_a_removed_component_is_gone_after_the_next_start() {
     start();
     assert_eq!(lies_there(), 0);
 }
+
+/// What a node has read in its journal, and deleted since nothing needs it, is not on its disk.
+#[test]
+fn a_component_that_comes_again_is_stored_by_all() {
+    let (layout, mut daemons) = cluster();
+    let (status, _) = daemons[0].request("DELETE", "/v1/components/counter", &[]).unwrap();
+    assert_eq!(status, 204);
+    let packages = |node: u16| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(layout.data(node).join("packages")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    for node in [2, 3] {
+        let index = usize::from(node) - 1;
+        daemons[index].wait_until("its end", |d| {
+            d.get("/v1/instances").unwrap().as_array().unwrap().is_empty()
+        });
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        for path in packages(node) {
+            std::fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+        daemons.remove(index).kill();
+        let again = Daemon::start(&layout, node);
+        again.wait_until("it is a member again", |d| d.is_member(3));
+        daemons.insert(index, again);
+        assert!(packages(node).is_empty());
+    }
+    daemons[0].deploy_counter();
+    daemons[0].call("Add", r#"{"amount":4}"#);
+    for node in 1..=3 {
+        assert!(!packages(node).is_empty(), "node {node}");
+    }
+    // Those two alone can go on from their records.
+    Daemon::kill_at_once(daemons);
+    let daemons: Vec<_> = [2, 3].map(|node| Daemon::start(&layout, node)).into();
+    for daemon in &daemons {
+        daemon.wait_until("a view of two", |d| d.is_member(2));
+    }
+    assert_eq!(daemons[0].value(), 4);
+}

@@ -126,7 +126,7 @@ fn recover(shared: &Arc<Shared>) -> Result<(Machine, Journal, Option<String>), j
             format!("the state on disk cannot be rebuilt ({why}); the group's will be received");
         shared.events.note(EventKind::Journal, what);
         machine = Machine::new(shared.clone());
-    } else {
+    } else if machine.upto() > 0 {
         for gone in shared.packages.sweep(machine.packages()) {
             tracing::info!("deleted {}: no component needs it", gone.display());
         }

@@ -79,7 +79,7 @@ pub(super) fn report_hashes(
 /// Makes sure that a package is on disk: asks `first`, then all other nodes, some times. Blocks;
 /// not for the tokio threads.
 pub(super) fn obtain(shared: &Shared, digest: &Digest, first: &[u16]) -> Result<(), Unavailable> {
-    if shared.packages.holds(digest) || shared.packages.load(digest).is_ok() {
+    if shared.packages.holds(digest) {
         return Ok(());
     }
     let config = &shared.config;
