@@ -1,6 +1,7 @@
 //! `quintet-proxy`: lets unmodified gRPC clients call a Quintet cluster, and keeps managers' deaths from them.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::io::{self, IsTerminal, Write as _};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use quintet_client::proxy::{Address, Proxy, ProxyConfig, ProxyError};
@@ -85,14 +86,17 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Config { command: ConfigCommand::Check { file } }) => {
-            cli.options.apply(file).map(|_| println!("the configuration is good"))
+            cli.options.apply(file).map(|_| {
+                // Where that cannot be written, the exit status says it.
+                let _ = writeln!(io::stdout(), "the configuration is good");
+            })
         }
         None => cli.options.apply(None).and_then(run),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("quintet-proxy: {error}");
+            let _ = writeln!(io::stderr(), "quintet-proxy: {error}");
             ExitCode::FAILURE
         }
     }

@@ -34,6 +34,7 @@ pub mod journal;
 pub mod limits;
 pub mod package;
 pub mod packages;
+mod print;
 pub mod replica;
 pub mod runtime;
 pub mod stats;

@@ -274,3 +274,20 @@ fn counters_end_with_their_daemon_and_nothing_else_is_taken_for_them() {
     assert!(said(&["-d", &data]).contains("no counters of Quintet"));
     assert!(said(&["--admin", "/nowhere.sock"]).contains("quintet stat -d"));
 }
+
+#[test]
+fn what_cannot_be_printed_is_said_and_no_panic() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut doctor = Command::new(env!("CARGO_BIN_EXE_quintet"));
+    let output = doctor.arg("doctor").stdout(full()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: cannot print: "), "{said}");
+    // With nowhere left to say it, the exit status is all there is.
+    let mut status = Command::new(env!("CARGO_BIN_EXE_quintet"));
+    status.args(["--admin", "/nowhere", "status"]).stdout(full()).stderr(full());
+    assert_eq!(status.status().unwrap().code(), Some(1));
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_quintetd"));
+    daemon.args(["--config", "/nowhere"]).stderr(full());
+    assert_eq!(daemon.status().unwrap().code(), Some(1));
+}

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use quintet_manager::daemon;
 use quintet_manager::packages::Linked;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("quintetd: {why}");
+            let _ = writeln!(std::io::stderr(), "quintetd: {why}");
             ExitCode::FAILURE
         }
     }
@@ -60,14 +61,15 @@ fn main() -> ExitCode {
 
 fn check(file: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
     let config = daemon::load(file)?;
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{}: good. Node {} of {} in cluster {}, data in {}",
         file.display(),
         config.node,
         config.nodes.len(),
         config.cluster,
         config.data_dir.display()
-    );
+    )?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::Error;
 use crate::config::is_cluster_name;
 use crate::identity;
+use crate::print::{complain, say};
 use clap::Subcommand;
 use quintet_transport::limits::NODE_ID_MAX;
 use quintet_transport::{NodeId, PublicKey};
@@ -48,11 +49,8 @@ pub(super) fn run(command: ClusterCommand) -> Result<(), Error> {
         ClusterCommand::Join { token: Some(token), dir } => {
             let identity = identity::join(&dir, &token).map_err(plain)?;
             let name = identity.cluster().name();
-            println!("node {} of cluster {name}: identity in {}", identity.node().0, dir.display());
-            println!(
-                "its authority (as `quintet cluster init` printed it): {}",
-                identity.cluster()
-            );
+            say!("node {} of cluster {name}: identity in {}", identity.node().0, dir.display());
+            say!("its authority (as `quintet cluster init` printed it): {}", identity.cluster());
             Ok(())
         }
     }
@@ -61,9 +59,9 @@ pub(super) fn run(command: ClusterCommand) -> Result<(), Error> {
 fn init(directory: &Path, name: &str) -> Result<(), Error> {
     is_cluster_name(name).map_err(|error| Error::new(error.to_string()))?;
     let authority = identity::init(directory, name, random()?).map_err(plain)?;
-    println!("the authority of cluster {name} is in {}", directory.display());
-    println!("its public half (`quintet cluster join` prints it too): {}", authority.cluster());
-    println!("next, on each node: quintet cluster join --dir DATA_DIR/identity");
+    say!("the authority of cluster {name} is in {}", directory.display());
+    say!("its public half (`quintet cluster join` prints it too): {}", authority.cluster());
+    say!("next, on each node: quintet cluster join --dir DATA_DIR/identity");
     Ok(())
 }
 
@@ -72,15 +70,15 @@ fn token(node: u16, key: &str, authority: &Path) -> Result<(), Error> {
     let key: PublicKey = key.parse().map_err(|error| {
         Error::new(format!("{error}")).hint("`quintet cluster join` on the node prints it")
     })?;
-    println!("{}", identity::token(&authority.cluster(), &authority.certify(NodeId(node), key)));
+    say!("{}", identity::token(&authority.cluster(), &authority.certify(NodeId(node), key)));
     Ok(())
 }
 
 fn ask(dir: &Path) -> Result<(), Error> {
     let key = identity::node_key(dir, random()?).map_err(plain)?.public();
-    println!("{key}");
-    eprintln!("next, at the authority: quintet cluster token --node N --key {key}");
-    eprintln!("then, here: quintet cluster join --dir {} TOKEN", dir.display());
+    say!("{key}");
+    complain!("next, at the authority: quintet cluster token --node N --key {key}");
+    complain!("then, here: quintet cluster join --dir {} TOKEN", dir.display());
     Ok(())
 }
 

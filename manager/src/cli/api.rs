@@ -44,7 +44,8 @@ impl From<Failure> for Error {
 
 /// `GET path`, parsed; for what the daemon knows by itself.
 pub(super) async fn get<T: DeserializeOwned>(door: &Door, path: &str) -> Result<T, Failure> {
-    parse(door, exchange(door, Method::GET, path, nothing(), OWN_ANSWER).await?).await
+    let answer = exchange(door, Method::GET, path, nothing(), OWN_ANSWER).await?;
+    parse(door, answer).await.map_err(Failure::Unreachable)
 }
 
 /// `POST path` with a body of that content-type, parsed; for what the group must agree on.
@@ -53,7 +54,8 @@ pub(super) async fn post<T: DeserializeOwned>(
     path: &str,
     body: (&str, Bytes),
 ) -> Result<T, Failure> {
-    parse(door, exchange(door, Method::POST, path, body, ANSWER).await?).await
+    let answer = exchange(door, Method::POST, path, body, ANSWER).await?;
+    parse(door, answer).await.map_err(Failure::Lost)
 }
 
 /// `DELETE path`.
@@ -70,11 +72,10 @@ fn nothing() -> (&'static str, Bytes) {
     ("application/json", Bytes::new())
 }
 
-/// The daemon said that it was done; that what it added cannot be read is all that is wrong.
-async fn parse<T: DeserializeOwned>(door: &Door, answer: Response<Incoming>) -> Result<T, Failure> {
-    let unread = |error: &dyn std::error::Error| Failure::Unreachable(broke_off(door, error));
-    let body = answer.into_body().collect().await.map_err(|error| unread(&error))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|error| unread(&error))
+/// What a good answer holds, or why that cannot be read.
+async fn parse<T: DeserializeOwned>(door: &Door, answer: Response<Incoming>) -> Result<T, String> {
+    let body = answer.into_body().collect().await.map_err(|error| broke_off(door, &error))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| broke_off(door, &error))
 }
 
 async fn exchange(

@@ -4,6 +4,7 @@ use super::cluster::Cluster;
 use super::table::{micros, position};
 use super::{Error, print_json};
 use crate::admin::types::{CallReply, CallRequest};
+use crate::print::complain;
 use bytes::Bytes;
 
 /// Calls a method of a component through the admin API and prints its reply.
@@ -29,8 +30,8 @@ pub(super) async fn call(
         print_json(&reply.body)?;
         let took = micros(reply.took_us as f64);
         match reply.position {
-            0 => eprintln!("before any update, {took}"),
-            at => eprintln!("at {}, {took}", position(at)),
+            0 => complain!("before any update, {took}"),
+            at => complain!("at {}, {took}", position(at)),
         }
     }
     if reply.status == "OK" {

@@ -5,6 +5,7 @@ use super::door::Door;
 use super::{Error, Scope};
 use crate::admin::types::{NodeState, Status};
 use crate::dev::layout::{Layout, default_dir};
+use crate::print::complain;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 
@@ -68,7 +69,7 @@ impl Cluster {
                 api::get(&daemon.door, path).await,
                 api::get::<Status>(&daemon.door, "/v1/status").await,
             ) {
-                eprintln!(
+                complain!(
                     "note: {none}\n  this is what node {} knew last; it may have changed since",
                     status.node
                 );

@@ -5,6 +5,7 @@ use super::table::{Table, position};
 use super::{Error, print_json};
 use crate::admin::types::{Component, ComponentState, Deployed, Instance};
 use crate::package::{self, Package};
+use crate::print::say;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 
@@ -23,13 +24,10 @@ pub(super) async fn deploy(cluster: &Cluster, what: &Path, json: bool) -> Result
     let component = &deployed.component;
     let nodes: Vec<String> = component.ready.iter().map(u16::to_string).collect();
     let note = if deployed.unchanged { "was active already" } else { "is active" };
-    println!("{} {} {note} on nodes {}", component.name, component.version, nodes.join(" "));
+    say!("{} {} {note} on nodes {}", component.name, component.version, nodes.join(" "));
     for class in &component.classes {
         for method in &class.methods {
-            println!(
-                "  {:<28} {:<7} {} → {}",
-                method.path, method.kind, method.request, method.reply
-            );
+            say!("  {:<28} {:<7} {} → {}", method.path, method.kind, method.request, method.reply);
         }
     }
     Ok(())
@@ -91,8 +89,8 @@ pub(super) async fn remove(cluster: &Cluster, name: &str, yes: bool) -> Result<(
     }
     cluster.delete(&format!("/v1/components/{name}")).await?;
     match &lost[..] {
-        [] => println!("{name} is gone from all nodes; it had no state"),
-        lost => println!("{name} is gone from all nodes, and its state: {}", lost.join("; ")),
+        [] => say!("{name} is gone from all nodes; it had no state"),
+        lost => say!("{name} is gone from all nodes, and its state: {}", lost.join("; ")),
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::door::Door;
 use super::status::nobody;
 use super::{Error, api, print_json};
 use crate::admin::types::{Event, EventKind, ViewChange};
+use crate::print::say;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -105,14 +106,14 @@ impl Seen {
 
 fn print(event: &Event, json: bool) {
     if json {
-        println!("{}", flat(event));
+        say!("{}", flat(event));
         return;
     }
     let seconds = event.unix_ms / 1000 % 86_400;
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     let clock = format!("{hour:02}:{minute:02}:{second:02}.{:03}", event.unix_ms % 1000);
     let kind = format!("{:?}", event.kind).to_lowercase();
-    println!("{clock}  node {}  {kind:<9}  {}", event.node, event.text);
+    say!("{clock}  node {}  {kind:<9}  {}", event.node, event.text);
 }
 
 /// One event as a flat JSON object; a view's details stand beside the rest.

@@ -5,6 +5,7 @@ use super::status::nobody;
 use super::table::{Table, position};
 use super::{Error, api, print_json};
 use crate::admin::types::{Audit, Instance};
+use crate::print::say;
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -80,9 +81,9 @@ pub(super) async fn list(cluster: &Cluster, audit: bool, json: bool) -> Result<(
         } else {
             "REPLICAS DIFFER, or some did not answer"
         };
-        println!("\naudited at {}: {verdict}", position(audit.position));
+        say!("\naudited at {}: {verdict}", position(audit.position));
         if !audit.missing.is_empty() {
-            println!("no answer from node {:?}", audit.missing);
+            say!("no answer from node {:?}", audit.missing);
         }
     }
     Ok(())

@@ -20,6 +20,7 @@ mod stat;
 mod status;
 mod table;
 
+use crate::print::{complain, say};
 use error::Error;
 use scope::Scope;
 
@@ -174,7 +175,7 @@ fn end_with_reader() {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    eprintln!("error: {error}");
+    complain!("error: {error}");
     ExitCode::FAILURE
 }
 
@@ -218,6 +219,6 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
 fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Error::new(format!("cannot print: {error}")))?;
-    println!("{text}");
+    say!("{text}");
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::Error;
 use super::api::{self, Failure};
 use super::cluster::Cluster;
 use crate::admin::types::Recover;
+use crate::print::say;
 use bytes::Bytes;
 
 /// Tells a node that waits for state that was acknowledged to go on without it.
@@ -18,9 +19,7 @@ pub(super) async fn recover(cluster: &Cluster, owed: String) -> Result<(), Error
         {
             Ok(_) => {
                 let Recover { owed } = request;
-                println!(
-                    "told: what was owed up to {owed} is given up; quintet events shows the view"
-                );
+                say!("told: what was owed up to {owed} is given up; quintet events shows the view");
                 return Ok(());
             }
             // Why one refused says more than that another is not there.

@@ -3,6 +3,7 @@
 use super::table::{Table, micros};
 use super::{Error, Scope, print_json};
 use crate::dev::layout::{Layout, default_dir};
+use crate::print::{complain, say, text_as_it_is};
 use crate::stats;
 use clap::Args;
 use quintet_transport::clock;
@@ -51,7 +52,7 @@ pub(super) async fn stat(arguments: &Arguments, scope: &Scope, json: bool) -> Re
         } else {
             print(&found, before.as_deref());
         }
-        failed.iter().for_each(|why| eprintln!("note: {why}"));
+        failed.iter().for_each(|why| complain!("note: {why}"));
         if found.is_empty() {
             return Err(Error::new("no counters could be read")
                 .hint("the notes above say why; `quintet status` asks the daemons themselves"));
@@ -142,11 +143,11 @@ fn process_state(pid: u64) -> &'static str {
 fn print(found: &[Stats], before: Option<&[Stats]>) {
     if before.is_some() {
         let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "\n" };
-        print!("{clear}");
+        text_as_it_is(clear);
     }
-    found.iter().for_each(|stats| println!("{}", stats.describe()));
+    found.iter().for_each(|stats| say!("{}", stats.describe()));
     if !found.is_empty() {
-        println!();
+        say!();
         table(found, before).print();
     }
 }

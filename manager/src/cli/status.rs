@@ -6,6 +6,7 @@ use super::table::{Table, micros};
 use super::{Error, print_json};
 use crate::admin::types::{Link, NodeState, Status};
 use crate::limits::Limits;
+use crate::print::say;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -77,16 +78,12 @@ pub(super) async fn status(cluster: &Cluster, json: bool) -> Result<(), Error> {
         Some(view) => {
             let members: Vec<String> = view.members.iter().map(u16::to_string).collect();
             let name = whole.cluster.as_deref().unwrap_or("?");
-            println!(
-                "cluster {name}: view {}, members {} (first leads)\n",
-                view.id,
-                members.join(" ")
-            );
+            say!("cluster {name}: view {}, members {} (first leads)\n", view.id, members.join(" "));
         }
-        None => println!("no node is member of a primary view: nothing is served\n"),
+        None => say!("no node is member of a primary view: nothing is served\n"),
     }
     print_nodes(&whole.nodes);
-    println!();
+    say!();
     print_links(&whole.nodes);
     print_parking(&whole.nodes);
     print_proxy(&whole);
@@ -123,17 +120,17 @@ fn print_parking(rows: &[NodeRow]) {
     }
     for (way, nodes) in ways {
         let who = if nodes.len() == 1 { "node" } else { "nodes" };
-        println!("\n{who} {}: waiting in {way}", nodes.join(" "));
+        say!("\n{who} {}: waiting in {way}", nodes.join(" "));
     }
 }
 
 fn print_proxy(whole: &Whole) {
     if let Some(problem) = &whole.proxy_problem {
-        println!("\n{problem}");
+        say!("\n{problem}");
     }
     let Some(proxy) = &whole.proxy else { return };
     let route = proxy.routed.map_or("no node".to_owned(), |node| format!("node {node}"));
-    println!(
+    say!(
         "\nproxy on {}: sends to {route}; {} calls, {} in flight, {} replayed, {} changes of route, longest gap {}",
         proxy.listen,
         proxy.calls,
@@ -143,7 +140,7 @@ fn print_proxy(whole: &Whole) {
         micros(proxy.longest_gap_us as f64)
     );
     if let Some(hindrance) = &proxy.hindrance {
-        println!("  calls do not get through: {hindrance}");
+        say!("  calls do not get through: {hindrance}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tables a person enjoys reading: columns as wide as they must be, numbers to the right, a dim head.
 
+use crate::print::text_as_it_is;
 use quintet_vsync::Position;
 use std::io::IsTerminal as _;
 
@@ -23,7 +24,7 @@ impl Table {
 
     /// Prints it to standard output.
     pub(super) fn print(&self) {
-        print!("{}", self.render(std::io::stdout().is_terminal()));
+        text_as_it_is(&self.render(std::io::stdout().is_terminal()));
     }
 
     /// What is printed, without colour.

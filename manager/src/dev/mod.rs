@@ -12,6 +12,7 @@ mod process;
 mod supervisor;
 
 use crate::cli::{error::Error, scope::Scope};
+use crate::print::say;
 use clap::{Args, Subcommand, ValueEnum};
 use control::{Order, Target};
 use layout::{Layout, default_dir};
@@ -110,7 +111,7 @@ pub(crate) async fn run(arguments: Arguments, scope: &Scope) -> Result<(), Error
         Error::new(format!("no development cluster found: {why}"))
             .hint("start one with `quintet dev --nodes 3`")
     })?;
-    println!("{}", control::order(&layout.control, verb.into()).await?);
+    say!("{}", control::order(&layout.control, verb.into()).await?);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use crate::config::{
 };
 use crate::identity;
 use crate::limits::Limits;
+use crate::print::mention;
 use quintet_transport::{Authority, NodeId};
 use std::fs::File;
 use std::io;
@@ -251,16 +252,16 @@ impl Supervisor {
     }
 
     fn welcome(&self, arguments: &StartArguments, dir: &Path) {
-        println!(
+        mention!(
             "cluster {} of {} nodes, data and logs in {}\n",
             self.layout.cluster,
             self.nodes.len(),
             dir.display()
         );
-        println!("  {:<7} {:<8} {:<22} {:<22} log", "", "pid", "transport", "clients");
+        mention!("  {:<7} {:<8} {:<22} {:<22} log", "", "pid", "transport", "clients");
         for (process, node) in self.nodes.iter().zip(&self.layout.nodes) {
             let pid = process.child.as_ref().and_then(Child::id).unwrap_or(0);
-            println!(
+            mention!(
                 "  {:<7} {pid:<8} {:<22} {:<22} {}",
                 process.name,
                 node.transport,
@@ -270,7 +271,7 @@ impl Supervisor {
         }
         let pid = self.proxy.child.as_ref().and_then(Child::id).unwrap_or(0);
         let proxy = &self.layout.proxy;
-        println!(
+        mention!(
             "  {:<7} {pid:<8} {:<22} {:<22} {}\n",
             "proxy",
             "",
@@ -281,12 +282,12 @@ impl Supervisor {
             .dir
             .as_ref()
             .map_or(String::new(), |_| format!(" --cluster-dir {}", dir.display()));
-        println!("In another shell:");
-        println!("  quintet{scope} status");
-        println!("  quintet{scope} component deploy examples/bank");
-        println!("  quintet{scope} call bank Transfer '{{\"from\":1,\"to\":2,\"amount\":5}}'");
-        println!("  quintet{scope} dev kill 2; quintet{scope} events; quintet{scope} dev start 2");
-        println!("gRPC clients connect to {}. Ctrl-C ends it.\n", proxy.listen);
+        mention!("In another shell:");
+        mention!("  quintet{scope} status");
+        mention!("  quintet{scope} component deploy examples/bank");
+        mention!("  quintet{scope} call bank Transfer '{{\"from\":1,\"to\":2,\"amount\":5}}'");
+        mention!("  quintet{scope} dev kill 2; quintet{scope} events; quintet{scope} dev start 2");
+        mention!("gRPC clients connect to {}. Ctrl-C ends it.\n", proxy.listen);
     }
 
     async fn watch(
@@ -313,13 +314,13 @@ impl Supervisor {
                     }
                     let done = self.carry_out(order).await;
                     if let Ok(text) = &done {
-                        println!("{text}");
+                        mention!("{text}");
                     }
                     let _ = answer.send(done);
                 }
             }
         }
-        println!("ending the cluster");
+        mention!("ending the cluster");
         self.stop_all().await;
         Ok(())
     }
@@ -331,12 +332,14 @@ impl Supervisor {
     fn reap(&mut self) {
         for process in self.nodes.iter_mut().chain([&mut self.proxy]) {
             if let Some(news) = process.reap() {
-                println!("{news}");
+                mention!("{news}");
             }
         }
     }
 
     async fn carry_out(&mut self, order: Order) -> Result<String, String> {
+        // What has just died may be started.
+        self.reap();
         match order {
             Order::Kill(targets) => self.kill(&targets).await,
             Order::Pause(targets) => {
@@ -439,7 +442,7 @@ impl Supervisor {
         for process in [&mut self.proxy].into_iter().chain(&mut self.nodes) {
             let Some(child) = &mut process.child else { continue };
             if timeout(GRACE, child.wait()).await.is_err() {
-                println!("{} did not end within {} s: killed", process.name, GRACE.as_secs());
+                mention!("{} did not end within {} s: killed", process.name, GRACE.as_secs());
                 let _ = child.kill().await;
             }
         }

@@ -19,6 +19,7 @@ mod system;
 mod verbs;
 
 use crate::config::Config;
+use crate::print::{complain, say, text_as_it_is};
 use clap::Args;
 use host::Host;
 use serde::Serialize;
@@ -127,12 +128,15 @@ impl Report {
 pub(crate) fn main(arguments: &Arguments, json: bool) -> ExitCode {
     let report = Report::new(examine(&Host::this(), arguments));
     if !json {
-        print!("{}", print::text(&report));
-    } else if let Err(error) = serde_json::to_writer_pretty(std::io::stdout(), &report) {
-        eprintln!("error: cannot print: {error}");
-        return ExitCode::FAILURE;
+        text_as_it_is(&print::text(&report));
     } else {
-        println!();
+        match serde_json::to_string_pretty(&report) {
+            Ok(text) => say!("{text}"),
+            Err(error) => {
+                complain!("error: cannot print: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
     }
     report.status()
 }
