@@ -10,10 +10,15 @@ use quintet_transport::{Time, clock};
 use std::time::Duration;
 
 const LOG: usize = 1 << 20;
-/// Packets under way at a time.
-const BATCH: u64 = 16;
-/// More than headers take of a packet.
-const HEADERS: usize = 100;
+/// Packets under way at a time: no more than a young connection may send.
+fn batch(len: usize) -> u64 {
+    (32_768 / len as u64).clamp(1, 16)
+}
+
+/// Room for a payload of that size and the headers; a datagram has 512 bytes at least.
+fn room(len: usize) -> usize {
+    (len + 100).max(512)
+}
 
 /// The ring that packets are placed into.
 struct Ring(Vec<u8>);
@@ -57,7 +62,7 @@ impl Pair {
         let lanes = LaneTable::new([LaneShape { words: 1, log_bytes: LOG as u64 }]);
         let lanes = lanes.expect("one lane");
         let connection = |remote| {
-            let (datagram, heartbeat) = (len + HEADERS, Duration::from_secs(1));
+            let (datagram, heartbeat) = (room(len), Duration::from_secs(1));
             let settings = Settings { remote, own: lanes, peer: lanes, datagram, heartbeat };
             Connection::new(settings, now)
         };
@@ -73,7 +78,7 @@ impl Pair {
     /// Packs that many packets.
     fn pack(&mut self, count: u64) {
         self.packets.clear();
-        let mut buffer = vec![0; self.len + HEADERS];
+        let mut buffer = vec![0; room(self.len)];
         for _ in 0..count {
             self.head += self.len as u64;
             self.sender.publish(0, self.head);
@@ -97,7 +102,7 @@ impl Pair {
         self.receiver.release(0, self.head);
         self.now += Duration::from_millis(30);
         self.receiver.handle_timeout(self.now);
-        let mut buffer = vec![0; self.len + HEADERS];
+        let mut buffer = vec![0; room(self.len)];
         while let Some(packed) = self.receiver.poll_transmit(self.now, &mut buffer, &Sevens) {
             let view = PacketView::parse(&buffer[..packed.len]).expect("as it was packed");
             let _ = self.sender.handle_packet(self.now, &view, &mut Ring(Vec::new()));
@@ -116,8 +121,8 @@ fn placement(criterion: &mut Criterion) {
                 let mut pair = Pair::new(len);
                 bencher.iter_custom(|packets| {
                     let mut spent = Duration::ZERO;
-                    for begin in (0..packets).step_by(BATCH as usize) {
-                        pair.pack(BATCH.min(packets - begin));
+                    for begin in (0..packets).step_by(batch(len) as usize) {
+                        pair.pack(batch(len).min(packets - begin));
                         if backwards {
                             pair.packets.reverse();
                         }
