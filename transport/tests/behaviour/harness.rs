@@ -1,5 +1,6 @@
 //! Nodes in one process, driven by hand, and nodes in child processes.
 
+use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -14,6 +15,12 @@ macro_rules! on_every_path {
     ($($name:ident),* $(,)?) => {
         mod shm { $( #[test] fn $name() { super::$name(quintet_transport::PathPolicy::Shm) } )* }
         mod udp { $( #[test] fn $name() { super::$name(quintet_transport::PathPolicy::Udp) } )* }
+        mod udp_ipv6 {
+            $( #[test] fn $name() {
+                $crate::harness::IPV6.set(true);
+                super::$name(quintet_transport::PathPolicy::Udp)
+            } )*
+        }
         #[cfg(feature = "verbs")]
         mod verbs {
             $( #[test] fn $name() {
@@ -42,9 +49,15 @@ pub(crate) fn cluster() -> String {
     format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+thread_local! {
+    /// The nodes of this test have addresses of IPv6.
+    pub(crate) static IPV6: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Loopback addresses with ports that were free a moment ago.
 pub(crate) fn addresses(n: usize) -> Vec<SocketAddr> {
-    let sockets: Vec<UdpSocket> = (0..n).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let any = if IPV6.get() { "[::1]:0" } else { "127.0.0.1:0" };
+    let sockets: Vec<UdpSocket> = (0..n).map(|_| UdpSocket::bind(any).unwrap()).collect();
     sockets.iter().map(|s| s.local_addr().unwrap()).collect()
 }
 
