@@ -316,7 +316,7 @@ impl Udp {
         for _ in 0..RECEIVES_PER_TURN {
             let socket = if quiet { self.port.quiet.as_ref() } else { Some(&self.port.main) };
             let Some(socket) = socket else { break };
-            let count = batch.receive(socket);
+            let (count, more) = batch.receive(socket);
             // Not the turn's time: had we been descheduled since, a peer would seem heard before it even sent,
             // and its read lease would outlive the silence we count.
             let now = if count > 0 { clock::now().max(now) } else { now };
@@ -326,7 +326,7 @@ impl Udp {
                     happened |= self.take_in(now, datagram, own);
                 }
             }
-            if count < socket::BATCH {
+            if !more || batch.is_calm() {
                 break;
             }
         }

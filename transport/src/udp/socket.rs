@@ -28,6 +28,8 @@ use crate::reliable::FLAG_QUIET;
 pub(crate) const BATCH: usize = 8;
 /// Bytes of one message: what the kernel joins at most.
 const MESSAGE: usize = 65_536;
+/// Receives in a row after which a message is not thought to be alone.
+const LONE: u8 = 2;
 /// Most datagrams in one send.
 pub(crate) const SEGMENTS_MAX: usize = 60;
 
@@ -318,7 +320,8 @@ pub(crate) struct Batch {
     received: [(usize, usize); BATCH],
     congested: [bool; BATCH],
     from: [Option<IpAddr>; BATCH],
-    count: usize,
+    /// Receives in a row that found something.
+    busy: u8,
 }
 
 impl Batch {
@@ -328,21 +331,24 @@ impl Batch {
             received: [(0, 0); BATCH],
             congested: [false; BATCH],
             from: [None; BATCH],
-            count: 0,
+            busy: 0,
         }
     }
 
-    /// Takes what has arrived, without waiting. Returns the number of messages; an error the kernel reports
-    /// in place of data counts as nothing received.
-    pub(crate) fn receive(&mut self, socket: &Socket) -> usize {
-        self.count = 0;
+    /// Takes what has arrived, without waiting. Returns the number of messages, and whether there may be more; an error
+    /// that the kernel reports in place of data counts as nothing received.
+    ///
+    /// A lone message is the rule where latency counts, and looking for a second one would cost as much as a tenth of
+    /// receiving the first. So more than one are asked for only while one receive after the other finds something.
+    pub(crate) fn receive(&mut self, socket: &Socket) -> (usize, bool) {
+        let most = if self.busy < LONE { 1 } else { BATCH };
         let mut controls = [const { Control::new() }; BATCH];
         let mut iovs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: MESSAGE }; BATCH];
         // SAFETY: plain integers; all-zero is a valid value.
         let mut names: [libc::sockaddr_in6; BATCH] = unsafe { zeroed() };
         // SAFETY: all-zero headers are valid ones: null pointers with lengths of zero.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-        for (index, chunk) in self.buffer.chunks_exact_mut(MESSAGE).enumerate() {
+        for (index, chunk) in self.buffer.chunks_exact_mut(MESSAGE).take(most).enumerate() {
             iovs[index].iov_base = chunk.as_mut_ptr().cast();
             let header = &mut messages[index].msg_hdr;
             header.msg_iov = &raw mut iovs[index];
@@ -356,11 +362,11 @@ impl Batch {
         // control space; all of them live and are not touched otherwise through the call.
         let count = unsafe {
             let flags = libc::MSG_DONTWAIT;
-            libc::recvmmsg(socket.fd(), messages.as_mut_ptr(), BATCH as u32, flags, ptr::null_mut())
+            libc::recvmmsg(socket.fd(), messages.as_mut_ptr(), most as u32, flags, ptr::null_mut())
         };
-        for (index, message) in
-            messages.iter().take(usize::try_from(count).unwrap_or(0)).enumerate()
-        {
+        let count = usize::try_from(count).unwrap_or(0);
+        self.busy = if count == 0 { 0 } else { self.busy.saturating_add(1) };
+        for (index, message) in messages.iter().take(count).enumerate() {
             let len = (message.msg_len as usize).min(MESSAGE);
             let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let (segment, ecn) = ancillary(&message.msg_hdr);
@@ -368,9 +374,13 @@ impl Batch {
             self.received[index] = if truncated { (0, 1) } else { (len, segment.max(1)) };
             self.congested[index] = ecn & CE == CE;
             self.from[index] = address(&names[index]);
-            self.count += 1;
         }
-        self.count
+        (count, count == most)
+    }
+
+    /// What was received is thought to be all for now.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.busy < LONE
     }
 
     /// Whether message `index` met congestion on its way. The kernel joins only datagrams that are alike in that.
@@ -466,7 +476,7 @@ mod tests {
 
     fn wait_for(batch: &mut Batch, socket: &Socket) -> Vec<Vec<u8>> {
         for _ in 0..10_000 {
-            let count = batch.receive(socket);
+            let (count, _) = batch.receive(socket);
             if count > 0 {
                 return (0..count)
                     .flat_map(|i| {
