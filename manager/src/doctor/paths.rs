@@ -86,7 +86,7 @@ impl Facts {
     }
 
     pub(super) fn judge(&self) -> Vec<Check> {
-        let why_path = "a datagram that vanishes for its size is sent again for ever; one that is split is lost with any of its parts";
+        let why_path = "where large datagrams vanish, links fall back to small ones, each time after an outage; one that is split is lost with any of its parts";
         let why_port = "a peer is linked when its daemon receives";
         let Some(peers) = &self.peers else {
             let nobody = unknown("no configuration with UDP was named: -c FILE");

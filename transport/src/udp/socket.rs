@@ -378,7 +378,7 @@ impl Batch {
         (count, count == most)
     }
 
-    /// What was received is thought to be all for now.
+    /// Whether few datagrams came of late, so that the last reception is thought to have emptied the socket.
     pub(crate) fn is_calm(&self) -> bool {
         self.busy < LONE
     }
