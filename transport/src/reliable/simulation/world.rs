@@ -459,12 +459,13 @@ impl World {
             self.wire.insert((self.sides[to].stalled, self.sequence), flying);
             return;
         }
-        let time = self.tell(to);
-        let side = &mut self.sides[to];
+        // What is forged or for another life never reaches the connection, nor does the time.
         let Some(packet) = opened(&flying.bytes) else { return };
-        if packet.header.connection != side.id {
+        if packet.header.connection != self.sides[to].id {
             return;
         }
+        let time = self.tell(to);
+        let side = &mut self.sides[to];
         side.rings.1 = (0..LANES.len()).map(|lane| side.connection.visible(lane as u8)).collect();
         if side.connection.handle_packet(time, &packet, &mut side.rings).is_ok() {
             let peer = &mut self.sides[1 - to];
