@@ -388,3 +388,25 @@ fn log(report: &Report) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Config;
+    use crate::wire::ClientId;
+
+    /// Otherwise one turn of the driver never ends: it goes on as long as something was armed.
+    #[tokio::test]
+    async fn what_is_overdue_is_armed_once() {
+        let clock = Clock::new();
+        let (_commands, receiver) = mpsc::channel(1);
+        let session = Session::new(Time::ZERO, Config::new("c", ClientId(1), vec!["a:1".into()]));
+        let mut driver = Driver::new(session, clock, receiver, 1, 1);
+        let due = Time::ZERO + Duration::from_millis(5);
+        driver.closing = Some((due, Vec::new()));
+        driver.armed = Time::NEVER;
+        let late = |micros| due + Duration::from_micros(micros);
+        assert!(driver.arm(late(1)));
+        assert!(!driver.arm(late(2)) && !driver.arm(late(3)));
+    }
+}
