@@ -27,6 +27,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_secs(15);
+/// How long a start waits for a child that may just be ending.
+const DYING: Duration = Duration::from_millis(300);
 /// How often the children are looked at. A wake-up costs microseconds; nobody waits for this.
 const WATCH: Duration = Duration::from_millis(250);
 
@@ -338,8 +340,9 @@ impl Supervisor {
     }
 
     async fn carry_out(&mut self, order: Order) -> Result<String, String> {
-        // What has just died may be started.
-        self.reap();
+        if let Order::Start(targets) = &order {
+            self.let_die(targets).await;
+        }
         match order {
             Order::Kill(targets) => self.kill(&targets).await,
             Order::Pause(targets) => {
@@ -357,6 +360,16 @@ impl Supervisor {
             Order::Start(targets) => self.each(&targets, Supervisor::start),
             Order::Stop => Err("not an order for one of them".into()),
         }
+    }
+
+    /// What has just been killed may be started: its end takes the kernel some time.
+    async fn let_die(&mut self, targets: &[Target]) {
+        for target in targets {
+            if let Ok(Process { child: Some(child), .. }) = self.process(*target) {
+                let _ = tokio::time::timeout(DYING, child.wait()).await;
+            }
+        }
+        self.reap();
     }
 
     /// One after the other; what was done before one that fails is said too.
