@@ -261,73 +261,77 @@ fn a_call_that_nobody_waits_for_any_more_keeps_no_replies_of_later_ones() {
     assert!(kept < 10, "{instances}");
 }
 
+/// Makes everything below a directory look old; gives what there is.
+fn aged(packages: &Path) -> Vec<PathBuf> {
+    let all: Vec<PathBuf> =
+        std::fs::read_dir(packages).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    for path in &all {
+        std::fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    all
+}
+
+/// A journal holds a component from its deployment to its removal, and is read at every start until a snapshot replaces it.
 #[test]
-fn the_package_of_a_removed_component_is_gone_after_the_next_start() {
+fn the_package_of_a_removed_component_stays_as_long_as_the_journal_needs_it() {
     let layout = Layout::new(1);
+    let packages = layout.data(1).join("packages");
     let start = || {
         let daemon = Daemon::start(&layout, 1);
         daemon.wait_member();
         daemon
     };
-    let packages = layout.data(1).join("packages");
-    let lies_there = || {
-        let all: Vec<_> =
-            std::fs::read_dir(&packages).unwrap().map(|entry| entry.unwrap().path()).collect();
-        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
-        for path in &all {
-            std::fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
-        }
-        all.len()
-    };
-    let daemon = start();
+    let mut daemon = start();
     daemon.deploy_counter();
     daemon.call("Add", r#"{"amount":4}"#);
-    assert!(lies_there() > 0);
-    daemon.kill();
+    daemon.deploy_specimen();
+    daemon.call_of("specimen.Specimen", "Add", r#"{"amount":1}"#);
+    let (status, _) = daemon.request("DELETE", "/v1/components/specimen", &[]).unwrap();
+    assert_eq!(status, 204);
+    let deployed = aged(&packages).len();
+    for _ in 0..3 {
+        daemon.kill();
+        daemon = start();
+        assert_eq!((daemon.value(), aged(&packages).len()), (4, deployed));
+    }
+    // A snapshot ends what the journal needs.
+    daemon.signal(15);
+    assert!(daemon.wait().success());
+    let mut config = layout.config(1);
+    config.journal.snapshot_every_bytes = 65536;
+    std::fs::write(layout.file(1), toml::to_string_pretty(&config).unwrap()).unwrap();
     let daemon = start();
-    assert_eq!(daemon.value(), 4, "what is needed stays");
-    daemon.request("DELETE", "/v1/components/counter", &[]).unwrap();
-    assert!(lies_there() > 0, "its library is loaded");
+    let has_snapshot = || {
+        let state = std::fs::read_dir(layout.data(1).join("state")).unwrap();
+        state.map(|e| e.unwrap().file_name()).any(|n| n.to_string_lossy().starts_with("snapshot-"))
+    };
+    for _ in 0..5000 {
+        daemon.call("Add", r#"{"amount":0}"#);
+        if has_snapshot() {
+            break;
+        }
+    }
+    assert!(has_snapshot());
     daemon.kill();
-    start();
-    assert_eq!(lies_there(), 0);
+    aged(&packages);
+    let daemon = start();
+    assert_eq!(daemon.value(), 4);
+    assert!(aged(&packages).len() < deployed);
 }
 
-/// What a node has read in its journal, and deleted since nothing needs it, is not on its disk.
 #[test]
-fn a_component_that_comes_again_is_stored_by_all() {
+fn a_package_that_is_damaged_on_one_disk_comes_from_another() {
     let (layout, mut daemons) = cluster();
-    let (status, _) = daemons[0].request("DELETE", "/v1/components/counter", &[]).unwrap();
-    assert_eq!(status, 204);
-    let packages = |node: u16| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(layout.data(node).join("packages")).unwrap();
-        entries.map(|entry| entry.unwrap().path()).collect()
-    };
-    for node in [2, 3] {
-        let index = usize::from(node) - 1;
-        daemons[index].wait_until("its end", |d| {
-            d.get("/v1/instances").unwrap().as_array().unwrap().is_empty()
-        });
-        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
-        for path in packages(node) {
-            std::fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
-        }
-        daemons.remove(index).kill();
-        let again = Daemon::start(&layout, node);
-        again.wait_until("it is a member again", |d| d.is_member(3));
-        daemons.insert(index, again);
-        assert!(packages(node).is_empty());
-    }
-    daemons[0].deploy_counter();
     daemons[0].call("Add", r#"{"amount":4}"#);
-    for node in 1..=3 {
-        assert!(!packages(node).is_empty(), "node {node}");
-    }
-    // Those two alone can go on from their records.
-    Daemon::kill_at_once(daemons);
-    let daemons: Vec<_> = [2, 3].map(|node| Daemon::start(&layout, node)).into();
-    for daemon in &daemons {
-        daemon.wait_until("a view of two", |d| d.is_member(2));
-    }
-    assert_eq!(daemons[0].value(), 4);
+    daemons.remove(2).kill();
+    let package = aged(&layout.data(3).join("packages"));
+    let package = package.iter().find(|path| path.extension().is_some()).unwrap();
+    let mut bytes = std::fs::read(package).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(package, bytes).unwrap();
+    let again = Daemon::start(&layout, 3);
+    again.wait_until("it is a member again", |d| d.is_member(3));
+    again.wait_value(4);
 }

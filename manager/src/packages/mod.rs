@@ -114,10 +114,16 @@ impl Packages {
         Ok(Packages { dir, opened: SystemTime::now(), linked, loaded: Mutex::default() })
     }
 
-    /// Deletes what an earlier process left and nothing names any more: packages that are not `wanted`, their libraries,
-    /// and half-written files. Gives what was deleted; what cannot be stays where it is.
+    /// Deletes what an earlier process left and nothing needs any more: packages that are neither `wanted` nor loaded,
+    /// their libraries, and half-written files. Gives what was deleted; what cannot be stays where it is.
+    ///
+    /// What a recovery has loaded stays, wanted or not: the journal that it read may be read again, and until a snapshot
+    /// takes its place it needs the component from its deployment to its removal.
     pub fn sweep<'a>(&self, wanted: impl IntoIterator<Item = &'a Digest>) -> Vec<PathBuf> {
-        let wanted: HashSet<String> = wanted.into_iter().map(Digest::to_string).collect();
+        let mut wanted: HashSet<String> = wanted.into_iter().map(Digest::to_string).collect();
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.extend(loaded.keys().map(Digest::to_string));
+        drop(loaded);
         let all = entries(&self.dir);
         let digests = all.iter().filter_map(|path| match name(path).split_once('.') {
             Some((digest, "tar")) => Some(digest),

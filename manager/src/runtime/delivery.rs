@@ -115,8 +115,16 @@ impl Delivery {
             Event::Chunk(bytes) => self.learn(bytes),
             Event::Blocked(reason) => {
                 let state = if self.member { NodeState::Blocked } else { NodeState::Outside };
+                let mut reason = reason.to_string();
+                if let Some(why) = &self.unusable {
+                    // What is missed may well lie on this disk.
+                    reason = format!(
+                        "{reason}; this node keeps state that it cannot rebuild ({why}): put right what is missing and \
+                         start it again"
+                    );
+                }
                 self.shared.events.note(EventKind::Blocked, format!("{reason}: nothing is served"));
-                self.shared.stand(state, Some(reason.to_string()));
+                self.shared.stand(state, Some(reason));
                 Ok(())
             }
             Event::Resumed => {

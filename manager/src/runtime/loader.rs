@@ -79,7 +79,9 @@ pub(super) fn report_hashes(
 /// Makes sure that a package is on disk: asks `first`, then all other nodes, some times. Blocks;
 /// not for the tokio threads.
 pub(super) fn obtain(shared: &Shared, digest: &Digest, first: &[u16]) -> Result<(), Unavailable> {
-    if shared.packages.holds(digest) {
+    // One that is damaged on this disk may be sound on another.
+    let sound = || !matches!(shared.packages.load(digest), Err(packages::Error::Digest { .. }));
+    if shared.packages.holds(digest) && sound() {
         return Ok(());
     }
     let config = &shared.config;
