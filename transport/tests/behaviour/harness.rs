@@ -40,8 +40,9 @@ pub(crate) fn has_adapters() -> bool {
     there
 }
 
-/// Longest that anything may take before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest that anything may take before a test gives up. With verbs that is in a guest with emulated processors.
+pub(crate) const PATIENCE: Duration =
+    Duration::from_secs(if cfg!(feature = "verbs") { 120 } else { 20 });
 
 /// A cluster name that no other test uses.
 pub(crate) fn cluster() -> String {
