@@ -192,11 +192,12 @@ impl Udp {
     pub(crate) fn poll(&mut self, now: Time, own: &Own) -> bool {
         let mut happened = false;
         // Where everybody is met in shared memory nothing is to come: no system call in every turn.
-        if now >= self.tick || self.is_used() {
-            happened |= self.receive(now, own, false);
+        let due = now >= self.tick;
+        if due || self.is_used() {
+            happened |= self.receive(now, own, false, due);
         }
-        if now >= self.tick {
-            happened |= self.receive(now, own, true);
+        if due {
+            happened |= self.receive(now, own, true, due);
             self.on_tick(now);
         }
         for index in 0..self.slots.len() {
@@ -309,14 +310,16 @@ impl Udp {
         Some(index)
     }
 
-    fn receive(&mut self, now: Time, own: &Own, quiet: bool) -> bool {
+    /// Takes what came to the main or to the quiet socket. `all`: whether or not much came of late; a node that comes to
+    /// its turn once a tick would else fall behind.
+    fn receive(&mut self, now: Time, own: &Own, quiet: bool, all: bool) -> bool {
         let mut happened = false;
         // The buffers leave `self` while their packets are handled.
         let mut batch = std::mem::take(&mut self.batch);
         for _ in 0..RECEIVES_PER_TURN {
             let socket = if quiet { self.port.quiet.as_ref() } else { Some(&self.port.main) };
             let Some(socket) = socket else { break };
-            let (count, more) = batch.receive(socket);
+            let (count, more) = batch.receive(socket, all);
             // Not the turn's time: had we been descheduled since, a peer would seem heard before it even sent,
             // and its read lease would outlive the silence we count.
             let now = if count > 0 { clock::now().max(now) } else { now };
@@ -326,7 +329,7 @@ impl Udp {
                     happened |= self.take_in(now, datagram, own);
                 }
             }
-            if !more || batch.is_calm() {
+            if !more || batch.is_calm() && !all {
                 break;
             }
         }

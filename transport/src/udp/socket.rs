@@ -339,9 +339,10 @@ impl Batch {
     /// that the kernel reports in place of data counts as nothing received.
     ///
     /// A lone message is the rule where latency counts, and looking for a second one would cost as much as a tenth of
-    /// receiving the first. So more than one are asked for only while one receive after the other finds something.
-    pub(crate) fn receive(&mut self, socket: &Socket) -> (usize, bool) {
-        let most = if self.busy < LONE { 1 } else { BATCH };
+    /// receiving the first. So more than one are asked for only while one receive after the other finds something, or if
+    /// `all` shall come.
+    pub(crate) fn receive(&mut self, socket: &Socket, all: bool) -> (usize, bool) {
+        let most = if self.is_calm() && !all { 1 } else { BATCH };
         let mut controls = [const { Control::new() }; BATCH];
         let mut iovs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: MESSAGE }; BATCH];
         // SAFETY: plain integers; all-zero is a valid value.
@@ -365,7 +366,9 @@ impl Batch {
             libc::recvmmsg(socket.fd(), messages.as_mut_ptr(), most as u32, flags, ptr::null_mut())
         };
         let count = usize::try_from(count).unwrap_or(0);
-        self.busy = if count == 0 { 0 } else { self.busy.saturating_add(1) };
+        if !all {
+            self.busy = if count == 0 { 0 } else { self.busy.saturating_add(1) };
+        }
         for (index, message) in messages.iter().take(count).enumerate() {
             let len = (message.msg_len as usize).min(MESSAGE);
             let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
@@ -476,7 +479,7 @@ mod tests {
 
     fn wait_for(batch: &mut Batch, socket: &Socket) -> Vec<Vec<u8>> {
         for _ in 0..10_000 {
-            let (count, _) = batch.receive(socket);
+            let (count, _) = batch.receive(socket, false);
             if count > 0 {
                 return (0..count)
                     .flat_map(|i| {

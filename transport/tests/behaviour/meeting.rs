@@ -1,5 +1,8 @@
 //! Who links with whom.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use quintet_transport::*;
 
 use crate::harness::*;
@@ -9,6 +12,7 @@ on_every_path!(
     a_restarted_node_is_a_new_link,
     a_fenced_incarnation_is_told_so,
     a_closed_link_is_seen_and_another_comes_up,
+    nodes_that_come_to_their_turn_seldom_meet_once,
 );
 
 fn a_restarted_node_is_a_new_link(path: PathPolicy) {
@@ -63,6 +67,28 @@ fn a_closed_link_is_seen_and_another_comes_up(path: PathPolicy) {
         nodes[1].poller.peer_word(nodes[1].link(1), CONTROL, 0) == 7
     });
     assert_eq!(nodes[1].poller.peer_word(theirs, CONTROL, 0), 0, "the old one stays frozen");
+}
+
+/// With more pollers than processors a turn comes late, and finds every message repeated.
+fn nodes_that_come_to_their_turn_seldom_meet_once(path: PathPolicy) {
+    for (pause, slow) in [(30, None), (60, Some(0)), (120, None), (120, Some(1)), (240, None)] {
+        let mut nodes: Vec<Node> = configs(2, path).into_iter().map(Node::new).collect();
+        let mut after = 0;
+        until(&mut nodes, "both are linked, and stay so", |nodes| {
+            let step = Duration::from_millis(2);
+            for _ in 0..pause / 2 {
+                sleep(step);
+                if let Some(slow) = slow {
+                    nodes[1 - slow].turn();
+                }
+            }
+            after += u8::from(nodes[0].try_link(2).is_some() && nodes[1].try_link(1).is_some());
+            after > 5
+        });
+        for node in &nodes {
+            assert_eq!(node.events.len(), 1, "{pause} ms, {slow:?}: {:?}", node.events);
+        }
+    }
 }
 
 #[test]
