@@ -56,12 +56,16 @@ impl Poller {
     pub(super) fn take_note(&mut self, handle: UdpLink, note: Note, now: Time) {
         let Some(message) = Message::parse(note.bytes()) else { return };
         let established = self.roster.of_udp(handle);
-        let by_verbs = |l: &crate::roster::Link| matches!(l.wire, Wire::Verbs(..));
         if let Some(id) = established
-            && self.roster.get(id).is_some_and(by_verbs)
+            && let Some(Wire::Verbs(_, link)) = self.roster.get(id).map(|link| &link.wire)
         {
-            // Answers may be late copies. Anything else says that the peer's end is gone.
-            if !matches!(message, Message::Answer(_)) {
+            // Notes are repeated, so what the link came of may come again. Anything else says that the peer's end is gone.
+            let late = match message {
+                Message::Answer(_) => true,
+                Message::Offer(offer) => offer == *link.remote(),
+                Message::Ask | Message::Decline(_) => false,
+            };
+            if !late {
                 self.bury(id, Evidence::PathBroken, now);
             }
             return;

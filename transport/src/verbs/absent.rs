@@ -3,6 +3,7 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use super::offer::Offer;
 use super::{Message, Outcome};
 use crate::config::Config;
 use crate::event::Evidence;
@@ -71,6 +72,9 @@ impl Verbs {
 pub(crate) enum VerbsLink {}
 
 impl VerbsLink {
+    pub(crate) fn remote(&self) -> &Offer {
+        match *self {}
+    }
     pub(crate) fn fd(&self) -> RawFd {
         match *self {}
     }

@@ -179,6 +179,11 @@ impl VerbsLink {
         self.pair.as_ref().map_or(Ok(()), |pair| pair.connect(place, psn, peer))
     }
 
+    /// What the peer offered when it was connected.
+    pub(crate) fn remote(&self) -> &Offer {
+        &self.remote
+    }
+
     /// Writes into the peer's inbox what only we can know: its own packet number, seen in its offer.
     pub(super) fn prove(&mut self) {
         let proof = [u64::from(self.remote.psn)];

@@ -20,7 +20,7 @@ use crate::udp::UdpLink;
 
 /// Notes are repeated at this pace.
 const AGAIN: Duration = Duration::from_millis(50);
-/// How long one pair of addresses is tried.
+/// How long a pair of addresses may take for each step: to be connected, and to carry data.
 const TRY: Duration = Duration::from_millis(700);
 /// How long the other side may take for all of it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -171,7 +171,7 @@ impl Talk {
                     !current.connected && current.own.attempt == theirs.attempt
                 });
                 if fits && self.connect(ground, &theirs) {
-                    self.show();
+                    self.show(now);
                     self.next = now;
                 }
             }
@@ -180,11 +180,14 @@ impl Talk {
         }
     }
 
-    fn show(&mut self) {
+    /// Writes our proof. From here on the peer may find everything in order and be done, so this side does not give up
+    /// at once, however late it came to this.
+    fn show(&mut self, now: Time) {
         if let Some(current) = &mut self.current
             && !current.shown
         {
             current.shown = true;
+            current.until = now + TRY;
             current.link.prove();
         }
     }
@@ -200,7 +203,7 @@ impl Talk {
             current.link.refresh();
             let (seen, done) = current.link.proven(current.own.psn);
             if seen && !self.offers {
-                self.show();
+                self.show(now);
             }
             let current = self.current.as_ref()?;
             if seen && done && current.shown {

@@ -183,7 +183,8 @@ pub(crate) fn connected(configs: Vec<Config>) -> Vec<Node> {
     let n = nodes.len();
     until(&mut nodes, "all links are up", |nodes| {
         nodes.iter().all(|node| {
-            node.events.iter().filter(|e| matches!(e, Event::Up { .. })).count() == n - 1
+            let up = |id: usize| node.try_link(id as u16).filter(|&link| node.dead(link).is_none());
+            (1..=n).filter_map(up).count() == n - 1
         })
     });
     nodes
