@@ -335,12 +335,17 @@ impl Rendezvous {
             Err(refusal) => return self.refuse(i, refusal),
             Ok(both) => both,
         };
+        if socket::readable(self.pending[i].socket.as_fd()) {
+            return false; // It gave up meanwhile, and may have been welcomed again: its row is not this one's.
+        }
         let welcome = Message::Welcome(self.greeting(peer, session, control_from));
         let fds = [scene.segment.file(), scene.bell.fd(), self.pidfd.as_fd()];
-        if socket::send(&self.pending[i].socket, &welcome.encode(), &fds).is_err() {
-            return false; // It gave up meanwhile: leave its row alone.
-        }
+        // Before it is spoken of: whoever is welcomed looks at once.
         scene.segment.open_row(peer, session);
+        if socket::send(&self.pending[i].socket, &welcome.encode(), &fds).is_err() {
+            scene.segment.close_row(peer, session);
+            return false;
+        }
         self.attempts[peer].reach = Reach::Here;
         let theirs = hello.control_from;
         self.pending[i].stage = Stage::Ready { peer, link, theirs, control_from };

@@ -1,17 +1,24 @@
-//! Segments of strangers: whatever they hold, a reader refuses it or reads on, but never crashes.
+//! Segments of strangers: whatever they hold, a reader refuses it or reads on, but never crashes. And meetings.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
+use super::hello::{Greeting, Message};
 use super::layout::*;
+use super::rendezvous::{Rendezvous, Scene, Standing};
 use super::replica::Replica;
 use super::segment::Segment;
-use crate::config::Config;
-use crate::id::Member;
+use super::socket;
+use crate::config::{Config, PeerConfig};
+use crate::id::{Member, NodeId};
 use crate::lane::{GROUP, LaneId, LaneSpec};
 use crate::log::Reader;
 use crate::memory::Memory;
+use crate::time::Time;
+use crate::wait::Bell;
 
 fn config() -> Config {
     let mut config = Config::new("hostile", Member::new(1, 7), "127.0.0.1:0".parse().unwrap());
@@ -116,4 +123,59 @@ fn the_owner_meets_no_page_fault_where_it_first_writes() {
     }
     let met = faults() - before;
     assert!(met < 64, "{met} faults in 1024 pages");
+}
+
+static ROW: AtomicPtr<AtomicU64> = AtomicPtr::new(null_mut());
+static SEEN: AtomicU64 = AtomicU64::new(0);
+
+/// Notes what the row holds.
+extern "C" fn look(_signal: libc::c_int) {
+    let row = ROW.load(Ordering::Relaxed);
+    // SAFETY: null, or the word of a segment that outlives the signals; loads and stores are safe in a handler.
+    if let Some(row) = unsafe { row.as_ref() } {
+        SEEN.fetch_max(row.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// The kernel interrupts the one that welcomes as soon as the welcome is there: a peer on another processor is as fast.
+#[test]
+fn a_row_is_open_before_the_peer_is_told_of_it() {
+    let me = "127.0.0.1:0".parse().unwrap();
+    let cluster = format!("row-{}", std::process::id());
+    let mut config = Config { cluster: cluster.clone(), ..config() };
+    config.peers = vec![PeerConfig { node: NodeId(2), addr: me }];
+    let segment = Segment::new(&config).map_err(|(_, e)| e).unwrap();
+    let mut host = Rendezvous::new(&config, Time::ZERO).unwrap();
+
+    let mut guest = Config::new(&cluster, Member::new(2, 8), me);
+    guest.lanes = config.lanes.clone();
+    let (theirs, bell) = (Segment::new(&guest).map_err(|(_, e)| e).unwrap(), Bell::new().unwrap());
+    let pidfd = socket::own_pidfd().unwrap();
+    let to_host = socket::connect(&format!("quintet/{cluster}/1")).unwrap();
+    let (from, to, session) = (guest.me, NodeId(1), 5);
+    let hello = Greeting { from, to, row: 0, session, control_from: 0, cluster };
+    let fds = [theirs.file(), bell.fd(), pidfd.as_fd()];
+    socket::send(&to_host, &Message::Hello(hello).encode(), &fds).unwrap();
+
+    let memory = segment.memory_for_test();
+    ROW.store(std::ptr::from_ref(memory.word(row(0) + ROW_SESSION)).cast_mut(), Ordering::Relaxed);
+    // SAFETY: the handler only loads and stores; this thread is the one to be interrupted.
+    unsafe {
+        libc::signal(libc::SIGIO, look as *const () as libc::sighandler_t);
+        let owner = [0, libc::gettid()]; // F_OWNER_TID
+        assert_eq!(libc::fcntl(to_host.as_raw_fd(), 15 /* F_SETOWN_EX */, &owner), 0);
+        let flags = libc::fcntl(to_host.as_raw_fd(), libc::F_GETFL);
+        assert_eq!(libc::fcntl(to_host.as_raw_fd(), libc::F_SETFL, flags | libc::O_ASYNC), 0);
+    }
+    let (bell, standings) = (Bell::new().unwrap(), [Standing::default()]);
+    let scene = Scene { segment: &segment, bell: &bell, control_head: 0, standings: &standings };
+    while !socket::readable(to_host.as_fd()) {
+        host.poll(Time::ZERO, &scene, &mut Vec::new());
+    }
+    ROW.store(null_mut(), Ordering::Relaxed);
+    let Some(answer) = socket::receive(&to_host).unwrap() else { panic!("no answer") };
+    let Ok(Message::Welcome(welcome)) = Message::decode(answer.message()) else {
+        panic!("refused")
+    };
+    assert_eq!(SEEN.load(Ordering::Relaxed), open(welcome.session));
 }
