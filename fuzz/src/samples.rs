@@ -162,28 +162,9 @@ fn frames() -> Vec<Vec<u8>> {
     .collect()
 }
 
-const CONFIG: &str = r#"
-node = 1
-cluster = "demo"
-data_dir = "/tmp/quintet"
-bind = "127.0.0.1:7101"
-
-[[nodes]]
-id = 1
-transport = "127.0.0.1:7101"
-client = "127.0.0.1:7201"
-
-[[nodes]]
-id = 2
-transport = "[::1]:7102"
-client = "127.0.0.1:7202"
-
-[client]
-listen = "127.0.0.1:7201"
-
-[admin]
-socket = "/tmp/quintet/admin.sock"
-
+const CONFIG: &str = concat!(
+    include_str!("../../manager/src/config/sample.toml"),
+    r#"
 [transport]
 path = "shm"
 
@@ -191,7 +172,8 @@ path = "shm"
 heartbeat_ms = 15
 suspect_ms = 45
 dead_ms = 100
-"#;
+"#
+);
 
 fn journal() -> Vec<Vec<u8>> {
     let mut all = Vec::new();

@@ -1,27 +1,6 @@
 use super::*;
 
-const GOOD: &str = r#"
-node = 1
-cluster = "demo"
-data_dir = "/tmp/quintet"
-bind = "127.0.0.1:7101"
-
-[[nodes]]
-id = 1
-transport = "127.0.0.1:7101"
-client = "127.0.0.1:7201"
-
-[[nodes]]
-id = 2
-transport = "127.0.0.1:7102"
-client = "127.0.0.1:7202"
-
-[client]
-listen = "127.0.0.1:7201"
-
-[admin]
-socket = "/tmp/quintet/admin.sock"
-"#;
+const GOOD: &str = include_str!("sample.toml");
 
 fn message(text: &str) -> String {
     Config::parse(text).expect_err("must be refused").to_string()
@@ -57,7 +36,7 @@ fn what_is_written_can_be_read_again() {
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let text = message(&GOOD.replace("data_dir", "datadir"));
-    assert!(text.contains(":4:"), "{text}");
+    assert!(text.contains(":3:"), "{text}");
     assert!(text.contains("datadir") && text.contains("did you mean `data_dir`?"), "{text}");
     let text = message(&format!("{GOOD}\n[timing]\nheartbeat = 5\n"));
     assert!(text.contains("did you mean `heartbeat_ms`?"), "{text}");
@@ -77,7 +56,7 @@ fn a_missing_key_and_a_wrong_type_are_named() {
     let text = message(&GOOD.replace("cluster = \"demo\"", ""));
     assert!(text.contains("missing field `cluster`"), "{text}");
     let text = message(&GOOD.replace("node = 1", "node = \"one\""));
-    assert!(text.contains(":2:") && text.contains("u16"), "{text}");
+    assert!(text.contains(":1:") && text.contains("u16"), "{text}");
     let text = message(&GOOD.replace("[client]", "[client"));
     assert!(text.contains("[client"), "{text}");
 }

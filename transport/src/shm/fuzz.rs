@@ -2,11 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::hello::{Greeting, Message, Refusal};
+use super::hello::{Message, samples};
 use super::layout::*;
 use super::replica::Replica;
 use super::segment::sealed;
-use crate::id::{Member, NodeId};
 use crate::lane::{LaneId, LaneSpec};
 use crate::log::Reader;
 
@@ -19,23 +18,7 @@ pub fn shm_hello(bytes: &[u8]) {
 
 /// Messages of the rendezvous socket, of each kind.
 pub fn shm_hellos() -> Vec<Vec<u8>> {
-    let greeting = Greeting {
-        from: Member::new(3, 77),
-        to: NodeId(1),
-        row: 5,
-        session: 9,
-        control_from: 4096,
-        cluster: "cluster".to_owned(),
-    };
-    [
-        Message::Hello(greeting.clone()),
-        Message::Welcome(greeting),
-        Message::Ready,
-        Message::Refused(Refusal::Fenced),
-    ]
-    .iter()
-    .map(Message::encode)
-    .collect()
+    samples("cluster").iter().map(Message::encode).collect()
 }
 
 fn lanes() -> [LaneSpec; 2] {

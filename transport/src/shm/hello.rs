@@ -138,6 +138,25 @@ impl Bytes<'_> {
     }
 }
 
+/// A message of each kind.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn samples(cluster: &str) -> [Message; 4] {
+    let greeting = Greeting {
+        from: Member::new(3, 77),
+        to: NodeId(1),
+        row: 5,
+        session: 9,
+        control_from: 4096,
+        cluster: cluster.to_owned(),
+    };
+    [
+        Message::Hello(greeting.clone()),
+        Message::Welcome(greeting),
+        Message::Ready,
+        Message::Refused(Refusal::Fenced),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,20 +164,7 @@ mod tests {
 
     #[test]
     fn messages_survive_the_wire() {
-        let greeting = Greeting {
-            from: Member::new(3, 77),
-            to: NodeId(1),
-            row: 5,
-            session: 9,
-            control_from: 4096,
-            cluster: "c".repeat(CLUSTER_NAME_MAX),
-        };
-        for message in [
-            Message::Hello(greeting.clone()),
-            Message::Welcome(greeting),
-            Message::Ready,
-            Message::Refused(Refusal::Fenced),
-        ] {
+        for message in samples(&"c".repeat(CLUSTER_NAME_MAX)) {
             let bytes = message.encode();
             assert!(bytes.len() <= super::super::socket::MESSAGE_MAX);
             assert_eq!(Message::decode(&bytes), Ok(message));
