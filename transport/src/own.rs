@@ -68,9 +68,10 @@ impl Own {
     pub(crate) fn flushed(&mut self) {
         for lane in &mut self.lanes {
             lane.flushed = lane.log.head();
-            for word in lane.changed.drain(..) {
-                lane.is_changed[word as usize] = false;
+            for &word in &lane.changed {
+                lane.is_changed[usize::from(word)] = false;
             }
+            lane.changed.clear();
         }
     }
 }

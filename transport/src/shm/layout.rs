@@ -3,7 +3,8 @@
 //! ```text
 //!      0  magic, version, incarnation, node, lanes, total bytes
 //!     64  lane table: {words offset, words, log offset, log bytes} × LANES_MAX
-//!    512  turn, quiet turn, published end of each lane's log     (one cache line: all a poll looks at)
+//!    512  turn (flushes that wake), flushes that changed words, published end of each lane's log
+//!         (one cache line: all a poll looks at)
 //!    640  armed: number of the owner's sleep, 0 while it is awake
 //!    768  heartbeat: the owner's clock when it was last alive; the thread that said so
 //!    896  wanted: lanes in which the owner waits for space
@@ -18,7 +19,7 @@ use crate::limits::{LANE_WORDS_MAX, LANES_MAX, LOG_BYTES_MAX, LOG_BYTES_MIN, NOD
 use crate::memory::{LanePlace, pages};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"QNTSEGM\x01");
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 
 pub(super) const AT_MAGIC: usize = 0;
 pub(super) const AT_VERSION: usize = 8;
@@ -28,7 +29,7 @@ pub(super) const AT_LANES: usize = 32;
 pub(super) const AT_TOTAL: usize = 40;
 pub(super) const AT_TABLE: usize = 64;
 pub(super) const AT_TURN: usize = 512;
-pub(super) const AT_QUIET: usize = 520;
+pub(super) const AT_WORDS: usize = 520;
 pub(super) const AT_HEADS: usize = 528;
 pub(super) const AT_ARMED: usize = 640;
 pub(super) const AT_HEARTBEAT: usize = 768;

@@ -53,6 +53,7 @@ pub(crate) struct ShmLink {
     pidfd: OwnedFd,
     terms: Terms,
     lanes: Vec<Lane>,
+    /// As of the last refresh; see [`Replica::turns`].
     turns: (u64, u64),
     stale: bool,
     frozen: bool,
@@ -136,19 +137,25 @@ impl ShmLink {
         if turns == self.turns && !self.stale {
             return Ok(false);
         }
+        let words = turns.1 != self.turns.1 || self.stale;
         self.turns = turns;
         self.stale = false;
         for (i, lane) in self.lanes.iter_mut().enumerate() {
             let Some(reader) = &mut lane.reader else { continue };
             let id = LaneId(i as u8);
+            if !words && self.replica.head(id) == reader.visible() {
+                continue;
+            }
             // Checked first: were the log lost, its words must not be believed.
             if self.replica.low_after_reads(id) > reader.released() {
                 self.overrun.set(true);
                 return Err(Malformed);
             }
             reader.expect();
-            for (seen, word) in lane.words.iter_mut().zip(self.replica.words(id)) {
-                *seen = (*seen).max(word.load(Ordering::Acquire));
+            if words {
+                for (seen, word) in lane.words.iter_mut().zip(self.replica.words(id)) {
+                    *seen = (*seen).max(word.load(Ordering::Acquire));
+                }
             }
             if let Err(malformed) = reader.advance(self.replica.head(id)) {
                 self.overrun.set(true);

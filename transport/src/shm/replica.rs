@@ -71,9 +71,10 @@ impl Replica {
         self.memory.word(at).load(Ordering::Acquire)
     }
 
-    /// Counts the peer's flushes: those meant to wake, and those not.
+    /// Counts the peer's flushes: those meant to wake, and those that changed words. In this order: who sees the turn
+    /// of a flush sees that it changed words.
     pub(crate) fn turns(&self) -> (u64, u64) {
-        (self.load(AT_TURN), self.load(AT_QUIET))
+        (self.load(AT_TURN), self.load(AT_WORDS))
     }
 
     pub(crate) fn turn(&self) -> u64 {

@@ -22,7 +22,8 @@ pub(crate) struct Segment {
     file: OwnedFd,
     places: Vec<LanePlace>,
     turn: u64,
-    quiet: u64,
+    /// Flushes that changed words.
+    words: u64,
     /// Signals our death to peers. Dropped before the memory it points into.
     _sentinel: Sentinel,
 }
@@ -48,7 +49,7 @@ impl Segment {
         }
         memory.word(AT_MAGIC).store(MAGIC, Ordering::Release);
         let sentinel = Sentinel::start(memory.clone()).map_err(at_size)?;
-        Ok(Segment { memory, file, places, turn: 0, quiet: 0, _sentinel: sentinel })
+        Ok(Segment { memory, file, places, turn: 0, words: 0, _sentinel: sentinel })
     }
 
     /// The rings of the lanes' logs.
@@ -75,12 +76,15 @@ impl Segment {
     }
 
     /// Makes everything that is marked visible to all readers: per lane the log's end first, then the
-    /// words, so that whoever sees a word sees the log it speaks of.
+    /// words, so that whoever sees a word sees the log it speaks of; that there are words; and the turn, which is what
+    /// readers look at.
     pub(crate) fn publish(&mut self, own: &Own, loud: bool) {
+        let mut words = false;
         for (i, (lane, place)) in own.lanes.iter().zip(&self.places).enumerate() {
             if lane.flushed != lane.log.head() {
                 self.memory.word(AT_HEADS + 8 * i).store(lane.log.head(), Ordering::Release);
             }
+            words |= !lane.changed.is_empty();
             for &word in &lane.changed {
                 let value = lane.words[word as usize].value;
                 self.memory
@@ -88,12 +92,13 @@ impl Segment {
                     .store(value, Ordering::Release);
             }
         }
+        if words {
+            self.words += 1;
+            self.memory.word(AT_WORDS).store(self.words, Ordering::Release);
+        }
         if loud {
             self.turn += 1;
             self.memory.word(AT_TURN).store(self.turn, Ordering::Release);
-        } else {
-            self.quiet += 1;
-            self.memory.word(AT_QUIET).store(self.quiet, Ordering::Release);
         }
     }
 
