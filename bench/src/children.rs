@@ -4,12 +4,17 @@
 use crate::cpu;
 use crate::serve::{self, Server};
 use crate::task::Task;
+use quintet_transport::clock;
+use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
+
+/// How long processes may take to tell what they did.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Another process of this measurement.
 pub(crate) struct Peer {
@@ -152,6 +157,27 @@ fn next_line(output: &mut Output) -> io::Result<String> {
         return Err(io::Error::other("the other process ended early; its message is where it ran"));
     }
     Ok(line.trim_end().to_owned())
+}
+
+/// The next line of each, as data; `meanwhile` is done again and again until all have come.
+pub(crate) fn hear<T: DeserializeOwned>(
+    peers: &mut [Peer],
+    mut meanwhile: impl FnMut() -> Result<(), Box<dyn Error>>,
+) -> Result<Vec<T>, Box<dyn Error>> {
+    let lines = peers.iter_mut().map(Peer::line_later).collect::<io::Result<Vec<_>>>()?;
+    let deadline = clock::now() + PATIENCE;
+    let mut told = Vec::new();
+    for line in lines {
+        let line = loop {
+            match line.try_recv() {
+                Ok(line) => break line?,
+                Err(_) if clock::now() > deadline => return Err("a process did not end".into()),
+                Err(_) => meanwhile()?,
+            }
+        };
+        told.push(serde_json::from_str(&line)?);
+    }
+    Ok(told)
 }
 
 /// Ends this process when the one that started it is done or gone.

@@ -4,7 +4,7 @@
 //! the receiver's buffers should not overflow. The receiver says when to begin and when to end in a word that all
 //! senders look at, so that all send during all that is counted.
 
-use crate::children::{Peer, free_addresses};
+use crate::children::{Peer, free_addresses, hear};
 use crate::cpu::{self, cpu_time};
 use crate::output::Outputs;
 use crate::report::{Report, Run};
@@ -29,8 +29,6 @@ const END: u64 = 2;
 const WORD: usize = 0;
 /// Messages of one sender that are taken before the next sender's turn.
 const TURN: usize = 64;
-/// How long senders may take to tell what they did.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Flags of `incast`.
 #[derive(clap::Args, Clone, Debug)]
@@ -139,7 +137,9 @@ fn run(arguments: &Arguments, other_core: Option<usize>) -> Result<Run, Box<dyn 
     // What comes from here on does not count.
     receiver.tell(&mut run, latencies, arguments.size, span);
     receiver.say(END);
-    let told = receiver.hear(&mut sources)?;
+    // What the senders have under way is taken meanwhile.
+    let meanwhile = || receiver.during(Duration::from_millis(1), |_, _| {});
+    let told: Vec<Told> = hear(&mut sources, meanwhile)?;
     let cpu: f64 = told.iter().map(|told| told.cpu_seconds).sum();
     run.figure("senders_cpu_seconds", cpu);
     if let (Provider::Udp, Some(before)) = (arguments.setup.provider, dropped_before)
@@ -253,26 +253,6 @@ impl Receiver {
         }
         self.poller.flush(now);
         Ok(moved)
-    }
-
-    /// What the senders tell at the end; what they have under way is taken meanwhile.
-    fn hear(&mut self, sources: &mut [Peer]) -> Result<Vec<Told>, Box<dyn Error>> {
-        let deadline = clock::now() + PATIENCE;
-        let mut told = Vec::new();
-        for source in sources {
-            let line = source.line_later()?;
-            let line = loop {
-                if let Ok(line) = line.try_recv() {
-                    break line?;
-                }
-                if clock::now() > deadline {
-                    return Err("a sender did not end".into());
-                }
-                self.during(Duration::from_millis(1), |_, _| {})?;
-            };
-            told.push(serde_json::from_str(&line)?);
-        }
-        Ok(told)
     }
 
     fn tell(&self, run: &mut Run, latencies: Histogram<u64>, size: u32, span: f64) {

@@ -6,9 +6,11 @@
 mod children;
 mod cpu;
 mod detect;
+mod exchange;
 mod floor;
 mod host;
 mod incast;
+mod mesh;
 mod multicast;
 mod open_loop;
 mod output;
@@ -26,7 +28,7 @@ mod stream;
 mod task;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use pingpong::Answer;
+use exchange::Answer;
 use quintet_transport::{PathPolicy, Wait};
 use serde::{Deserialize, Serialize};
 use std::process::ExitCode;

@@ -2,7 +2,9 @@
 //! side sends one back (`pingpong`), or says in a word of its row that it has taken it (`put`). With `--compare raw` the least code that does the same runs beside it.
 
 use crate::children::Peer;
+use crate::exchange::{Answer, Extent, keep, timed};
 use crate::floor::{self, shm_pingpong, udp_pingpong};
+use crate::mesh::{self, Plan};
 use crate::output::Outputs;
 use crate::reference::{self, Kind, Ours, Question};
 use crate::report::{Report, Run};
@@ -10,7 +12,7 @@ use crate::schedule::{Arrivals, Schedule};
 use crate::setup::{Away, Compare, Setup, Usage};
 use crate::side::{Ends, Side};
 use crate::stages::Stages;
-use crate::statistics::{halved, histogram, record};
+use crate::statistics::halved;
 use crate::stream::seconds;
 use crate::task::Task;
 use crate::{Provider, cpu, open_loop, sizes};
@@ -40,6 +42,11 @@ pub(crate) struct Arguments {
     /// Also tell where the time of a round trip goes.
     #[arg(long, conflicts_with = "rate")]
     stages: bool,
+    /// Nodes that ping each other, all pairs at the same time; the report is of all pairs. -n and --warm-up are of the
+    /// first node, the others measure as long. With --pin they take turns on the two cores. Without it, two of which
+    /// one asks and one answers.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=32), conflicts_with_all = ["host", "rate", "stages", "compare", "samples"])]
+    nodes: Option<u16>,
     /// Round trips measured, in each run.
     #[arg(short = 'n', long, default_value_t = 100_000)]
     count: u64,
@@ -66,23 +73,11 @@ pub(crate) struct Arguments {
     outputs: Outputs,
 }
 
-/// What comes back.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Answer {
-    /// As much as was sent.
-    Message,
-    /// Only how many messages were taken.
-    Word,
-}
-
-impl Answer {
-    /// What a measurement is called that has it, and what is measured.
-    fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Answer::Message => ("pingpong", "rtt"),
-            Answer::Word => ("put", "put_to_known"),
-        }
+impl Arguments {
+    /// How many round trips count.
+    fn extent(&self) -> Extent {
+        let Arguments { warm_up, count, duration, .. } = *self;
+        Extent { warm_up, count, duration: duration.map(Duration::from_secs_f64) }
     }
 }
 
@@ -100,6 +95,9 @@ pub(crate) fn measure(answer: Answer, arguments: &Arguments) -> Result<(), Box<d
         return Err(
             "--rate and --stages are for pingpong: one word may answer several messages".into()
         );
+    }
+    if arguments.nodes.is_some() && arguments.size < 8 && !arguments.all_sizes {
+        return Err("messages of --nodes have 8 bytes at least: they say whom they answer".into());
     }
     arguments.away.permits(arguments.compare)?;
     let cores = arguments.setup.cores(arguments.compare.is_some() && arguments.away.is_here())?;
@@ -119,6 +117,7 @@ fn measure_one(
         answer.names().0,
         json!({
             "size_bytes": arguments.size,
+            "nodes": arguments.nodes,
             "wait": arguments.setup.wait,
             "count": arguments.duration.is_none().then_some(arguments.count),
             "duration_s": arguments.duration,
@@ -132,6 +131,12 @@ fn measure_one(
     );
     arguments.outputs.take(report, || {
         let mut run = Run::default();
+        let Arguments { ref setup, size, .. } = *arguments;
+        if let Some(nodes) = arguments.nodes {
+            let plan = Plan { nodes, setup, answer, size, extent: arguments.extent() };
+            mesh::measure(&plan, cores, &mut run)?;
+            return Ok(run);
+        }
         transport(answer, arguments, cores[1], &mut run)?;
         match arguments.compare {
             None => {}
@@ -180,8 +185,8 @@ fn one_by_one(
     let begin = || usage = Some(Usage::begin(Some(other)));
     let mut stages = arguments.stages.then(|| Stages::new(arguments.warm_up));
     let mut sent = 0;
-    let extent = Extent::of(arguments);
-    let rtt = timed(extent, &mut run.samples_ns, begin, || match (&mut stages, answer) {
+    let extent = arguments.extent();
+    let mut exchange = |side: &mut Side| match (&mut stages, answer) {
         (Some(stages), _) => stages.exchange(side, &payload),
         (None, Answer::Message) => {
             side.send(&payload)?;
@@ -192,12 +197,12 @@ fn one_by_one(
             sent += 1;
             side.await_word(sent)
         }
-    })?;
+    };
+    let rtt = timed(extent, &mut run.samples_ns, begin, || exchange(side))?;
     usage.ok_or("nothing was measured")?.end(run);
-    let half = halved(&rtt);
-    run.latency(answer.names().1, rtt);
+    run.latency(answer.names().1, rtt.clone());
     if answer == Answer::Message {
-        run.latency("half_rtt", half);
+        run.latency("half_rtt", halved(&rtt));
     }
     if let Some(stages) = stages {
         stages.tell(run);
@@ -327,59 +332,6 @@ fn raw(
     };
     other.end()?;
     Ok(rtt)
-}
-
-/// How many round trips are measured, or how long.
-#[derive(Clone, Copy)]
-struct Extent {
-    warm_up: u64,
-    count: u64,
-    duration: Option<Duration>,
-}
-
-impl Extent {
-    fn of(arguments: &Arguments) -> Extent {
-        let Arguments { warm_up, count, duration, .. } = *arguments;
-        Extent { warm_up, count, duration: duration.map(Duration::from_secs_f64) }
-    }
-}
-
-/// Times round trips, the transport's and the raw ones alike. Keeps as many single ones as there is room for.
-fn timed(
-    extent: Extent,
-    samples_ns: &mut Vec<u64>,
-    mut begin: impl FnMut(),
-    mut exchange: impl FnMut() -> Result<(), Box<dyn Error>>,
-) -> Result<Histogram<u64>, Box<dyn Error>> {
-    for _ in 0..extent.warm_up {
-        exchange()?;
-    }
-    let mut latencies = histogram();
-    begin();
-    let end = extent.duration.map(|duration| clock::now() + duration);
-    loop {
-        let start = clock::now();
-        // One at least, so that there is something to tell.
-        let enough = match end {
-            Some(end) => start >= end && !latencies.is_empty(),
-            None => latencies.len() >= extent.count,
-        };
-        if enough {
-            break;
-        }
-        exchange()?;
-        let latency = clock::now().since(start);
-        record(&mut latencies, latency);
-        keep(samples_ns, latency);
-    }
-    Ok(latencies)
-}
-
-/// Keeps a single one, if there is room.
-fn keep(samples_ns: &mut Vec<u64>, latency: Duration) {
-    if samples_ns.len() < samples_ns.capacity() {
-        samples_ns.push(latency.as_nanos() as u64);
-    }
 }
 
 /// Answers every message with one of the same size.

@@ -1,6 +1,6 @@
 //! What another process of a measurement is to do. It is told in one argument, so that both sides mean the same.
 
-use crate::{children, cpu, detect, floor, incast, multicast, pingpong, stream};
+use crate::{children, cpu, detect, floor, incast, mesh, multicast, pingpong, stream};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::net::SocketAddr;
@@ -21,6 +21,8 @@ pub(crate) enum Task {
     RawShmSink(stream::RawSink<floor::copy_stream::Reader>),
     /// Receives a stream of raw datagrams.
     RawUdpSink(stream::RawSink<floor::gso_stream::Reader>),
+    /// Pings all others, and answers them.
+    Node(mesh::Part),
     /// Sends to one who receives from many.
     Source(incast::Source),
     /// Is killed or frozen.
@@ -66,6 +68,7 @@ pub(crate) fn perform(task: &Task, core: Option<usize>) -> Result<(), Box<dyn Er
             let counted = floor::gso_stream::read(&sink.reader, sink.counter.clone(), ready)?;
             println!("{}", serde_json::to_string(&counted)?);
         }
+        Task::Node(part) => mesh::take_part(part)?,
         Task::Source(source) => incast::send(source)?,
         Task::Victim(victim) => detect::suffer(victim)?,
         Task::Member(arguments) => multicast::take_part(arguments)?,

@@ -1,5 +1,7 @@
 //! `quintet-perf` as its users start it. What it says is checked, not how fast anything was.
 
+mod waits;
+
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;

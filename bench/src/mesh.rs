@@ -1,0 +1,367 @@
+//! `pingpong --nodes N`: every node pings every other one, all of them at the same time.
+//!
+//! Two that have a core each tell nothing of a machine with more pollers than cores: there whoever has the answer waits
+//! for a core, and it is the policy of waiting that decides for how long. So each of N nodes, a process each, sends a
+//! message to all others (all read its log), every other one answers as soon as it sees it, and when all have answered
+//! the next one goes out. Each pair's round trip counts, in both directions. What an answer is for is in its first
+//! eight bytes. The first node says in a word when counting begins and ends, so that all ping during all that is counted.
+
+use crate::children::{Peer, free_addresses, hear};
+use crate::exchange::{Answer, Extent};
+use crate::report::Run;
+use crate::setup::{Setup, Usage};
+use crate::side::{Ends, STEP, meet};
+use crate::statistics::{histogram, record};
+use crate::task::Task;
+use hdrhistogram::Histogram;
+use quintet_transport::{
+    Event, GROUP, LinkId, LogWriter, NodeId, PeerConfig, Poller, PollerCounters, ReserveError,
+    Time, clock,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Word of the first node: what is done. Word `n` of each node: how many messages of node n it has taken.
+const PHASE: usize = 0;
+const BEGIN: u64 = 1;
+const END: u64 = 2;
+/// Whom a message is for that everybody shall answer. No node has this number.
+const ALL: u64 = 0;
+
+/// What is measured.
+pub(crate) struct Plan<'a> {
+    pub(crate) nodes: u16,
+    pub(crate) setup: &'a Setup,
+    pub(crate) answer: Answer,
+    pub(crate) size: usize,
+    /// Of the first node with all others.
+    pub(crate) extent: Extent,
+}
+
+/// What a node is told.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Part {
+    ends: Ends,
+    number: u16,
+    /// Of all nodes.
+    addresses: Vec<SocketAddr>,
+    answer: Answer,
+    size: usize,
+}
+
+/// What a node tells at the end.
+#[derive(Debug, Deserialize, Serialize)]
+struct Told {
+    /// Round trips with each other node: how many were of which length, in nanoseconds.
+    pairs: Vec<Vec<(u64, u64)>>,
+    parks: u64,
+    yields: u64,
+    rescues: u64,
+    retransmits: u64,
+}
+
+/// Measures, as the first node. Nodes take turns on the two cores, if any are given.
+pub(crate) fn measure(
+    plan: &Plan,
+    cores: [Option<usize>; 2],
+    run: &mut Run,
+) -> Result<(), Box<dyn Error>> {
+    let addresses = free_addresses(usize::from(plan.nodes))?;
+    let part = |number: u16| Part {
+        ends: Ends::new(plan.setup, [addresses[0], addresses[usize::from(number) - 1]]),
+        number,
+        addresses: addresses.clone(),
+        answer: plan.answer,
+        size: plan.size,
+    };
+    let mut others = Vec::new();
+    for number in 2..=plan.nodes {
+        let core = cores[usize::from(number - 1) % 2];
+        others.push(Peer::start(&Task::Node(part(number)), core)?);
+    }
+    let mut first = Node::connect(&part(1))?;
+    let Extent { warm_up, count, duration } = plan.extent;
+    first.ping_until(false, None, |node| node.round_trips >= warm_up)?;
+    first.say(BEGIN);
+    let usage = Usage::begin(None);
+    let cpu_of = |others: &[Peer]| others.iter().filter_map(Peer::cpu_time).sum::<Duration>();
+    let (cpu, before, counters) = (cpu_of(&others), first.round_trips, first.poller.counters());
+    let end = duration.map(|duration| clock::now() + duration);
+    first.ping_until(true, end, |node| match end {
+        Some(end) => clock::now() >= end,
+        None => node.round_trips >= before + count,
+    })?;
+    first.say(END);
+    let span = usage.end(run);
+    run.figure("others_cpu_percent", 100.0 * (cpu_of(&others) - cpu).as_secs_f64() / span);
+    let own = first.told(counters);
+    // What others have under way is answered meanwhile.
+    let mut told: Vec<Told> = hear(&mut others, || first.ping_for(Duration::from_millis(1)))?;
+    told.push(own);
+    let mut link = first.poller.links().into_iter().next().ok_or("the links are gone")?;
+    link.counters.retransmits = told.iter().map(|told| told.retransmits).sum();
+    tell(run, plan, &told, span);
+    run.link(&link, addresses[0].ip());
+    others.into_iter().try_for_each(Peer::end)?;
+    Ok(())
+}
+
+fn tell(run: &mut Run, plan: &Plan, told: &[Told], span: f64) {
+    let (mut all, mut worst, mut pairs) = (histogram(), 0, 0);
+    for pair in told.iter().flat_map(|told| &told.pairs).filter(|pair| !pair.is_empty()) {
+        let mut one = histogram();
+        pair.iter().for_each(|(ns, count)| one.saturating_record_n(*ns, *count));
+        worst = worst.max(one.value_at_percentile(99.0));
+        pairs += 1;
+        all += one;
+    }
+    run.figure("round_trips_per_s", all.len() as f64 / span);
+    run.figure("pairs", f64::from(pairs));
+    run.figure("worst_pair_p99_us", worst as f64 / 1e3);
+    let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>() as f64;
+    run.figure("parks", sum(|told| told.parks));
+    run.figure("yields", sum(|told| told.yields));
+    run.figure("rescues", sum(|told| told.rescues));
+    run.latency(plan.answer.names().1, all);
+}
+
+/// Pings from its start to the second word, tells what it took, and stays until it is ended.
+pub(crate) fn take_part(part: &Part) -> Result<(), Box<dyn Error>> {
+    let mut node = Node::connect(part)?;
+    node.ping_until(false, None, |node| node.phase() >= BEGIN)?;
+    let counters = node.poller.counters();
+    node.ping_until(true, None, |node| node.phase() >= END)?;
+    println!("{}", serde_json::to_string(&node.told(counters))?);
+    // Whoever ends earlier is no news any more.
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Another node, as one node sees it.
+struct Other {
+    link: LinkId,
+    number: u16,
+    /// How far its log was read, and given back.
+    cursor: u64,
+    released: u64,
+    /// Its messages that were taken.
+    taken: u64,
+    /// Whether it has answered the message that is under way.
+    answered: bool,
+    round_trips: Histogram<u64>,
+}
+
+struct Node {
+    poller: Poller,
+    log: LogWriter,
+    answer: Answer,
+    number: u16,
+    others: Vec<Other>,
+    payload: Vec<u8>,
+    /// Whom messages are for that wait for room: one for all and one for each other node, at most.
+    due: VecDeque<u64>,
+    published: u64,
+    reclaimed: u64,
+    /// Own messages, the latest of which was meant to be sent then.
+    pings: u64,
+    sent: Time,
+    /// Who has not answered it.
+    awaited: usize,
+    /// Whether it counts.
+    counts: bool,
+    /// Answers to all of them.
+    round_trips: u64,
+}
+
+impl Node {
+    fn connect(part: &Part) -> Result<Node, Box<dyn Error>> {
+        let Part { ends, number, addresses, answer, size } = part;
+        let peers = (1..)
+            .zip(addresses)
+            .filter(|(other, _)| other != number)
+            .map(|(other, addr)| PeerConfig { node: NodeId(other), addr: *addr })
+            .collect();
+        let own = addresses[usize::from(*number) - 1];
+        let mut config = ends.config(*number, own, peers)?;
+        config.lanes[GROUP.index()].words = addresses.len() + 1;
+        let mut poller = Poller::new(config)?;
+        meet(&mut poller, addresses.len() - 1)?;
+        ends.network.spoil(*number, &mut poller)?;
+        let others = poller
+            .each_link()
+            .map(|status| Other {
+                link: status.link,
+                number: status.peer.node.0,
+                cursor: 0,
+                released: 0,
+                taken: 0,
+                answered: true,
+                round_trips: histogram(),
+            })
+            .collect();
+        Ok(Node {
+            log: poller.log(GROUP),
+            poller,
+            answer: *answer,
+            number: *number,
+            others,
+            payload: vec![7; *size],
+            due: VecDeque::with_capacity(addresses.len()),
+            published: 0,
+            reclaimed: 0,
+            pings: 0,
+            sent: Time::ZERO,
+            awaited: 0,
+            counts: false,
+            round_trips: 0,
+        })
+    }
+
+    /// What the first node says.
+    fn phase(&self) -> u64 {
+        let first = self.others.iter().find(|other| other.number == 1);
+        first.map_or(0, |first| self.poller.peer_word(first.link, GROUP, PHASE))
+    }
+
+    fn say(&mut self, phase: u64) {
+        self.poller.set_word(GROUP, PHASE, phase);
+        self.poller.flush(clock::now());
+    }
+
+    fn ping_for(&mut self, span: Duration) -> Result<(), Box<dyn Error>> {
+        let end = clock::now() + span;
+        self.ping_until(false, Some(end), |_| clock::now() >= end)
+    }
+
+    /// Pings and answers until `enough`, sleeping no longer than `until`. What is both sent and answered while it
+    /// `counts` is recorded.
+    fn ping_until(
+        &mut self,
+        counts: bool,
+        until: Option<Time>,
+        enough: impl Fn(&Node) -> bool,
+    ) -> Result<(), Box<dyn Error>> {
+        self.counts = false;
+        while !enough(self) {
+            let now = clock::now();
+            self.poller.poll(now);
+            while let Some(event) = self.poller.poll_event() {
+                if let Event::Dead { evidence, .. } = event {
+                    return Err(format!("a link died: {evidence}").into());
+                }
+            }
+            let mut moved = false;
+            for other in 0..self.others.len() {
+                moved |= self.listen(other)?;
+            }
+            if self.awaited == 0 {
+                self.ping(counts);
+            }
+            moved |= self.send_due()?;
+            self.poller.flush(now);
+            if !moved {
+                self.poller.park(now, until, &mut || false);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next message to all.
+    fn ping(&mut self, counts: bool) {
+        self.others.iter_mut().for_each(|other| other.answered = false);
+        self.awaited = self.others.len();
+        self.pings += 1;
+        self.counts = counts;
+        self.sent = clock::now();
+        self.due.push_back(ALL);
+    }
+
+    /// Takes what that one has sent. True if there was something.
+    fn listen(&mut self, at: usize) -> Result<bool, Box<dyn Error>> {
+        let other = &mut self.others[at];
+        let (mut moved, mut answered) = (false, false);
+        while let Some(record) = self.poller.peek(other.link, GROUP, other.cursor) {
+            crate::floor::touch(record.payload);
+            let whom = record.payload.first_chunk().ok_or("a message is for nobody")?;
+            let whom = u64::from_le_bytes(*whom);
+            other.cursor = record.end;
+            moved = true;
+            answered |= whom == u64::from(self.number);
+            if whom == ALL {
+                other.taken += 1;
+                match self.answer {
+                    Answer::Message => self.due.push_back(u64::from(other.number)),
+                    Answer::Word => {
+                        self.poller.set_word(GROUP, usize::from(other.number), other.taken);
+                    }
+                }
+            }
+        }
+        if other.cursor >= other.released + STEP {
+            other.released = other.cursor;
+            self.poller.release(other.link, GROUP, other.cursor);
+        }
+        if self.answer == Answer::Word {
+            let taken = self.poller.peer_word(other.link, GROUP, usize::from(self.number));
+            answered = taken >= self.pings;
+        }
+        if answered && !other.answered {
+            other.answered = true;
+            self.awaited -= 1;
+            self.round_trips += 1;
+            if self.counts {
+                record(&mut other.round_trips, clock::now().since(self.sent));
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Publishes what is due, as far as there is room. True if something was.
+    fn send_due(&mut self) -> Result<bool, Box<dyn Error>> {
+        if self.poller.head(GROUP) >= self.reclaimed + STEP {
+            let released = self.others.iter().map(|other| self.poller.released(other.link, GROUP));
+            self.reclaimed = released.min().unwrap_or(self.reclaimed);
+            self.poller.reclaim(GROUP, self.reclaimed);
+        }
+        let mut moved = false;
+        while let Some(whom) = self.due.front() {
+            self.payload[..8].copy_from_slice(&whom.to_le_bytes());
+            let mut slot = match self.log.reserve(self.payload.len()) {
+                Ok(slot) => slot,
+                Err(ReserveError::Full) => break,
+                Err(error) => {
+                    return Err(format!("a message of {} B: {error}", self.payload.len()).into());
+                }
+            };
+            slot.copy_from_slice(&self.payload);
+            slot.commit_quietly();
+            self.poller.committed(GROUP).ok_or("a committed record is not there")?;
+            self.poller.publish(GROUP, self.published);
+            self.published += 1;
+            self.due.pop_front();
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// What it took since the poller had counted that.
+    fn told(&self, before: PollerCounters) -> Told {
+        let counters = self.poller.counters();
+        let recorded = |other: &Other| {
+            let each = other.round_trips.iter_recorded();
+            each.map(|at| (at.value_iterated_to(), at.count_since_last_iteration())).collect()
+        };
+        Told {
+            pairs: self.others.iter().map(recorded).collect(),
+            parks: counters.parks - before.parks,
+            yields: counters.yields - before.yields,
+            rescues: counters.rescues,
+            retransmits: self.poller.each_link().map(|link| link.counters.retransmits).sum(),
+        }
+    }
+}
