@@ -155,13 +155,7 @@ fn injure(
         run.link(&side.status()?, ends.addresses[0].ip());
     }
     let life = LIFE + SPREAD * (round % arguments.count) / arguments.count;
-    let until = clock::now() + life;
-    while clock::now() < until {
-        let now = clock::now();
-        side.turn(now)?;
-        side.poller.flush(now);
-        side.poller.park(now, Some(until), &mut || false);
-    }
+    side.rest(life)?;
     let at = clock::now();
     match arguments.fault {
         Fault::Kill => other.kill()?,

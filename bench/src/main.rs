@@ -9,6 +9,7 @@ mod detect;
 mod exchange;
 mod floor;
 mod host;
+mod idle;
 mod incast;
 mod mesh;
 mod multicast;

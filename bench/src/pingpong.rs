@@ -4,6 +4,7 @@
 use crate::children::Peer;
 use crate::exchange::{Answer, Extent, keep, timed};
 use crate::floor::{self, shm_pingpong, udp_pingpong};
+use crate::idle::{self, Idle};
 use crate::mesh::{self, Plan};
 use crate::output::Outputs;
 use crate::reference::{self, Kind, Ours, Question};
@@ -66,6 +67,8 @@ pub(crate) struct Arguments {
     /// What the instants of --arrivals poisson are drawn from.
     #[arg(long, default_value_t = 1, requires = "rate")]
     seed: u64,
+    #[command(flatten)]
+    idle: Idle,
     /// What to run beside it, in the same run on the same cores.
     #[arg(long, value_enum)]
     compare: Option<Compare>,
@@ -122,6 +125,7 @@ fn measure_one(
             "count": arguments.duration.is_none().then_some(arguments.count),
             "duration_s": arguments.duration,
             "warm_up": arguments.warm_up,
+            "idle_s": arguments.idle.told(),
             "rate": arguments.rate,
             "arrivals": arguments.rate.map(|_| arguments.arrivals),
             "seed": arguments.rate.map(|_| arguments.seed),
@@ -204,6 +208,12 @@ fn one_by_one(
     if answer == Answer::Message {
         run.latency("half_rtt", halved(&rtt));
     }
+    arguments.idle.measure(&rtt, &idle::TRANSPORT, run, |silence| {
+        side.rest(silence)?;
+        let start = clock::now();
+        exchange(side)?;
+        Ok(clock::now().since(start))
+    })?;
     if let Some(stages) = stages {
         stages.tell(run);
     }
@@ -263,8 +273,9 @@ fn beside_raw(
         if wait == floor::Wait::Look && own.is_some() && own == other && wait != against {
             continue;
         }
-        let raw = raw(arguments, count, wait, other)?;
-        if wait == against {
+        let is_counterpart = wait == against;
+        let raw = raw(arguments, count, wait, other, is_counterpart.then_some(&mut *run))?;
+        if is_counterpart {
             let (_, rtt) = run.latencies.first().ok_or("nothing was measured")?;
             let ratio = |percentile| {
                 rtt.value_at_percentile(percentile) as f64
@@ -299,17 +310,28 @@ fn question(arguments: &Arguments) -> Question {
     Question { provider, wait, size: arguments.size, kind: Kind::RoundTrips(count) }
 }
 
-/// The round trips of the least code that does the same.
+/// The round trips of the least code that does the same; those after idleness are told in `silences`.
 fn raw(
     arguments: &Arguments,
     count: u64,
     wait: floor::Wait,
     other_core: Option<usize>,
+    silences: Option<&mut Run>,
 ) -> Result<Histogram<u64>, Box<dyn Error>> {
-    let (size, rounds) = (arguments.size, arguments.warm_up + count);
+    let silent = if silences.is_some() { arguments.idle.count() } else { 0 };
+    let (size, rounds) = (arguments.size, arguments.warm_up + count + silent);
     let extent = Extent { warm_up: arguments.warm_up, count, duration: None };
     let time = |exchange: &mut dyn FnMut() -> Result<(), Box<dyn Error>>| {
-        timed(extent, &mut Vec::new(), || {}, exchange)
+        let rtt = timed(extent, &mut Vec::new(), || {}, &mut *exchange)?;
+        if let Some(run) = silences {
+            arguments.idle.measure(&rtt, &idle::RAW, run, |silence| {
+                std::thread::sleep(silence);
+                let start = clock::now();
+                exchange()?;
+                Ok(clock::now().since(start))
+            })?;
+        }
+        Ok::<_, Box<dyn Error>>(rtt)
     };
     let (rtt, other) = match arguments.setup.provider {
         Provider::Shm => {

@@ -201,6 +201,18 @@ impl Side {
         self.poller.flush(self.now);
     }
 
+    /// Sends nothing for so long; signs of life go on.
+    pub(crate) fn rest(&mut self, span: Duration) -> Result<(), Box<dyn Error>> {
+        let until = clock::now() + span;
+        while clock::now() < until {
+            let now = clock::now();
+            self.turn(now)?;
+            self.poller.flush(now);
+            self.poller.park(now, Some(until), &mut || false);
+        }
+        Ok(())
+    }
+
     /// Looks what there is. An end of the link is an error.
     pub(crate) fn turn(&mut self, now: Time) -> Result<bool, Box<dyn Error>> {
         self.now = now;

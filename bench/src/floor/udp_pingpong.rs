@@ -80,6 +80,8 @@ impl Side {
 pub(crate) fn answer(pong: &Pong, ready: impl FnOnce()) -> io::Result<()> {
     let [asker, own] = pong.addresses;
     let mut side = Side::new(own, asker, pong.size, pong.wait)?;
+    // Who asks may be silent for long; this process ends with it.
+    side.socket.set_read_timeout(None)?;
     ready();
     for _ in 0..pong.rounds {
         side.receive()?;

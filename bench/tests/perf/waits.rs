@@ -1,4 +1,4 @@
-//! How long a message waits, for one of few cores.
+//! How long a message waits: for one of few cores, or for those that have slept for long.
 
 use crate::{json, perf, positive};
 use serde_json::Value;
@@ -31,4 +31,25 @@ fn all_pairs_ping_each_other_at_once() {
 
 fn p99(said: &Value, latency: &str) -> f64 {
     said["latencies"][latency]["p99_ns"].as_f64().expect(latency)
+}
+
+#[test]
+fn a_message_after_idleness_is_held_against_those_without() {
+    for (how, raw) in [
+        ("pingpong --provider shm --wait block --compare raw", true),
+        ("pingpong --provider udp --compare raw", true),
+        ("put --provider udp", false),
+    ] {
+        let said = json(&format!("{how} -n 50 --warm-up 5 --idle 0.2 --idle-times 2 --json"));
+        assert_eq!(said["parameters"]["idle_s"], 0.2);
+        for (prefix, is_there) in [("", true), ("raw_", raw)] {
+            let series = &said["latencies"][format!("{prefix}after_idle")];
+            assert_eq!(series["count"].as_u64(), is_there.then_some(2), "{how}: {said:#}");
+            // The silence itself is no part of it.
+            assert!(!is_there || series["max_ns"].as_f64() < Some(0.2e9), "{how}: {said:#}");
+            let ratio = &said["figures"][format!("{prefix}ratio_after_idle")]["value"];
+            assert_eq!(positive(ratio), is_there, "{how}: {said:#}");
+        }
+    }
+    assert!(!perf("pingpong --idle-times 2 -n 5").status.success(), "how long?");
 }
