@@ -22,13 +22,37 @@ pub(crate) enum Wait {
     Sleep,
 }
 
+/// What carries raw bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Medium {
+    /// Shared memory.
+    Memory,
+    /// Plain datagrams.
+    Datagrams,
+}
+
+impl TryFrom<Provider> for Medium {
+    type Error = &'static str;
+
+    fn try_from(provider: Provider) -> Result<Medium, &'static str> {
+        match provider {
+            Provider::Shm => Ok(Medium::Memory),
+            Provider::Udp => Ok(Medium::Datagrams),
+            Provider::Verbs => {
+                Err("what moves bytes over adapters with the least code is perftest: \
+                                    --compare perftest")
+            }
+        }
+    }
+}
+
 /// Name of the raw round trip among a report's latencies.
-pub(crate) fn name(provider: Provider, wait: Wait) -> &'static str {
-    match (provider, wait) {
-        (Provider::Shm, Wait::Look) => "raw_spinning_rtt",
-        (Provider::Shm, Wait::Sleep) => "raw_futex_rtt",
-        (Provider::Udp, Wait::Look) => "raw_busy_poll_rtt",
-        (Provider::Udp, Wait::Sleep) => "raw_blocking_rtt",
+pub(crate) fn name(medium: Medium, wait: Wait) -> &'static str {
+    match (medium, wait) {
+        (Medium::Memory, Wait::Look) => "raw_spinning_rtt",
+        (Medium::Memory, Wait::Sleep) => "raw_futex_rtt",
+        (Medium::Datagrams, Wait::Look) => "raw_busy_poll_rtt",
+        (Medium::Datagrams, Wait::Sleep) => "raw_blocking_rtt",
     }
 }
 

@@ -78,8 +78,10 @@ pub(crate) enum Provider {
     /// Shared memory.
     #[default]
     Shm,
-    /// UDP over loopback.
+    /// UDP, over loopback unless --host says otherwise.
     Udp,
+    /// InfiniBand or RoCE, which encrypt nothing; in a build with the cargo feature `verbs`.
+    Verbs,
 }
 
 impl Provider {
@@ -87,6 +89,7 @@ impl Provider {
         match self {
             Provider::Shm => PathPolicy::Shm,
             Provider::Udp => PathPolicy::Udp,
+            Provider::Verbs => PathPolicy::Verbs,
         }
     }
 }

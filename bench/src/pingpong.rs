@@ -3,7 +3,7 @@
 
 use crate::children::Peer;
 use crate::exchange::{Answer, Extent, keep, timed};
-use crate::floor::{self, shm_pingpong, udp_pingpong};
+use crate::floor::{self, Medium, shm_pingpong, udp_pingpong};
 use crate::idle::{self, Idle};
 use crate::mesh::{self, Plan};
 use crate::output::Outputs;
@@ -262,9 +262,10 @@ fn beside_raw(
     [own, other]: [Option<usize>; 2],
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
+    let medium = Medium::try_from(arguments.setup.provider)?;
     let against = floor::counterpart(arguments.setup.wait);
     let count = run.latencies.first().map_or(0, |(_, rtt)| rtt.len());
-    if arguments.setup.provider == Provider::Udp && arguments.size > udp_pingpong::SIZE_MAX {
+    if medium == Medium::Datagrams && arguments.size > udp_pingpong::SIZE_MAX {
         run.fact("compared_with", "nothing: no single datagram holds that much");
         return Ok(());
     }
@@ -282,11 +283,11 @@ fn beside_raw(
                     / raw.value_at_percentile(percentile) as f64
             };
             let (middle, tail) = (ratio(50.0), ratio(99.0));
-            run.fact("compared_with", floor::name(arguments.setup.provider, wait));
+            run.fact("compared_with", floor::name(medium, wait));
             run.figure("ratio_p50", middle);
             run.figure("ratio_p99", tail);
         }
-        run.latency(floor::name(arguments.setup.provider, wait), raw);
+        run.latency(floor::name(medium, wait), raw);
     }
     Ok(())
 }
@@ -307,7 +308,8 @@ fn beside_others(
 fn question(arguments: &Arguments) -> Question {
     let Setup { provider, wait, .. } = arguments.setup;
     let count = arguments.duration.map_or(arguments.count, |_| ROUND_TRIPS);
-    Question { provider, wait, size: arguments.size, kind: Kind::RoundTrips(count) }
+    let devices = arguments.setup.device.clone();
+    Question { provider, devices, wait, size: arguments.size, kind: Kind::RoundTrips(count) }
 }
 
 /// The round trips of the least code that does the same; those after idleness are told in `silences`.
@@ -333,8 +335,8 @@ fn raw(
         }
         Ok::<_, Box<dyn Error>>(rtt)
     };
-    let (rtt, other) = match arguments.setup.provider {
-        Provider::Shm => {
+    let (rtt, other) = match Medium::try_from(arguments.setup.provider)? {
+        Medium::Memory => {
             let (mut side, pong) = shm_pingpong::Side::first(size, rounds, wait)?;
             let other = Peer::start(&Task::RawShmPong(pong), other_core)?;
             let mut exchange = || {
@@ -343,7 +345,7 @@ fn raw(
             };
             (time(&mut exchange)?, other)
         }
-        Provider::Udp => {
+        Medium::Datagrams => {
             let place = arguments.away.place(Provider::Udp)?;
             let (mut side, pong) =
                 udp_pingpong::Side::first(place.addresses(), size, rounds, wait)?;

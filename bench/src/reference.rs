@@ -7,6 +7,7 @@ mod perftest;
 mod sockperf;
 mod ucx;
 
+use crate::floor::Medium;
 use crate::report::Run;
 use crate::setup::Compare;
 use crate::{Provider, Waiting, cpu, host};
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What is to be measured.
 pub(crate) struct Question {
     pub(crate) provider: Provider,
+    /// Adapters of this side and of the other, if some were chosen.
+    pub(crate) devices: Vec<String>,
     pub(crate) wait: Waiting,
     pub(crate) size: usize,
     pub(crate) kind: Kind,
@@ -105,7 +108,7 @@ pub(crate) fn check(compare: Option<Compare>, question: &Question) -> Result<(),
 
 fn trials(compare: Compare, question: &Question) -> Result<Vec<Trial>, Box<dyn Error>> {
     match compare {
-        Compare::Raw => Ok(Vec::new()),
+        Compare::Raw => Ok(Medium::try_from(question.provider).map(|_| Vec::new())?),
         Compare::Sockperf => sockperf::trials(question),
         Compare::Ucx => ucx::trials(question),
         Compare::Perftest => perftest::trials(question),

@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// Both sides must be of the same version.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Bytes of a line, at most.
 const LINE_MAX: u64 = 16 << 10;
 /// How long either side may take for its part of the agreement.
@@ -161,7 +161,7 @@ mod tests {
         let task = |first: &str, second: &str| -> Task {
             let text = format!(
                 r#"{{"pong":{{"size":64,"answer":"word","ends":{{"provider":"udp","wait":"block","cluster":"c",
-                   "dead":null,"network":{{"loss":0.0,"duplicate":0.0,"reorder":0.0,"network_seed":1}},
+                   "dead":null,"devices":[],"network":{{"loss":0.0,"duplicate":0.0,"reorder":0.0,"network_seed":1}},
                    "addresses":["{first}","{second}"]}}}}}}"#
             );
             text.parse().expect("a task")

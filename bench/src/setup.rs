@@ -23,6 +23,9 @@ pub(crate) struct Setup {
     /// is compared runs on the first two cores.
     #[arg(long, value_delimiter = ',', value_name = "OWN,OTHER")]
     pub(crate) pin: Vec<usize>,
+    /// Adapters of the two sides with --provider verbs, such as rxe0,rxe1. Without it, any.
+    #[arg(long, value_delimiter = ',', value_name = "OWN,OTHER")]
+    pub(crate) device: Vec<String>,
     #[command(flatten)]
     pub(crate) network: Network,
 }
@@ -129,8 +132,8 @@ impl Away {
 
     /// Where the other process will be.
     pub(crate) fn place(&self, provider: Provider) -> Result<Place, Box<dyn Error>> {
-        if self.host.is_some() && provider != Provider::Udp {
-            return Err("another host is reached by --provider udp".into());
+        if self.host.is_some() && provider == Provider::Shm {
+            return Err("another host is reached by --provider udp or verbs".into());
         }
         Place::find(self.host.as_deref())
     }
@@ -153,6 +156,14 @@ impl Setup {
     /// The core of this side and of the other; an error if something else cannot be had.
     pub(crate) fn cores(&self, compared: bool) -> Result<[Option<usize>; 2], String> {
         self.network.check(self.provider)?;
+        match (&self.device[..], self.provider) {
+            ([], _) | ([_, _], Provider::Verbs) => {}
+            (_, Provider::Verbs) => {
+                let example = "--device takes the adapters of the two sides, such as rxe0,rxe1";
+                return Err(example.into());
+            }
+            _ => return Err("--device is for --provider verbs".into()),
+        }
         choose(&self.pin, &cpu::allowed(), compared)
     }
 }

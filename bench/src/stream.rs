@@ -6,7 +6,7 @@ mod writers;
 pub(crate) use counter::{Counted, Counter};
 
 use crate::children::Peer;
-use crate::floor::{copy_stream, gso_stream, sealing};
+use crate::floor::{Medium, copy_stream, gso_stream, sealing};
 use crate::output::Outputs;
 use crate::reference::{self, Kind, Ours, Question};
 use crate::report::{Report, Run};
@@ -94,7 +94,8 @@ fn measure_one(
 ) -> Result<(), Box<dyn Error>> {
     let other = cores[1];
     let Setup { provider, wait, .. } = arguments.setup;
-    let question = Question { provider, wait, size, kind: Kind::Stream };
+    let devices = arguments.setup.device.clone();
+    let question = Question { provider, devices, wait, size, kind: Kind::Stream };
     reference::check(arguments.compare, &question)?;
     let report = Report::new(
         name,
@@ -120,15 +121,17 @@ fn measure_one(
         let ours = transport(arguments, size, counter.clone(), other, &mut run)?;
         run.figure("messages_per_s", ours.messages_per_s());
         run.figure("megabytes_per_s", ours.megabytes_per_s());
-        match (arguments.compare, provider) {
-            (None, _) => {}
-            (Some(Compare::Raw), Provider::Shm) => {
-                beside_copies(size, counter.clone(), other, &ours, &mut run)?;
-            }
-            (Some(Compare::Raw), Provider::Udp) => {
-                beside_datagrams(arguments, size, &counter, other, &ours, &mut run)?;
-            }
-            (Some(compare), _) => {
+        match arguments.compare {
+            None => {}
+            Some(Compare::Raw) => match Medium::try_from(provider)? {
+                Medium::Memory => {
+                    beside_copies(size, counter.clone(), other, &ours, &mut run)?;
+                }
+                Medium::Datagrams => {
+                    beside_datagrams(arguments, size, &counter, other, &ours, &mut run)?;
+                }
+            },
+            Some(compare) => {
                 let ours = Ours::MegabytesPerS(ours.megabytes_per_s());
                 reference::beside(compare, &question, other, ours, &mut run)?;
             }

@@ -27,14 +27,17 @@ pub(super) fn trials(question: &Question) -> Result<Vec<Trial>, Box<dyn Error>> 
         }
         Kind::Stream => ("ib_write_bw", format!("-F -s {size} -D 2"), stream),
     };
+    let on = |side: usize| {
+        question.devices.get(side).map_or(Vec::new(), |device| words(&format!("-d {device}")))
+    };
     Ok(vec![Trial {
         program,
         package: "perftest",
         environment: None,
         transport: Protocol::Tcp,
         common: words(&common),
-        server: Vec::new(),
-        client: words("127.0.0.1"),
+        server: on(1),
+        client: [on(0), words("127.0.0.1")].concat(),
         port_flag: "-p",
         parse,
         names: NAMES,

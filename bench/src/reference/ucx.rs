@@ -37,6 +37,9 @@ pub(super) fn trials(question: &Question) -> Result<Vec<Trial>, Box<dyn Error>> 
     let transports = match question.provider {
         Provider::Shm => vec![("posix", POSIX), ("sysv", SYSV)],
         Provider::Udp => vec![("tcp", TCP)],
+        Provider::Verbs => {
+            return Err("over adapters the reference is perftest: --compare perftest".into());
+        }
     };
     let size = question.size;
     let (test, parse): (_, fn(&str) -> _) = match question.kind {

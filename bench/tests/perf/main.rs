@@ -1,6 +1,11 @@
 //! `quintet-perf` as its users start it. What it says is checked, not how fast anything was.
 
+mod adapters;
 mod waits;
+
+#[cfg(feature = "verbs")]
+#[path = "../../../scripts/tidy/skip.rs"]
+mod skip;
 
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
