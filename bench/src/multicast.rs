@@ -7,12 +7,16 @@ use crate::children::{Peer, free_addresses};
 use crate::cpu::cpu_time;
 use crate::output::Outputs;
 use crate::report::{Report, Run};
+use crate::stages::Stages;
 use crate::statistics::{histogram, record};
 use crate::task::Task;
 use crate::{Provider, Waiting};
 use clap::ValueEnum;
+use hdrhistogram::Histogram;
 use quintet_transport::{Authority, Time, clock};
-use quintet_vsync::{Config, Deliveries, Event, Group, Node, NodeId, PeerConfig, SendError};
+use quintet_vsync::{
+    Config, Deliveries, Event, Group, Node, NodeId, Passage, Passages, PeerConfig, SendError,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::error::Error;
@@ -50,6 +54,9 @@ pub(crate) struct Arguments {
     /// Pause between a delivery and the next message in the latency mode, microseconds.
     #[arg(long, default_value_t = 0)]
     think_us: u64,
+    /// Also tell where the time of a message goes at its sender, in the latency mode.
+    #[arg(long)]
+    stages: bool,
     /// How pollers wait.
     #[arg(long, value_enum, default_value_t)]
     wait: Waiting,
@@ -98,6 +105,9 @@ struct Counted {
 
 /// Measures, and starts the other members.
 pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if arguments.stages && arguments.mode != Mode::Latency {
+        return Err("--stages is for --mode latency: it follows one message at a time".into());
+    }
     let report = Report::new(
         "multicast",
         json!({
@@ -130,9 +140,12 @@ fn run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     let mut run = Run { took: Duration::from_secs(arguments.duration), ..Run::default() };
     match arguments.mode {
         Mode::Latency => {
-            let mut latencies = histogram();
-            let counted = member.latency(&arguments, &mut latencies)?;
-            run.latency("self_delivery", latencies);
+            let mut measured = Measured { latencies: histogram(), stages: Stages::new(STAGES) };
+            let counted = member.latency(&arguments, &mut measured)?;
+            run.latency("self_delivery", measured.latencies);
+            if arguments.stages {
+                measured.stages.tell(&mut run);
+            }
             run.figure("messages_per_s", counted.delivered as f64 / counted.seconds);
             run.figure("own_cpu_percent", 100.0 * counted.cpu_seconds / counted.seconds);
         }
@@ -167,11 +180,23 @@ pub(crate) fn take_part(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
 }
 
+/// Reserved, written and committed; visible to the others; one of them is known to have it; all are; the application
+/// has it back.
+const STAGES: [&str; 5] =
+    ["stage_commit", "stage_publish", "stage_visible", "stage_stable", "stage_deliver"];
+
+/// What a lone sender measured.
+struct Measured {
+    latencies: Histogram<u64>,
+    stages: Stages<5>,
+}
+
 /// One member of the group.
 struct Part {
     node: Node,
     group: Group,
     deliveries: Deliveries,
+    passages: Arc<Passages>,
 }
 
 impl Part {
@@ -193,6 +218,8 @@ impl Part {
         let key = [arguments.node as u8; 32];
         config.identity = Some(Arc::new(authority.admit(NodeId(arguments.node), key)));
         config.wait = arguments.wait.wait();
+        let passages = Arc::new(Passages::new(1));
+        config.passages = arguments.stages.then(|| passages.clone());
         let (node, group, mut deliveries) = Node::start(config)?;
         let deadline = clock::now() + FORM;
         while clock::now() < deadline {
@@ -200,7 +227,7 @@ impl Part {
                 Some(Event::View(change))
                     if change.view.members.len() == usize::from(arguments.members) =>
                 {
-                    return Ok(Part { node, group, deliveries });
+                    return Ok(Part { node, group, deliveries, passages });
                 }
                 // Nothing to hand over: the learner's state is empty.
                 Some(Event::Donate(donation)) => drop(donation),
@@ -213,30 +240,40 @@ impl Part {
     fn latency(
         &mut self,
         arguments: &Arguments,
-        latencies: &mut hdrhistogram::Histogram<u64>,
+        measured: &mut Measured,
     ) -> Result<Counted, Box<dyn Error>> {
         let payload = vec![1; arguments.size as usize];
-        let measured = Duration::from_secs(arguments.duration);
+        let span = Duration::from_secs(arguments.duration);
         let began = clock::now();
-        let warm = began + measured / 5;
+        let warm = began + span / 5;
         let (mut counted, cpu) = (Counted::default(), cpu_time());
         loop {
             let start = clock::now();
-            if start > warm + measured {
+            if start > warm + span {
                 break;
             }
-            self.group.send(&payload)?;
+            let id = self.group.send(&payload)?;
+            let committed = clock::now();
             self.until_own_delivery()?;
             let now = clock::now();
+            // Of each message, for there is room for one.
+            let passage = self.passages.take();
             if start > warm {
                 counted.delivered += 1;
-                record(latencies, now.since(start));
+                record(&mut measured.latencies, now.since(start));
+                if let Some(Passage { published, visible, stable, .. }) =
+                    passage.filter(|passage| passage.id == id)
+                {
+                    // The poller is awake and may publish before the committing thread reads the clock.
+                    let committed = committed.min(published);
+                    measured.stages.passed(start, [committed, published, visible, stable, now]);
+                }
             }
             if arguments.think_us > 0 {
                 std::thread::sleep(Duration::from_micros(arguments.think_us));
             }
         }
-        counted.seconds = measured.as_secs_f64();
+        counted.seconds = span.as_secs_f64();
         counted.cpu_seconds = (cpu_time() - cpu).as_secs_f64();
         Ok(counted)
     }

@@ -12,7 +12,7 @@ use crate::report::{Report, Run};
 use crate::schedule::{Arrivals, Schedule};
 use crate::setup::{Away, Compare, Setup, Usage};
 use crate::side::{Ends, Side};
-use crate::stages::Stages;
+use crate::stages::RoundTrips;
 use crate::statistics::halved;
 use crate::stream::seconds;
 use crate::task::Task;
@@ -187,7 +187,7 @@ fn one_by_one(
     let payload = vec![7; arguments.size];
     let mut usage = None;
     let begin = || usage = Some(Usage::begin(Some(other)));
-    let mut stages = arguments.stages.then(|| Stages::new(arguments.warm_up));
+    let mut stages = arguments.stages.then(|| RoundTrips::new(arguments.warm_up));
     let mut sent = 0;
     let extent = arguments.extent();
     let mut exchange = |side: &mut Side| match (&mut stages, answer) {

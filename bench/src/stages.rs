@@ -1,7 +1,7 @@
-//! `pingpong --stages`: where the time of a round trip goes on the asking side.
+//! `--stages`: where the time of a round trip or of a multicast goes, on the asking side.
 //!
-//! The clock is read between the stages, about 25 ns each time, so their sum is a little more than a round trip takes
-//! without. What the other side and the way take is all in `until_taken`.
+//! The clock is read between the stages, about 25 ns each time, so their sum is a little more than all of it takes
+//! without. Of a round trip what the other side and the way take is all in `until_taken`.
 
 use crate::report::Run;
 use crate::side::{STEP, Side};
@@ -10,20 +10,49 @@ use hdrhistogram::Histogram;
 use quintet_transport::{Time, clock};
 use std::error::Error;
 
-/// In order: record reserved, written, committed and numbered; made visible, the peer woken; the answer visible and
-/// looked at; both logs given back.
-const NAMES: [&str; 4] = ["stage_commit", "stage_flush", "stage_until_taken", "stage_release"];
-
 /// A histogram of each stage.
-pub(crate) struct Stages {
-    warm_up: u64,
-    stages: [Histogram<u64>; 4],
+pub(crate) struct Stages<const N: usize> {
+    names: [&'static str; N],
+    stages: [Histogram<u64>; N],
 }
 
-impl Stages {
-    /// Nothing yet; that many round trips will not count.
-    pub(crate) fn new(warm_up: u64) -> Stages {
-        Stages { warm_up, stages: NAMES.map(|_| histogram()) }
+impl<const N: usize> Stages<N> {
+    /// Nothing yet.
+    pub(crate) fn new(names: [&'static str; N]) -> Stages<N> {
+        Stages { names, stages: names.map(|_| histogram()) }
+    }
+
+    /// Something began and then passed each stage at these times.
+    pub(crate) fn passed(&mut self, began: Time, passed: [Time; N]) {
+        let mut before = began;
+        for (stage, at) in self.stages.iter_mut().zip(passed) {
+            record(stage, at.since(before));
+            before = at;
+        }
+    }
+
+    /// Adds them to a report.
+    pub(crate) fn tell(self, run: &mut Run) {
+        for (name, stage) in self.names.into_iter().zip(self.stages) {
+            run.latency(name, stage);
+        }
+    }
+}
+
+/// Record reserved, written, committed and numbered; made visible, the peer woken; the answer visible and looked at;
+/// both logs given back.
+const ROUND_TRIP: [&str; 4] = ["stage_commit", "stage_flush", "stage_until_taken", "stage_release"];
+
+/// Round trips in stages.
+pub(crate) struct RoundTrips {
+    warm_up: u64,
+    stages: Stages<4>,
+}
+
+impl RoundTrips {
+    /// Nothing yet; that many will not count.
+    pub(crate) fn new(warm_up: u64) -> RoundTrips {
+        RoundTrips { warm_up, stages: Stages::new(ROUND_TRIP) }
     }
 
     /// One round trip.
@@ -50,25 +79,17 @@ impl Stages {
         }
         let taken = clock::now();
         side.give_back(STEP);
-        self.passed([began, committed, flushed, taken, clock::now()]);
-        Ok(())
-    }
-
-    fn passed(&mut self, at: [Time; 5]) {
         if self.warm_up > 0 {
             self.warm_up -= 1;
-            return;
+        } else {
+            self.stages.passed(began, [committed, flushed, taken, clock::now()]);
         }
-        for (stage, ends) in self.stages.iter_mut().zip(at.windows(2)) {
-            record(stage, ends[1].since(ends[0]));
-        }
+        Ok(())
     }
 
     /// Adds them to a report.
     pub(crate) fn tell(self, run: &mut Run) {
-        for (name, stage) in NAMES.into_iter().zip(self.stages) {
-            run.latency(name, stage);
-        }
+        self.stages.tell(run);
     }
 }
 
@@ -78,19 +99,13 @@ mod tests {
 
     #[test]
     fn each_stage_lasts_to_the_next() {
-        let mut stages = Stages::new(1);
-        stages.passed([1, 2, 3, 4, 5].map(Time::from_micros));
-        stages.passed([10, 11, 13, 23, 24].map(Time::from_micros));
+        let mut stages = Stages::new(["first", "second", "third"]);
+        stages.passed(Time::from_micros(10), [11, 13, 23].map(Time::from_micros));
+        stages.passed(Time::from_micros(50), [50, 51, 52].map(Time::from_micros));
         let mut run = Run::default();
         stages.tell(&mut run);
         let told: Vec<_> =
             run.latencies.iter().map(|(name, of)| (*name, of.len(), of.max() / 1000)).collect();
-        let expected = [
-            ("stage_commit", 1, 1),
-            ("stage_flush", 1, 2),
-            ("stage_until_taken", 1, 10),
-            ("stage_release", 1, 1),
-        ];
-        assert_eq!(told, expected);
+        assert_eq!(told, [("first", 2, 1), ("second", 2, 2), ("third", 2, 10)]);
     }
 }

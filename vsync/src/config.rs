@@ -10,6 +10,7 @@ use quintet_transport::{Identity, NodeId, PathPolicy, PeerConfig, Timing, VerbsC
 
 use crate::core::Position;
 use crate::error::Error;
+use crate::passages::Passages;
 
 /// Longest message, bytes (a shorter limit holds for small logs: a quarter of [`Limits::group_log`]).
 pub const MAX_MESSAGE: usize = 1 << 20;
@@ -76,6 +77,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the node shows its figures, made with [`stat_names`](crate::stat_names) of its peers.
     pub stats: Option<Arc<Board>>,
+    /// Where the stages of own messages are told, for measurements.
+    pub passages: Option<Arc<Passages>>,
 }
 
 impl Config {
@@ -101,6 +104,7 @@ impl Config {
             lease: None,
             limits: Limits::default(),
             stats: None,
+            passages: None,
         }
     }
 

@@ -45,6 +45,7 @@ mod error;
 mod event;
 mod group;
 mod node;
+mod passages;
 mod status;
 mod store;
 
@@ -57,5 +58,6 @@ pub use error::{Error, SendError, StoreError, TransferError};
 pub use event::{Donation, Event, Message, MessageId, Unresolved, ViewChange};
 pub use group::{Group, Reservation};
 pub use node::Node;
+pub use passages::{Passage, Passages};
 pub use quintet_transport::{Member, NodeId, PathPolicy, PeerConfig, Timing, Wait};
 pub use status::{Counters, HISTORY, State, Status, ViewRecord};

@@ -2,10 +2,12 @@
 
 mod cluster;
 
+use std::sync::Arc;
 use std::thread;
 
 use cluster::{App, options, start_all, wait_for, wait_for_entries, wait_for_view};
-use quintet_vsync::{NodeId, PathPolicy, SendError, State};
+use quintet_transport::clock;
+use quintet_vsync::{NodeId, Passage, Passages, PathPolicy, SendError, State};
 
 on_every_path!(
     two_nodes_agree,
@@ -15,6 +17,7 @@ on_every_path!(
     what_was_sent_before_the_first_view_is_delivered_in_it,
     members_hold_the_read_lease_and_say_what_they_are,
     what_a_quorum_made_durable_is_known_to_all,
+    the_stages_of_own_messages_are_told,
 );
 
 fn all_send(path: PathPolicy, n: usize, each: usize) {
@@ -99,12 +102,35 @@ fn messages_of_all_sizes_arrive_whole(path: PathPolicy) {
     assert_eq!(error, SendError::TooLarge { limit: max });
 }
 
+fn the_stages_of_own_messages_are_told(path: PathPolicy) {
+    let options = options(3, path);
+    let passages = Arc::new(Passages::new(64));
+    let mut config = options.config(0);
+    config.passages = Some(passages.clone());
+    let others = [1, 2].map(|i| App::start(options.config(i)));
+    let app = App::start(config);
+    let all = [&app, &others[0], &others[1]];
+    wait_for_view(&all, 3);
+    for k in 0..20 {
+        let before = clock::now();
+        app.send("mine");
+        wait_for_entries(&all, 2 * k + 1);
+        let passage = passages.take().expect("it was the only one under way");
+        assert_eq!(passage.id, app.ledger().own[k].1);
+        let Passage { published, visible, stable, .. } = passage;
+        assert!([before, published, visible, stable, clock::now()].is_sorted(), "{passage:?}");
+        others[k % 2].send("another's");
+        wait_for_entries(&all, 2 * k + 2);
+        assert_eq!(passages.take(), None);
+    }
+}
+
 fn members_hold_the_read_lease_and_say_what_they_are(path: PathPolicy) {
     let apps = start_all(&options(3, path));
     let all: Vec<&App> = apps.iter().collect();
     wait_for_view(&all, 3);
     for app in &all {
-        wait_for("the lease", || app.group().lease_valid(quintet_transport::clock::now()));
+        wait_for("the lease", || app.group().lease_valid(clock::now()));
         wait_for("the status", || {
             let status = app.status();
             status.state == State::Member && status.links.len() == 2 && status.view.is_some()

@@ -379,6 +379,18 @@ fn stages_are_told_for_every_round_trip_that_counts() {
     for stage in ["stage_commit", "stage_flush", "stage_until_taken", "stage_release"] {
         assert_eq!(said["latencies"][stage]["count"], 30, "{stage}: {said:#}");
     }
+    let said = json("multicast --members 3 --provider shm --stages --duration 1 --json");
+    let of = |latency: &str, what: &str| said["latencies"][latency][what].as_f64().expect(latency);
+    let stages =
+        ["commit", "publish", "visible", "stable", "deliver"].map(|s| format!("stage_{s}"));
+    let mut sum = 0.0;
+    for stage in &stages {
+        assert_eq!(of(stage, "count"), of("self_delivery", "count"), "{stage}: {said:#}");
+        sum += of(stage, "mean_ns");
+    }
+    let ratio = sum / of("self_delivery", "mean_ns");
+    assert!((ratio - 1.0).abs() < 0.01, "each begins where the one before it ends: {said:#}");
+    assert!(!perf("multicast --mode rate --stages --duration 1").status.success());
 }
 
 #[test]

@@ -215,6 +215,13 @@ impl View {
         self.members.iter().map(|m| m.node)
     }
 
+    /// Where in the order the message or null `index` of `rank` is, which must not be below its base.
+    pub fn place(&self, rank: Rank, index: u64) -> Position {
+        let r = rank.index();
+        let n = self.members.len() as u64;
+        Position::new(self.id, (index - self.base[r]) * n + r as u64)
+    }
+
     /// The first index of `rank` that is not delivered in this view if it ends at `trim`.
     pub fn base_after(&self, rank: usize, trim: Position) -> u64 {
         let (n, p, r) = (self.members.len() as u64, trim.p(), rank as u64);

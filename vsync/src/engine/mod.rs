@@ -9,6 +9,7 @@ pub(crate) mod bulk;
 pub(crate) mod bytes;
 mod control;
 pub(crate) mod deliver;
+mod follow;
 mod gauges;
 mod links;
 mod membership;

@@ -10,6 +10,7 @@ use quintet_transport::{CONTROL, GROUP, Incarnation, LaneSpec, Member, Poller, c
 
 use super::control::ControlOut;
 use super::deliver::{Item, OWN, Source};
+use super::follow::Follower;
 use super::gauges::Gauges;
 use super::links::{Links, Reader};
 use super::outbox::Outbox;
@@ -80,6 +81,7 @@ pub(crate) fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> 
     let peers = config.peers.iter().map(|peer| peer.node);
     let engine = Engine {
         me,
+        follower: config.passages.clone().map(Follower::new),
         gauges: config.stats.as_ref().and_then(|board| Gauges::find(board, peers)),
         lease_ns: config.lease().as_nanos() as u64,
         core,

@@ -12,6 +12,7 @@ use quintet_transport::{GROUP, LogWriter, Member, Poller, Time, clock};
 
 use super::control::ControlOut;
 use super::deliver::{Item, OWN, Remains};
+use super::follow::Follower;
 use super::gauges::Gauges;
 use super::links::Links;
 use super::outbox::Outbox;
@@ -71,6 +72,7 @@ pub(crate) struct Engine {
     pub(crate) persisted: Position,
     pub(crate) lease: LeaseSeen,
     pub(crate) gauges: Option<Gauges>,
+    pub(crate) follower: Option<Follower>,
 }
 
 /// Inputs of the lease when it was computed last.
@@ -121,6 +123,9 @@ impl Engine {
         self.update_lease();
         self.shared.set_persisted_by_quorum(self.core.persisted_by_quorum());
         self.poller.flush(now);
+        if let Some(follower) = &mut self.follower {
+            follower.flushed();
+        }
         if self.shared.take_status_wanted() {
             self.publish_status(now);
         }
@@ -174,6 +179,9 @@ impl Engine {
                 }
             }
         }
+        if let Some(follower) = &mut self.follower {
+            follower.received(row.received);
+        }
         if fault.is_none() {
             fault = self.core.handle_row(rank, row).err();
         }
@@ -202,6 +210,9 @@ impl Engine {
             };
             let p = self.poller.publish(GROUP, index);
             published += 1;
+            if let (Some(follower), Some(view)) = (&mut self.follower, self.core.view()) {
+                follower.placed(MessageId(p.position), view.place(rank, index));
+            }
             let record =
                 Record { index, position: p.position, end: self.poller.head(GROUP), len: p.len };
             match self.core.handle_record(rank, record) {
@@ -252,6 +263,9 @@ impl Engine {
             something = true;
             let source = if Some(d.rank) == self.core.rank() {
                 self.own_delivered += 1;
+                if let Some(follower) = &mut self.follower {
+                    follower.delivered(MessageId(d.record.position));
+                }
                 OWN
             } else {
                 match self.links.of_rank(d.rank.index()).and_then(|l| l.group.as_ref()) {
