@@ -1,11 +1,11 @@
-//! The other processes of a measurement: started with what they shall do, ended with their standard input, here or at a
-//! server.
+//! The other processes of a measurement: started with what they shall do, ended with their standard input, or with the
+//! connection to the server that has started them.
 
 use crate::cpu;
-use crate::serve::{self, Server};
-use crate::task::Task;
 use quintet_transport::clock;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -15,6 +15,44 @@ use std::time::Duration;
 
 /// How long processes may take to tell what they did.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What another process does for a measurement. It is told as data, so that both sides mean the same.
+pub(crate) trait Errand: Serialize + DeserializeOwned {
+    /// What it is called.
+    const NAME: &'static str;
+
+    /// Does it, until it is done or the process that started this one is.
+    fn run(&self) -> Result<(), Box<dyn Error>>;
+
+    /// Where it receives and whom it sends to, if it may be done for another host.
+    fn reach(&self) -> Option<Reach> {
+        None
+    }
+}
+
+/// Whom a process talks to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Reach {
+    pub(crate) own: SocketAddr,
+    pub(crate) others: Vec<SocketAddr>,
+}
+
+impl Reach {
+    /// Of the second of two.
+    pub(crate) fn second([first, second]: [SocketAddr; 2]) -> Option<Reach> {
+        Some(Reach { own: second, others: vec![first] })
+    }
+}
+
+/// An errand as data.
+pub(crate) fn tell<T: Errand>(errand: &T) -> Value {
+    json!({ T::NAME: errand })
+}
+
+/// Says to the side that waits for it that this one is ready.
+pub(crate) fn ready() {
+    println!("ready");
+}
 
 /// Another process of this measurement.
 pub(crate) struct Peer {
@@ -31,48 +69,16 @@ enum Process {
 /// What a process prints.
 pub(crate) type Output = BufReader<Box<dyn Read + Send>>;
 
-/// Where the other process of a measurement will be, and where both sides receive.
-pub(crate) enum Place {
-    Here([SocketAddr; 2]),
-    There(Server, [SocketAddr; 2]),
-}
-
-impl Place {
-    /// At that server, or here.
-    pub(crate) fn find(host: Option<&str>) -> Result<Place, Box<dyn Error>> {
-        match host {
-            None => Ok(Place::Here(two_addresses()?)),
-            Some(host) => serve::ask(host).map(|(server, both)| Place::There(server, both)),
-        }
-    }
-
-    /// Where this side and the other receive.
-    pub(crate) fn addresses(&self) -> [SocketAddr; 2] {
-        match self {
-            Place::Here(addresses) | Place::There(_, addresses) => *addresses,
-        }
-    }
-
-    /// Starts the other process there.
-    pub(crate) fn start(self, task: &Task, core: Option<usize>) -> Result<Peer, Box<dyn Error>> {
-        match self {
-            Place::Here(_) => Ok(Peer::start(task, core)?),
-            Place::There(mut server, _) => {
-                serve::order(&mut server, task, core)?;
-                let connection = server.get_ref().try_clone()?;
-                let output: Box<dyn Read + Send> = Box::new(server);
-                let output = Some(BufReader::new(output));
-                Ok(Peer { process: Process::Remote(connection), output })
-            }
-        }
-    }
-}
-
 impl Peer {
-    /// Starts this very program for that task, on that core if one is given.
-    pub(crate) fn start(task: &Task, core: Option<usize>) -> io::Result<Peer> {
+    /// Starts this very program for that errand, on that core if one is given.
+    pub(crate) fn start(errand: &impl Errand, core: Option<usize>) -> io::Result<Peer> {
+        Peer::start_told(&tell(errand), core)
+    }
+
+    /// The same, of an errand that somebody else has told.
+    pub(crate) fn start_told(errand: &Value, core: Option<usize>) -> io::Result<Peer> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["peer", &serde_json::to_string(task)?])
+            .args(["peer", &errand.to_string()])
             .args(core.map(|core| format!("--core={core}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -80,6 +86,12 @@ impl Peer {
         let output: Box<dyn Read + Send> =
             Box::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
         Ok(Peer { process: Process::Child(child), output: Some(BufReader::new(output)) })
+    }
+
+    /// A process at the other end of that connection, which tells what the process prints.
+    pub(crate) fn remote(connection: TcpStream, output: impl Read + Send + 'static) -> Peer {
+        let output: Box<dyn Read + Send> = Box::new(output);
+        Peer { process: Process::Remote(connection), output: Some(BufReader::new(output)) }
     }
 
     /// All that it prints, for one who passes it on.

@@ -1,14 +1,14 @@
 //! How soon a node knows that another one is dead, and from what: a linked process is killed or frozen, again and
 //! again, and the time from the signal to the verdict is measured.
 
-use crate::children::Place;
+use crate::children::Errand;
 use crate::cpu;
 use crate::output::Outputs;
+use crate::place::Place;
 use crate::report::{Report, Run};
 use crate::setup::Setup;
 use crate::side::{Ends, Side};
 use crate::statistics::{histogram, record};
-use crate::task::Task;
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use quintet_transport::{Event, Evidence, Time, clock};
@@ -149,7 +149,7 @@ fn injure(
     let place = Place::find(None)?;
     let ends = Ends { dead: None, ..Ends::new(&arguments.setup, place.addresses()) };
     let victim = Victim { ends: ends.clone(), memory_mib: arguments.memory_mib };
-    let mut other = place.start(&Task::Victim(victim), core)?;
+    let mut other = place.start(&victim, core)?;
     let mut side = Side::connect(&ends, 1)?;
     if round == 0 {
         run.link(&side.status()?, ends.addresses[0].ip());
@@ -190,8 +190,16 @@ fn await_death(side: &mut Side, at: Time) -> Result<Verdict, Box<dyn Error>> {
     Err(format!("nobody was declared dead within {} s", PATIENCE.as_secs()).into())
 }
 
+impl Errand for Victim {
+    const NAME: &'static str = "victim";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        suffer(self)
+    }
+}
+
 /// Holds memory and a link until it is killed.
-pub(crate) fn suffer(victim: &Victim) -> Result<(), Box<dyn Error>> {
+fn suffer(victim: &Victim) -> Result<(), Box<dyn Error>> {
     // Written, for the kernel gives pages only to who writes them.
     let memory = vec![1u8; (victim.memory_mib as usize) << 20];
     let mut side = Side::connect(&victim.ends, 2)?;

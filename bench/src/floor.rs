@@ -11,7 +11,7 @@ pub(crate) mod sealing;
 pub(crate) mod shm_pingpong;
 pub(crate) mod udp_pingpong;
 
-use crate::{Provider, Waiting};
+use crate::policy::{Provider, Waiting};
 
 /// How the two sides of a raw exchange wait for each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]

@@ -4,17 +4,17 @@
 //! the receiver's buffers should not overflow. The receiver says when to begin and when to end in a word that all
 //! senders look at, so that all send during all that is counted.
 
-use crate::children::{Peer, free_addresses, hear};
+use crate::children::{Errand, Peer, free_addresses, hear};
 use crate::cpu::{self, cpu_time};
 use crate::output::Outputs;
+use crate::policy::Provider;
 use crate::report::{Report, Run};
 use crate::schedule::{Arrivals, Schedule};
 use crate::setup::{Setup, Usage};
 use crate::side::{Ends, STEP, Side, meet};
 use crate::statistics::{fairness, histogram, record};
 use crate::stream::seconds;
-use crate::task::Task;
-use crate::{Provider, host, pingpong};
+use crate::{host, pingpong};
 use hdrhistogram::Histogram;
 use quintet_transport::{Event, GROUP, LinkId, NodeId, PeerConfig, Poller, Time, clock};
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ fn run(arguments: &Arguments, other_core: Option<usize>) -> Result<Run, Box<dyn 
             arrivals: arguments.arrivals,
             seed: arguments.seed.wrapping_add(u64::from(node)),
         };
-        sources.push(Peer::start(&Task::Source(source), other_core)?);
+        sources.push(Peer::start(&source, other_core)?);
     }
     let mut receiver = Receiver::connect(&Ends::new(&arguments.setup, [own, own]), &addresses)?;
     let dropped_before = host::datagrams_dropped(own);
@@ -272,8 +272,16 @@ impl Receiver {
     }
 }
 
+impl Errand for Source {
+    const NAME: &'static str = "source";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        send(self)
+    }
+}
+
 /// Sends from the first word to the second, tells what it took, and stays until it is ended.
-pub(crate) fn send(source: &Source) -> Result<(), Box<dyn Error>> {
+fn send(source: &Source) -> Result<(), Box<dyn Error>> {
     let [receiver, own] = source.ends.addresses;
     let peer = PeerConfig { node: NodeId(1), addr: receiver };
     let mut side = Side::link(source.ends.config(source.node, own, vec![peer])?)?;

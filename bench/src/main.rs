@@ -3,6 +3,7 @@
 //! Each measurement starts its own processes on this machine and prints percentiles as a table or as JSON with
 //! everything needed to judge it: host, kernel, provider and why, parameters, CPU time.
 
+mod agreement;
 mod children;
 mod cpu;
 mod detect;
@@ -16,6 +17,8 @@ mod multicast;
 mod open_loop;
 mod output;
 mod pingpong;
+mod place;
+mod policy;
 mod reference;
 mod report;
 mod schedule;
@@ -28,10 +31,8 @@ mod statistics;
 mod stream;
 mod task;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use exchange::Answer;
-use quintet_transport::{PathPolicy, Wait};
-use serde::{Deserialize, Serialize};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -64,57 +65,11 @@ enum Measurement {
     #[command(hide = true)]
     Peer {
         /// What it does, as JSON.
-        task: task::Task,
+        task: String,
         /// Where it runs.
         #[arg(long)]
         core: Option<usize>,
     },
-}
-
-/// What carries the bytes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Provider {
-    /// Shared memory.
-    #[default]
-    Shm,
-    /// UDP, over loopback unless --host says otherwise.
-    Udp,
-    /// InfiniBand or RoCE, which encrypt nothing; in a build with the cargo feature `verbs`.
-    Verbs,
-}
-
-impl Provider {
-    pub(crate) fn policy(self) -> PathPolicy {
-        match self {
-            Provider::Shm => PathPolicy::Shm,
-            Provider::Udp => PathPolicy::Udp,
-            Provider::Verbs => PathPolicy::Verbs,
-        }
-    }
-}
-
-/// How a poller waits.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Waiting {
-    /// Never sleeps.
-    Spin,
-    /// Yields for some microseconds, then sleeps.
-    #[default]
-    Adaptive,
-    /// Sleeps at once.
-    Block,
-}
-
-impl Waiting {
-    pub(crate) fn wait(self) -> Wait {
-        match self {
-            Waiting::Spin => Wait::Spin,
-            Waiting::Adaptive => Wait::Adaptive,
-            Waiting::Block => Wait::Block,
-        }
-    }
 }
 
 fn main() -> ExitCode {

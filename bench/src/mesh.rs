@@ -6,13 +6,12 @@
 //! the next one goes out. Each pair's round trip counts, in both directions. What an answer is for is in its first
 //! eight bytes. The first node says in a word when counting begins and ends, so that all ping during all that is counted.
 
-use crate::children::{Peer, free_addresses, hear};
+use crate::children::{Errand, Peer, free_addresses, hear};
 use crate::exchange::{Answer, Extent};
 use crate::report::Run;
 use crate::setup::{Setup, Usage};
 use crate::side::{Ends, STEP, meet};
 use crate::statistics::{histogram, record};
-use crate::task::Task;
 use hdrhistogram::Histogram;
 use quintet_transport::{
     Event, GROUP, LinkId, LogWriter, NodeId, PeerConfig, Poller, PollerCounters, ReserveError,
@@ -80,7 +79,7 @@ pub(crate) fn measure(
     let mut others = Vec::new();
     for number in 2..=plan.nodes {
         let core = cores[usize::from(number - 1) % 2];
-        others.push(Peer::start(&Task::Node(part(number)), core)?);
+        others.push(Peer::start(&part(number), core)?);
     }
     let mut first = Node::connect(&part(1))?;
     let Extent { warm_up, count, duration } = plan.extent;
@@ -128,8 +127,16 @@ fn tell(run: &mut Run, plan: &Plan, told: &[Told], span: f64) {
     run.latency(plan.answer.names().1, all);
 }
 
+impl Errand for Part {
+    const NAME: &'static str = "node";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        take_part(self)
+    }
+}
+
 /// Pings from its start to the second word, tells what it took, and stays until it is ended.
-pub(crate) fn take_part(part: &Part) -> Result<(), Box<dyn Error>> {
+fn take_part(part: &Part) -> Result<(), Box<dyn Error>> {
     let mut node = Node::connect(part)?;
     node.ping_until(false, None, |node| node.phase() >= BEGIN)?;
     let counters = node.poller.counters();

@@ -3,14 +3,13 @@
 //! `--mode latency`: one sender, one message at a time, timed from the reserve to the sender's own delivery, which is
 //! when every member has it. `--mode rate`: as many as the window takes, counted where they are delivered.
 
-use crate::children::{Peer, free_addresses};
+use crate::children::{Errand, Peer, free_addresses};
 use crate::cpu::cpu_time;
 use crate::output::Outputs;
+use crate::policy::{Provider, Waiting};
 use crate::report::{Report, Run};
 use crate::stages::Stages;
 use crate::statistics::{histogram, record};
-use crate::task::Task;
-use crate::{Provider, Waiting};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use quintet_transport::{Authority, Time, clock};
@@ -134,7 +133,7 @@ fn run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     };
     let mut peers = Vec::new();
     for node in 2..=arguments.members {
-        peers.push(Peer::start(&Task::Member(Arguments { node, ..arguments.clone() }), None)?);
+        peers.push(Peer::start(&Arguments { node, ..arguments.clone() }, None)?);
     }
     let mut member = Part::join(&arguments)?;
     let mut run = Run { took: Duration::from_secs(arguments.duration), ..Run::default() };
@@ -169,8 +168,16 @@ fn run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     Ok(run)
 }
 
+impl Errand for Arguments {
+    const NAME: &'static str = "member";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        take_part(self)
+    }
+}
+
 /// A member that consumes, and sends if all do.
-pub(crate) fn take_part(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+fn take_part(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut member = Part::join(arguments)?;
     if arguments.mode == Mode::Rate {
         println!("{}", serde_json::to_string(&member.rate(arguments)?)?);

@@ -1,12 +1,13 @@
 //! Round trip of one message between two pollers in two processes: a record goes out on the group lane, the other
 //! side sends one back (`pingpong`), or says in a word of its row that it has taken it (`put`). With `--compare raw` the least code that does the same runs beside it.
 
-use crate::children::Peer;
+use crate::children::{Errand, Peer, Reach, ready};
 use crate::exchange::{Answer, Extent, keep, timed};
 use crate::floor::{self, Medium, shm_pingpong, udp_pingpong};
 use crate::idle::{self, Idle};
 use crate::mesh::{self, Plan};
 use crate::output::Outputs;
+use crate::policy::Provider;
 use crate::reference::{self, Kind, Ours, Question};
 use crate::report::{Report, Run};
 use crate::schedule::{Arrivals, Schedule};
@@ -15,8 +16,7 @@ use crate::side::{Ends, Side};
 use crate::stages::RoundTrips;
 use crate::statistics::halved;
 use crate::stream::seconds;
-use crate::task::Task;
-use crate::{Provider, cpu, open_loop, sizes};
+use crate::{cpu, open_loop, sizes};
 use hdrhistogram::Histogram;
 use quintet_transport::clock;
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,7 @@ impl Arguments {
 /// What the answering process is told.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Pong {
-    pub(crate) ends: Ends,
+    ends: Ends,
     answer: Answer,
     size: usize,
 }
@@ -161,7 +161,7 @@ fn transport(
     let place = arguments.away.place(arguments.setup.provider)?;
     let ends = Ends::new(&arguments.setup, place.addresses());
     let pong = Pong { ends: ends.clone(), answer, size: arguments.size };
-    let other = place.start(&Task::Pong(pong), other_core)?;
+    let other = place.start(&pong, other_core)?;
     let mut side = Side::connect(&ends, 1)?;
     let kept = if arguments.outputs.wants_samples() { arguments.count } else { 0 };
     run.samples_ns.reserve_exact(usize::try_from(kept)?);
@@ -338,7 +338,7 @@ fn raw(
     let (rtt, other) = match Medium::try_from(arguments.setup.provider)? {
         Medium::Memory => {
             let (mut side, pong) = shm_pingpong::Side::first(size, rounds, wait)?;
-            let other = Peer::start(&Task::RawShmPong(pong), other_core)?;
+            let other = Peer::start(&pong, other_core)?;
             let mut exchange = || {
                 side.exchange();
                 Ok(())
@@ -349,7 +349,7 @@ fn raw(
             let place = arguments.away.place(Provider::Udp)?;
             let (mut side, pong) =
                 udp_pingpong::Side::first(place.addresses(), size, rounds, wait)?;
-            let mut other = place.start(&Task::RawUdpPong(pong), other_core)?;
+            let mut other = place.start(&pong, other_core)?;
             other.line()?;
             (time(&mut || Ok(side.exchange()?))?, other)
         }
@@ -358,8 +358,40 @@ fn raw(
     Ok(rtt)
 }
 
+impl Errand for Pong {
+    const NAME: &'static str = "pong";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        answer(self)
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        Reach::second(self.ends.addresses)
+    }
+}
+
+impl Errand for shm_pingpong::Pong {
+    const NAME: &'static str = "raw_shm_pong";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        Ok(shm_pingpong::answer(self)?)
+    }
+}
+
+impl Errand for udp_pingpong::Pong {
+    const NAME: &'static str = "raw_udp_pong";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        Ok(udp_pingpong::answer(self, ready)?)
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        Reach::second(self.addresses)
+    }
+}
+
 /// Answers every message with one of the same size.
-pub(crate) fn answer(pong: &Pong) -> Result<(), Box<dyn Error>> {
+fn answer(pong: &Pong) -> Result<(), Box<dyn Error>> {
     let mut side = Side::connect(&pong.ends, 2)?;
     let payload = vec![8; pong.size];
     let mut taken = 0;

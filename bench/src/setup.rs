@@ -1,9 +1,10 @@
 //! What measurements have in common: what carries the bytes, how it is waited, on which cores, and what was used up.
 
-use crate::children::{Peer, Place};
+use crate::children::Peer;
 use crate::cpu;
+use crate::place::Place;
+use crate::policy::{Provider, Waiting};
 use crate::report::Run;
-use crate::{Provider, Waiting};
 use clap::ValueEnum;
 use quintet_transport::{Poller, Time, clock};
 use serde::{Deserialize, Serialize};

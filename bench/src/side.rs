@@ -1,7 +1,7 @@
 //! One end of a link between two pollers, each alone in its process: what the measurements of the transport use.
 
+use crate::policy::{Provider, Waiting};
 use crate::setup::{Network, Setup};
-use crate::{Provider, Waiting};
 use quintet_transport::{
     Authority, Config, Event, GROUP, Incarnation, LinkId, LinkStatus, LogWriter, Member, NodeId,
     PeerConfig, Poller, ReserveError, Time, VerbsConfig, clock,

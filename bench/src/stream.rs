@@ -5,15 +5,15 @@ mod writers;
 
 pub(crate) use counter::{Counted, Counter};
 
-use crate::children::Peer;
+use crate::children::{Errand, Peer, Reach, ready};
 use crate::floor::{Medium, copy_stream, gso_stream, sealing};
 use crate::output::Outputs;
+use crate::policy::Provider;
 use crate::reference::{self, Kind, Ours, Question};
 use crate::report::{Report, Run};
 use crate::setup::{Away, Compare, Setup, Usage};
 use crate::side::{Ends, STEP, Side};
-use crate::task::Task;
-use crate::{Provider, cpu, host, sizes};
+use crate::{cpu, host, sizes};
 use quintet_transport::{Time, clock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -60,15 +60,15 @@ pub(crate) struct Arguments {
 /// What the receiving process is told.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Sink {
-    pub(crate) ends: Ends,
+    ends: Ends,
     counter: Counter,
 }
 
 /// What one who counts raw messages is told.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct RawSink<T> {
-    pub(crate) reader: T,
-    pub(crate) counter: Counter,
+    reader: T,
+    counter: Counter,
 }
 
 /// Measures messages of `size` bytes, unless another size is asked for.
@@ -159,7 +159,7 @@ fn transport(
     let place = arguments.away.place(arguments.setup.provider)?;
     let ends = Ends::new(&arguments.setup, place.addresses());
     let sink = Sink { ends: ends.clone(), counter };
-    let mut other = place.start(&Task::Sink(sink), other_core)?;
+    let mut other = place.start(&sink, other_core)?;
     let mut side = Side::connect(&ends, 1)?;
     let answer = other.line_later()?;
     let writers = Writers::start(&side.log, arguments.threads, size);
@@ -197,8 +197,44 @@ fn transport(
     Ok(counted)
 }
 
+impl Errand for Sink {
+    const NAME: &'static str = "sink";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        sink(self)
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        Reach::second(self.ends.addresses)
+    }
+}
+
+impl Errand for RawSink<copy_stream::Reader> {
+    const NAME: &'static str = "raw_shm_sink";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        let counted = copy_stream::read(&self.reader, self.counter.clone())?;
+        println!("{}", serde_json::to_string(&counted)?);
+        Ok(())
+    }
+}
+
+impl Errand for RawSink<gso_stream::Reader> {
+    const NAME: &'static str = "raw_udp_sink";
+
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        let counted = gso_stream::read(&self.reader, self.counter.clone(), ready)?;
+        println!("{}", serde_json::to_string(&counted)?);
+        Ok(())
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        Reach::second(self.reader.addresses)
+    }
+}
+
 /// Takes what comes and counts it; says what it counted, and goes on, for the sender may still wait for room.
-pub(crate) fn sink(sink: &Sink) -> Result<(), Box<dyn Error>> {
+fn sink(sink: &Sink) -> Result<(), Box<dyn Error>> {
     let mut side = Side::connect(&sink.ends, 2)?;
     let (mut counter, mut said) = (sink.counter.clone(), false);
     loop {
@@ -234,7 +270,7 @@ fn beside_copies(
 ) -> Result<(), Box<dyn Error>> {
     let (mut writer, reader) = copy_stream::Writer::new(size)?;
     let patience = counter.patience();
-    let mut other = Peer::start(&Task::RawShmSink(RawSink { reader, counter }), other_core)?;
+    let mut other = Peer::start(&RawSink { reader, counter }, other_core)?;
     writer.run(clock::now() + patience);
     let raw: Counted = serde_json::from_str(&other.line()?)?;
     other.end()?;
@@ -290,7 +326,7 @@ fn beside_datagrams(
         }
         let (mut sender, reader) = gso_stream::Sender::new(addresses, segment, sealed)?;
         let sink = RawSink { reader, counter: counter.clone() };
-        let mut other = place.start(&Task::RawUdpSink(sink), other_core)?;
+        let mut other = place.start(&sink, other_core)?;
         other.line()?;
         let answer = other.line_later()?;
         let mut counted = None;

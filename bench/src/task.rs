@@ -1,82 +1,61 @@
-//! What another process of a measurement is to do. It is told in one argument, so that both sides mean the same.
+//! Errands by name: what another process of a measurement is asked to do, in one argument.
 
-use crate::{children, cpu, detect, floor, incast, mesh, multicast, pingpong, stream};
-use serde::{Deserialize, Serialize};
+use crate::children::{self, Errand, Reach};
+use crate::floor::{copy_stream, gso_stream, shm_pingpong, udp_pingpong};
+use crate::{cpu, detect, incast, mesh, multicast, pingpong, stream};
+use serde_json::Value;
 use std::error::Error;
-use std::net::SocketAddr;
 
-/// One per kind of process.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Task {
-    /// Answers round trips over the transport.
-    Pong(pingpong::Pong),
-    /// Answers round trips through raw memory.
-    RawShmPong(floor::shm_pingpong::Pong),
-    /// Answers round trips of raw datagrams.
-    RawUdpPong(floor::udp_pingpong::Pong),
-    /// Receives a stream over the transport.
-    Sink(stream::Sink),
-    /// Receives a stream through raw memory.
-    RawShmSink(stream::RawSink<floor::copy_stream::Reader>),
-    /// Receives a stream of raw datagrams.
-    RawUdpSink(stream::RawSink<floor::gso_stream::Reader>),
-    /// Pings all others, and answers them.
-    Node(mesh::Part),
-    /// Sends to one who receives from many.
-    Source(incast::Source),
-    /// Is killed or frozen.
-    Victim(detect::Victim),
-    /// Is a member of a group.
-    Member(multicast::Arguments),
+/// A kind of errand.
+struct Kind {
+    name: &'static str,
+    reach: fn(&Value) -> Result<Option<Reach>, String>,
+    run: fn(&Value) -> Result<(), Box<dyn Error>>,
 }
 
-impl Task {
-    /// Where the two sides receive, of what can be measured between hosts.
-    pub(crate) fn addresses(&self) -> Option<[SocketAddr; 2]> {
-        match self {
-            Task::Pong(pong) => Some(pong.ends.addresses),
-            Task::Sink(sink) => Some(sink.ends.addresses),
-            Task::RawUdpPong(pong) => Some(pong.addresses),
-            Task::RawUdpSink(sink) => Some(sink.reader.addresses),
-            _ => None,
-        }
+const KINDS: [Kind; 10] = [
+    kind::<pingpong::Pong>(),
+    kind::<shm_pingpong::Pong>(),
+    kind::<udp_pingpong::Pong>(),
+    kind::<stream::Sink>(),
+    kind::<stream::RawSink<copy_stream::Reader>>(),
+    kind::<stream::RawSink<gso_stream::Reader>>(),
+    kind::<mesh::Part>(),
+    kind::<incast::Source>(),
+    kind::<detect::Victim>(),
+    kind::<multicast::Arguments>(),
+];
+
+const fn kind<T: Errand>() -> Kind {
+    Kind {
+        name: T::NAME,
+        reach: |told| Ok(understood::<T>(told)?.reach()),
+        run: |told| understood::<T>(told)?.run(),
     }
 }
 
-impl std::str::FromStr for Task {
-    type Err = serde_json::Error;
-    fn from_str(text: &str) -> Result<Task, serde_json::Error> {
-        serde_json::from_str(text)
-    }
+fn understood<T: Errand>(told: &Value) -> Result<T, String> {
+    T::deserialize(told).map_err(|error| format!("{}: {error}", T::NAME))
+}
+
+/// The kind, and what is told of it.
+fn find(task: &Value) -> Result<(&'static Kind, &Value), String> {
+    KINDS
+        .iter()
+        .find_map(|kind| Some((kind, task.get(kind.name)?)))
+        .ok_or_else(|| "nobody here can do that".into())
+}
+
+/// Whom the process that does it talks to, if it may be done for another host.
+pub(crate) fn reach(task: &Value) -> Result<Option<Reach>, String> {
+    find(task).and_then(|(kind, told)| (kind.reach)(told))
 }
 
 /// Does it, until it is done or the process that started this one is.
-pub(crate) fn perform(task: &Task, core: Option<usize>) -> Result<(), Box<dyn Error>> {
+pub(crate) fn perform(task: &str, core: Option<usize>) -> Result<(), Box<dyn Error>> {
     children::end_with_parent();
     core.map_or(Ok(()), cpu::pin)?;
-    match task {
-        Task::Pong(pong) => pingpong::answer(pong)?,
-        Task::RawShmPong(pong) => floor::shm_pingpong::answer(pong)?,
-        Task::RawUdpPong(pong) => floor::udp_pingpong::answer(pong, ready)?,
-        Task::Sink(sink) => stream::sink(sink)?,
-        Task::RawShmSink(sink) => {
-            let counted = floor::copy_stream::read(&sink.reader, sink.counter.clone())?;
-            println!("{}", serde_json::to_string(&counted)?);
-        }
-        Task::RawUdpSink(sink) => {
-            let counted = floor::gso_stream::read(&sink.reader, sink.counter.clone(), ready)?;
-            println!("{}", serde_json::to_string(&counted)?);
-        }
-        Task::Node(part) => mesh::take_part(part)?,
-        Task::Source(source) => incast::send(source)?,
-        Task::Victim(victim) => detect::suffer(victim)?,
-        Task::Member(arguments) => multicast::take_part(arguments)?,
-    }
-    Ok(())
-}
-
-/// Says so to the side that has to wait for it.
-fn ready() {
-    println!("ready");
+    let task = serde_json::from_str(task)?;
+    let (kind, told) = find(&task)?;
+    (kind.run)(told)
 }

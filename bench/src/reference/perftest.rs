@@ -1,6 +1,6 @@
 //! perftest: RDMA writes, where there is an adapter. It polls, whatever `--wait` says.
 
-use super::{Kind, Measured, Names, Protocol, Question, Trial, mebibytes, words};
+use super::trial::{Kind, Measured, Names, Protocol, Question, Trial, mebibytes, words};
 use std::error::Error;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! sockperf: plain datagrams through the sockets interface.
 
-use super::{Kind, Measured, Names, Protocol, Question, Trial, mebibytes, words};
-use crate::{Provider, Waiting};
+use super::trial::{Kind, Measured, Names, Protocol, Question, Trial, mebibytes, words};
+use crate::policy::{Provider, Waiting};
 use std::error::Error;
 
 /// Its smallest message, and the greatest that a datagram holds.

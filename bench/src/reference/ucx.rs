@@ -1,7 +1,7 @@
 //! UCX: tagged messages through shared memory of two kinds, or TCP. It polls, whatever `--wait` says.
 
-use super::{Kind, Measured, Names, Protocol, Question, Trial, mebibytes, words};
-use crate::Provider;
+use super::trial::{Kind, Measured, Names, Protocol, Question, Trial, mebibytes, words};
+use crate::policy::Provider;
 use std::error::Error;
 
 /// Messages of a stream: some hundred megabytes, but not for ever.
