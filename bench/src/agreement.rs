@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Both sides must be of the same version.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 /// Bytes of a line, at most.
 const LINE_MAX: u64 = 16 << 10;
 /// How long either side may take for its part of the agreement.
@@ -36,22 +36,31 @@ pub(crate) enum Answer {
     Refused(String),
 }
 
+/// What the client may say later.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Injury {
+    /// The process ends without a word.
+    Kill,
+    /// It stops where it is.
+    Freeze,
+}
+
 /// A connection to a server; what it has said and nobody has read yet belongs to it.
 pub(crate) type Server = BufReader<TcpStream>;
 
-/// Agrees with the server there where both sides receive.
-pub(crate) fn ask(host: &str) -> Result<(Server, [SocketAddr; 2]), Box<dyn Error>> {
+/// Asks the server there for one process. Returns where that receives.
+pub(crate) fn ask(host: &str) -> Result<(Server, SocketAddr), Box<dyn Error>> {
     let stream = TcpStream::connect(host).map_err(|error| {
         format!("{host}: {error}; is `quintet-perf serve --listen {host}` running there?")
     })?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let own = free_port(stream.local_addr()?.ip())?;
     let mut server = BufReader::new(stream);
     let offer: Offer = hear(&mut server)?;
     if offer.version != VERSION {
         return Err(format!("{host} is another version of quintet-perf").into());
     }
-    Ok((server, [own, offer.receives]))
+    Ok((server, offer.receives))
 }
 
 /// Has the server do it. What its process prints comes next.
@@ -65,10 +74,6 @@ pub(crate) fn order(
         Answer::Begun => Ok(server.get_ref().set_read_timeout(None)?),
         Answer::Refused(why) => Err(format!("the server refuses: {why}").into()),
     }
-}
-
-pub(crate) fn free_port(own: IpAddr) -> io::Result<SocketAddr> {
-    UdpSocket::bind((own, 0))?.local_addr()
 }
 
 pub(crate) fn say(mut stream: &TcpStream, what: &impl Serialize) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The other processes of a measurement: started with what they shall do, ended with their standard input, or with the
 //! connection to the server that has started them.
 
+use crate::agreement::{Injury, say};
 use crate::cpu;
 use quintet_transport::clock;
 use serde::Serialize;
@@ -41,6 +42,14 @@ impl Reach {
     /// Of the second of two.
     pub(crate) fn second([first, second]: [SocketAddr; 2]) -> Option<Reach> {
         Some(Reach { own: second, others: vec![first] })
+    }
+
+    /// Of that one of nodes that are counted from one.
+    pub(crate) fn among(addresses: &[SocketAddr], node: u16) -> Option<Reach> {
+        let at = usize::from(node).checked_sub(1)?;
+        let mut others = addresses.to_vec();
+        let own = if at < others.len() { others.remove(at) } else { return None };
+        Some(Reach { own, others })
     }
 }
 
@@ -124,14 +133,15 @@ impl Peer {
     pub(crate) fn kill(&mut self) -> io::Result<()> {
         match &mut self.process {
             Process::Child(child) => child.kill(),
-            Process::Remote(_) => Err(io::ErrorKind::Unsupported.into()),
+            Process::Remote(server) => say(server, &Injury::Kill),
         }
     }
 
     /// Stops it where it is.
     pub(crate) fn freeze(&mut self) -> io::Result<()> {
-        let Process::Child(child) = &self.process else {
-            return Err(io::ErrorKind::Unsupported.into());
+        let child = match &self.process {
+            Process::Child(child) => child,
+            Process::Remote(server) => return say(server, &Injury::Freeze),
         };
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         // SAFETY: no pointers. The process is our child and nobody has waited for it: the number is its own.

@@ -1,12 +1,11 @@
 //! How soon a node knows that another one is dead, and from what: a linked process is killed or frozen, again and
-//! again, and the time from the signal to the verdict is measured.
+//! again, and the time from the signal to the verdict is measured; on another host from the order to give it.
 
-use crate::children::Errand;
+use crate::children::{Errand, Reach};
 use crate::cpu;
 use crate::output::Outputs;
-use crate::place::Place;
 use crate::report::{Report, Run};
-use crate::setup::Setup;
+use crate::setup::{Away, Setup};
 use crate::side::{Ends, Side};
 use crate::statistics::{histogram, record};
 use clap::ValueEnum;
@@ -29,6 +28,8 @@ const SPREAD: Duration = Duration::from_millis(30);
 pub(crate) struct Arguments {
     #[command(flatten)]
     setup: Setup,
+    #[command(flatten)]
+    away: Away,
     /// What happens to the other process.
     #[arg(long, value_enum, default_value_t)]
     fault: Fault,
@@ -146,7 +147,7 @@ fn injure(
     core: Option<usize>,
     run: &mut Run,
 ) -> Result<Verdict, Box<dyn Error>> {
-    let place = Place::find(None)?;
+    let place = arguments.away.place(arguments.setup.provider)?;
     let ends = Ends { dead: None, ..Ends::new(&arguments.setup, place.addresses()) };
     let victim = Victim { ends: ends.clone(), memory_mib: arguments.memory_mib };
     let mut other = place.start(&victim, core)?;
@@ -195,6 +196,10 @@ impl Errand for Victim {
 
     fn run(&self) -> Result<(), Box<dyn Error>> {
         suffer(self)
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        Reach::second(self.ends.addresses)
     }
 }
 

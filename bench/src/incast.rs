@@ -4,18 +4,17 @@
 //! the receiver's buffers should not overflow. The receiver says when to begin and when to end in a word that all
 //! senders look at, so that all send during all that is counted.
 
-use crate::children::{Errand, Peer, free_addresses, hear};
+use crate::children::{Errand, Peer, Reach, hear};
 use crate::cpu::{self, cpu_time};
 use crate::output::Outputs;
 use crate::policy::Provider;
 use crate::report::{Report, Run};
 use crate::schedule::{Arrivals, Schedule};
-use crate::setup::{Setup, Usage};
+use crate::setup::{Away, Setup, Usage};
 use crate::side::{Ends, STEP, Side, meet};
 use crate::statistics::{fairness, histogram, record};
 use crate::stream::seconds;
 use crate::{host, pingpong};
-use hdrhistogram::Histogram;
 use quintet_transport::{Event, GROUP, LinkId, NodeId, PeerConfig, Poller, Time, clock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -35,6 +34,8 @@ const TURN: usize = 64;
 pub(crate) struct Arguments {
     #[command(flatten)]
     setup: Setup,
+    #[command(flatten)]
+    away: Away,
     /// How many processes send. With --pin they share the second core.
     #[arg(short = 'N', long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
     senders: u16,
@@ -108,12 +109,13 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 fn run(arguments: &Arguments, other_core: Option<usize>) -> Result<Run, Box<dyn Error>> {
-    let addresses = free_addresses(usize::from(arguments.senders) + 1)?;
-    let own = addresses[0];
+    let places = arguments.away.places(arguments.setup.provider, arguments.senders)?;
+    let [own, _] = places[0].addresses();
+    let senders: Vec<SocketAddr> = places.iter().map(|place| place.addresses()[1]).collect();
     let mut sources = Vec::new();
-    for (node, at) in (2..).zip(&addresses[1..]) {
+    for (node, place) in (2..).zip(places) {
         let source = Source {
-            ends: Ends::new(&arguments.setup, [own, *at]),
+            ends: Ends::new(&arguments.setup, place.addresses()),
             node,
             size: arguments.size as usize,
             batch: arguments.batch,
@@ -121,9 +123,9 @@ fn run(arguments: &Arguments, other_core: Option<usize>) -> Result<Run, Box<dyn 
             arrivals: arguments.arrivals,
             seed: arguments.seed.wrapping_add(u64::from(node)),
         };
-        sources.push(Peer::start(&source, other_core)?);
+        sources.push(place.start(&source, other_core)?);
     }
-    let mut receiver = Receiver::connect(&Ends::new(&arguments.setup, [own, own]), &addresses)?;
+    let mut receiver = Receiver::connect(&Ends::new(&arguments.setup, [own, own]), &senders)?;
     let dropped_before = host::datagrams_dropped(own);
     receiver.say(BEGIN);
     let mut run = Run::default();
@@ -135,7 +137,11 @@ fn run(arguments: &Arguments, other_core: Option<usize>) -> Result<Run, Box<dyn 
     receiver.during(measured, |sent, now| record(&mut latencies, now.since(sent)))?;
     let span = usage.end(&mut run);
     // What comes from here on does not count.
-    receiver.tell(&mut run, latencies, arguments.size, span);
+    receiver.tell(&mut run, arguments.size, span);
+    if arguments.away.is_here() {
+        // The stamps are the senders'.
+        run.latency("sent_to_seen", latencies);
+    }
     receiver.say(END);
     // What the senders have under way is taken meanwhile.
     let meanwhile = || receiver.during(Duration::from_millis(1), |_, _| {});
@@ -169,13 +175,12 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn connect(ends: &Ends, addresses: &[SocketAddr]) -> Result<Receiver, Box<dyn Error>> {
-        let senders = &addresses[1..];
+    fn connect(ends: &Ends, senders: &[SocketAddr]) -> Result<Receiver, Box<dyn Error>> {
         let peers = (2..)
             .zip(senders)
             .map(|(node, addr)| PeerConfig { node: NodeId(node), addr: *addr })
             .collect();
-        let mut poller = Poller::new(ends.config(1, addresses[0], peers)?)?;
+        let mut poller = Poller::new(ends.config(1, ends.addresses[0], peers)?)?;
         let links = meet(&mut poller, senders.len())?;
         ends.network.spoil(1, &mut poller)?;
         let from = links
@@ -255,10 +260,9 @@ impl Receiver {
         Ok(moved)
     }
 
-    fn tell(&self, run: &mut Run, latencies: Histogram<u64>, size: u32, span: f64) {
+    fn tell(&self, run: &mut Run, size: u32, span: f64) {
         let each: Vec<f64> = self.from.iter().map(|from| from.messages as f64 / span).collect();
         let all: f64 = each.iter().sum();
-        run.latency("sent_to_seen", latencies);
         run.figure("messages_per_s", all);
         run.figure("megabytes_per_s", all * f64::from(size) / 1e6);
         run.figure("fairness", fairness(&each));
@@ -277,6 +281,10 @@ impl Errand for Source {
 
     fn run(&self) -> Result<(), Box<dyn Error>> {
         send(self)
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        Reach::second(self.ends.addresses)
     }
 }
 

@@ -6,10 +6,10 @@
 //! the next one goes out. Each pair's round trip counts, in both directions. What an answer is for is in its first
 //! eight bytes. The first node says in a word when counting begins and ends, so that all ping during all that is counted.
 
-use crate::children::{Errand, Peer, free_addresses, hear};
+use crate::children::{Errand, Peer, Reach, hear};
 use crate::exchange::{Answer, Extent};
 use crate::report::Run;
-use crate::setup::{Setup, Usage};
+use crate::setup::{Away, Setup, Usage};
 use crate::side::{Ends, STEP, meet};
 use crate::statistics::{histogram, record};
 use hdrhistogram::Histogram;
@@ -34,6 +34,7 @@ const ALL: u64 = 0;
 pub(crate) struct Plan<'a> {
     pub(crate) nodes: u16,
     pub(crate) setup: &'a Setup,
+    pub(crate) away: &'a Away,
     pub(crate) answer: Answer,
     pub(crate) size: usize,
     /// Of the first node with all others.
@@ -68,7 +69,10 @@ pub(crate) fn measure(
     cores: [Option<usize>; 2],
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
-    let addresses = free_addresses(usize::from(plan.nodes))?;
+    let places = plan.away.places(plan.setup.provider, plan.nodes - 1)?;
+    let [own, _] = places[0].addresses();
+    let others = places.iter().map(|place| place.addresses()[1]);
+    let addresses: Vec<SocketAddr> = std::iter::once(own).chain(others).collect();
     let part = |number: u16| Part {
         ends: Ends::new(plan.setup, [addresses[0], addresses[usize::from(number) - 1]]),
         number,
@@ -77,9 +81,9 @@ pub(crate) fn measure(
         size: plan.size,
     };
     let mut others = Vec::new();
-    for number in 2..=plan.nodes {
+    for (number, place) in (2..).zip(places) {
         let core = cores[usize::from(number - 1) % 2];
-        others.push(Peer::start(&part(number), core)?);
+        others.push(place.start(&part(number), core)?);
     }
     let mut first = Node::connect(&part(1))?;
     let Extent { warm_up, count, duration } = plan.extent;
@@ -132,6 +136,10 @@ impl Errand for Part {
 
     fn run(&self) -> Result<(), Box<dyn Error>> {
         take_part(self)
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        Reach::among(&self.addresses, self.number)
     }
 }
 

@@ -3,11 +3,12 @@
 //! `--mode latency`: one sender, one message at a time, timed from the reserve to the sender's own delivery, which is
 //! when every member has it. `--mode rate`: as many as the window takes, counted where they are delivered.
 
-use crate::children::{Errand, Peer, free_addresses};
+use crate::children::{Errand, Peer, Reach, two_addresses};
 use crate::cpu::cpu_time;
 use crate::output::Outputs;
 use crate::policy::{Provider, Waiting};
 use crate::report::{Report, Run};
+use crate::setup::Away;
 use crate::stages::Stages;
 use crate::statistics::{histogram, record};
 use clap::ValueEnum;
@@ -35,6 +36,9 @@ pub(crate) struct Arguments {
     /// What carries the bytes.
     #[arg(long, value_enum, default_value_t)]
     provider: Provider,
+    #[command(flatten)]
+    #[serde(skip)]
+    away: Away,
     /// Payload bytes, at least 8.
     #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(8..=1 << 20))]
     size: u32,
@@ -126,14 +130,23 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 /// One run, by members of its own.
 fn run(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
+    let places = match arguments.members {
+        1 => Vec::new(),
+        members => arguments.away.places(arguments.provider, members - 1)?,
+    };
+    let own = match places.first() {
+        Some(place) => place.addresses()[0],
+        None => two_addresses()?[0],
+    };
+    let others = places.iter().map(|place| place.addresses()[1]);
     let arguments = Arguments {
-        addresses: free_addresses(usize::from(arguments.members))?,
+        addresses: std::iter::once(own).chain(others).collect(),
         cluster: format!("perf-{}", std::process::id()),
         ..arguments.clone()
     };
     let mut peers = Vec::new();
-    for node in 2..=arguments.members {
-        peers.push(Peer::start(&Arguments { node, ..arguments.clone() }, None)?);
+    for (node, place) in (2..).zip(places) {
+        peers.push(place.start(&Arguments { node, ..arguments.clone() }, None)?);
     }
     let mut member = Part::join(&arguments)?;
     let mut run = Run { took: Duration::from_secs(arguments.duration), ..Run::default() };
@@ -173,6 +186,10 @@ impl Errand for Arguments {
 
     fn run(&self) -> Result<(), Box<dyn Error>> {
         take_part(self)
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        Reach::among(&self.addresses, self.node)
     }
 }
 

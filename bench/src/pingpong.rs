@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     /// Nodes that ping each other, all pairs at the same time; the report is of all pairs. -n and --warm-up are of the
     /// first node, the others measure as long. With --pin they take turns on the two cores. Without it, two of which
     /// one asks and one answers.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=32), conflicts_with_all = ["host", "rate", "stages", "compare", "samples"])]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=32), conflicts_with_all = ["rate", "stages", "compare", "samples"])]
     nodes: Option<u16>,
     /// Round trips measured, in each run.
     #[arg(short = 'n', long, default_value_t = 100_000)]
@@ -135,9 +135,9 @@ fn measure_one(
     );
     arguments.outputs.take(report, || {
         let mut run = Run::default();
-        let Arguments { ref setup, size, .. } = *arguments;
+        let Arguments { ref setup, ref away, size, .. } = *arguments;
         if let Some(nodes) = arguments.nodes {
-            let plan = Plan { nodes, setup, answer, size, extent: arguments.extent() };
+            let plan = Plan { nodes, setup, away, answer, size, extent: arguments.extent() };
             mesh::measure(&plan, cores, &mut run)?;
             return Ok(run);
         }

@@ -106,9 +106,10 @@ fn thousandths(percent: f64) -> u32 {
 }
 
 /// Flags of measurements between two hosts.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Away {
-    /// Address and port of `quintet-perf serve` on another host: the other process runs there. Without it, here.
+    /// Address and port of `quintet-perf serve` on another host: all other processes run there. Without it, here. What
+    /// would need one clock for both hosts is not told then.
     #[arg(long, value_name = "HOST:PORT")]
     host: Option<String>,
 }
@@ -133,10 +134,25 @@ impl Away {
 
     /// Where the other process will be.
     pub(crate) fn place(&self, provider: Provider) -> Result<Place, Box<dyn Error>> {
+        self.check(provider)?;
+        Place::find(self.host.as_deref())
+    }
+
+    /// Where as many other processes will be.
+    pub(crate) fn places(
+        &self,
+        provider: Provider,
+        count: u16,
+    ) -> Result<Vec<Place>, Box<dyn Error>> {
+        self.check(provider)?;
+        Place::several(self.host.as_deref(), usize::from(count))
+    }
+
+    fn check(&self, provider: Provider) -> Result<(), String> {
         if self.host.is_some() && provider == Provider::Shm {
             return Err("another host is reached by --provider udp or verbs".into());
         }
-        Place::find(self.host.as_deref())
+        Ok(())
     }
 }
 

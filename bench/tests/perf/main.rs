@@ -461,6 +461,26 @@ fn a_server_answers_one_measurement_after_another_with_the_clients_options() {
 }
 
 #[test]
+fn a_server_runs_as_many_processes_as_a_measurement_needs() {
+    let server = Server::start();
+    let there = |how: &str| json(&format!("{how} --provider udp --host {} --json", server.address));
+    let said = there("incast -N 3 --duration 0.3 --warm-up 0.1");
+    let each = said["facts"]["messages_per_s_of_each"].as_array().expect("told");
+    assert!(each.len() == 3 && each.iter().all(positive), "{said:#}");
+    assert!(said["latencies"].get("sent_to_seen").is_none(), "two clocks: {said:#}");
+    let said = there("pingpong --nodes 4 -n 200 --warm-up 10");
+    assert_eq!(said["figures"]["pairs"]["value"], 12.0, "{said:#}");
+    let said = there("multicast --members 3 --duration 1");
+    assert!(positive(&said["latencies"]["self_delivery"]["count"]), "{said:#}");
+    for fault in ["kill", "freeze"] {
+        let said = there(&format!("detect --fault {fault} -n 2"));
+        assert_eq!(said["latencies"]["fault_to_dead"]["count"], 2, "{fault}: {said:#}");
+    }
+    let shm = perf(&format!("incast --host {}", server.address));
+    assert!(String::from_utf8_lossy(&shm.stderr).contains("--provider udp"));
+}
+
+#[test]
 fn a_server_survives_whoever_talks_to_it() {
     let server = Server::start();
     for nonsense in ["", "GET / HTTP/1.1\r\n\r\n", "{\"task\":{\"pong\":{}}}\n"] {
