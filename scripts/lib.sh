@@ -85,3 +85,15 @@ need_verbs() {
     BINDGEN_EXTRA_CLANG_ARGS="${BINDGEN_EXTRA_CLANG_ARGS:-} -isystem $(cc -print-file-name=include)"
     export BINDGEN_EXTRA_CLANG_ARGS
 }
+
+# What checking for the other processor takes: the compiler's library for it, and a C compiler for the cryptography.
+# Says why and fails where it cannot be had.
+need_aarch64() {
+    local triple=aarch64-unknown-linux-gnu
+    if [ ! -d "$(rustc --print target-libdir --target $triple)" ]; then
+        command -v rustup >/dev/null || { say "no rustup here, and this compiler has no library for $triple"; return 1; }
+        rustup target add $triple || { say "rustup could not fetch $triple: see the message above"; return 1; }
+    fi
+    (apt_need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu) || return 1
+    echo '#include <stdlib.h>' | aarch64-linux-gnu-gcc -x c -fsyntax-only - 2>/dev/null || (apt_install libc6-dev-arm64-cross)
+}
