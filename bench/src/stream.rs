@@ -6,7 +6,8 @@ mod writers;
 pub(crate) use counter::{Counted, Counter};
 
 use crate::children::{Errand, Peer, Reach, ready};
-use crate::floor::{Medium, copy_stream, gso_stream, sealing};
+use crate::floor::gso_stream::{self, Way};
+use crate::floor::{Medium, copy_stream, sealing};
 use crate::output::Outputs;
 use crate::policy::Provider;
 use crate::reference::{self, Kind, Ours, Question};
@@ -284,24 +285,30 @@ fn beside_copies(
 /// Bytes of the headers of IPv6 and UDP.
 const HEADERS: i64 = 48;
 
-/// A stream of raw datagrams: bytes of a datagram, whether it is sealed, and what is told of it.
-type Datagrams = (u16, bool, &'static str, &'static str);
+/// A stream of raw datagrams: bytes of a datagram, its way, and what is told of it.
+type Datagrams = (u16, Way, &'static str, &'static str);
 
 /// Where a datagram holds a message.
 fn of_a_message(size: u16) -> [Datagrams; 2] {
     let sealed = size + sealing::OVERHEAD as u16;
     [
-        (size, false, "raw_gso_megabytes_per_s", "ratio_to_raw_gso"),
-        (sealed, true, "raw_gso_aead_megabytes_per_s", "ratio_to_raw_gso_aead"),
+        (size, Way::Copied, "raw_gso_megabytes_per_s", "ratio_to_raw_gso"),
+        (sealed, Way::Sealed, "raw_gso_aead_megabytes_per_s", "ratio_to_raw_gso_aead"),
     ]
 }
 
 /// Where it does not: of two sizes that are common.
-const OF_A_SEGMENT: [Datagrams; 4] = [
-    (1400, false, "raw_gso_1400_megabytes_per_s", "ratio_to_raw_gso_1400"),
-    (8192, false, "raw_gso_8192_megabytes_per_s", "ratio_to_raw_gso_8192"),
-    (1400, true, "raw_gso_aead_1400_megabytes_per_s", "ratio_to_raw_gso_aead_1400"),
-    (8192, true, "raw_gso_aead_8192_megabytes_per_s", "ratio_to_raw_gso_aead_8192"),
+const OF_A_SEGMENT: [Datagrams; 5] = [
+    (1400, Way::Copied, "raw_gso_1400_megabytes_per_s", "ratio_to_raw_gso_1400"),
+    (8192, Way::Copied, "raw_gso_8192_megabytes_per_s", "ratio_to_raw_gso_8192"),
+    (1400, Way::Sealed, "raw_gso_aead_1400_megabytes_per_s", "ratio_to_raw_gso_aead_1400"),
+    (8192, Way::Sealed, "raw_gso_aead_8192_megabytes_per_s", "ratio_to_raw_gso_aead_8192"),
+    (
+        8192,
+        Way::InPlace,
+        "raw_gso_zero_copy_8192_megabytes_per_s",
+        "ratio_to_raw_gso_zero_copy_8192",
+    ),
 ];
 
 /// The streams of raw datagrams, as they are and sealed.
@@ -315,7 +322,7 @@ fn beside_datagrams(
 ) -> Result<(), Box<dyn Error>> {
     let small = size <= 1400;
     let streams = if small { of_a_message(size as u16).to_vec() } else { OF_A_SEGMENT.to_vec() };
-    for (segment, sealed, name, ratio) in streams {
+    for (segment, way, name, ratio) in streams {
         let place = arguments.away.place(Provider::Udp)?;
         let addresses = place.addresses();
         let mtu = host::nic(addresses[0].ip())["mtu"].as_i64();
@@ -324,7 +331,7 @@ fn beside_datagrams(
             run.fact(ratio, "not measured: the interface's MTU is smaller");
             continue;
         }
-        let (mut sender, reader) = gso_stream::Sender::new(addresses, segment, sealed)?;
+        let (mut sender, reader) = gso_stream::Sender::new(addresses, segment, way)?;
         let sink = RawSink { reader, counter: counter.clone() };
         let mut other = place.start(&sink, other_core)?;
         other.line()?;
@@ -338,7 +345,7 @@ fn beside_datagrams(
         let counted = counted.map_or_else(|| answer.recv(), Ok)??;
         let raw: Counted = serde_json::from_str(&counted)?;
         other.end()?;
-        if small && !sealed {
+        if small && way == Way::Copied {
             run.figure("raw_gso_messages_per_s", raw.messages_per_s());
         }
         run.figure(name, raw.megabytes_per_s());

@@ -1,13 +1,16 @@
 //! The most that plain datagrams can carry: the kernel cuts what one call sends, and joins what one call receives.
 //!
 //! Nothing is acknowledged, and what the receiver has no room for is lost: only what arrives is counted. Either as they
-//! are, or each sealed by the sender and opened by the receiver, as everybody must who wants it encrypted.
+//! are, or each sealed by the sender and opened by the receiver, as everybody must who wants it encrypted; or without
+//! the kernel's copy on the way out, to see whether that pays (`MSG_ZEROCOPY`: where the network is this host, the
+//! kernel copies after all).
 
 use super::sealing::Cipher;
 use crate::stream::{Counted, Counter};
 use quintet_transport::{Time, clock};
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::mem::{MaybeUninit, zeroed};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
@@ -18,8 +21,23 @@ const CALL: usize = 65_507;
 const SEGMENTS_MAX: usize = 64;
 /// The receiver's buffer, as the transport's.
 const BUFFER: i32 = 4 << 20;
+/// `SO_EE_ORIGIN_ZEROCOPY` of linux/errqueue.h.
+const ORIGIN_ZEROCOPY: u8 = 5;
+/// Calls whose memory the kernel may still be reading.
+const IN_FLIGHT: u32 = 32;
 /// How long the receiver waits for a stream that has ended.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// What becomes of a datagram between the program and the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The kernel copies it.
+    Copied,
+    /// It is sealed, and the kernel copies that.
+    Sealed,
+    /// The kernel sends it from where it is.
+    InPlace,
+}
 
 /// What the receiving process is told.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -36,6 +54,8 @@ pub(crate) struct Sender {
     segment: u16,
     data: Vec<u8>,
     cipher: Option<Cipher>,
+    /// Calls whose memory the kernel has not given back; none are counted where it copies.
+    in_flight: Option<u32>,
 }
 
 impl Sender {
@@ -44,16 +64,25 @@ impl Sender {
     pub(crate) fn new(
         addresses: [SocketAddr; 2],
         segment: u16,
-        sealed: bool,
+        way: Way,
     ) -> io::Result<(Sender, Reader)> {
         let [own, other] = addresses;
         let socket = UdpSocket::bind(own)?;
         socket.connect(other)?;
         option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, i32::from(segment))?;
+        let in_flight = match way {
+            Way::Copied | Way::Sealed => None,
+            Way::InPlace => {
+                option(&socket, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1)?;
+                Some(0)
+            }
+        };
         let segments = (CALL / usize::from(segment)).min(SEGMENTS_MAX);
         let data = vec![7; segments * usize::from(segment)];
+        let sealed = way == Way::Sealed;
         let cipher = sealed.then(Cipher::new);
-        Ok((Sender { socket, segment, data, cipher }, Reader { addresses, segment, sealed }))
+        let sender = Sender { socket, segment, data, cipher, in_flight };
+        Ok((sender, Reader { addresses, segment, sealed }))
     }
 
     /// Sends until nobody receives any more, or until then, or until that is true.
@@ -63,14 +92,69 @@ impl Sender {
                 let mut packets = self.data.chunks_exact_mut(usize::from(self.segment));
                 packets.try_for_each(|packet| cipher.seal(packet))?;
             }
-            match self.socket.send(&self.data) {
-                Ok(_) => {}
+            match self.send() {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let Some(in_flight) = &mut self.in_flight else {
+            return self.socket.send(&self.data).map(|_| ());
+        };
+        *in_flight = in_flight.saturating_sub(given_back(&self.socket)?);
+        if *in_flight >= IN_FLIGHT {
+            return Ok(());
+        }
+        // What is sent never changes, so it does not matter that it is sent again before it is given back.
+        // SAFETY: `data` is readable. The kernel only reads it, and keeps its pages for as long as it does.
+        let sent = unsafe {
+            let (data, len) = (self.data.as_ptr().cast(), self.data.len());
+            libc::send(self.socket.as_raw_fd(), data, len, libc::MSG_ZEROCOPY)
+        };
+        match io::Error::last_os_error() {
+            _ if sent >= 0 => *in_flight += 1,
+            // More than the kernel keeps account of: some must come back first.
+            full if full.raw_os_error() == Some(libc::ENOBUFS) => {}
+            error => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Calls whose memory the kernel has given back since it was last asked.
+fn given_back(socket: &UdpSocket) -> io::Result<u32> {
+    let mut control = MaybeUninit::<[u64; 16]>::uninit();
+    let mut calls = 0;
+    loop {
+        // SAFETY: all-zero is a valid msghdr: null pointers with lengths of zero.
+        let mut header: libc::msghdr = unsafe { zeroed() };
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = size_of_val(&control) as _;
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        // SAFETY: a live header whose control space is writable for the length that it names.
+        if unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, flags) } < 0 {
+            let error = io::Error::last_os_error();
+            let none = error.kind() == io::ErrorKind::WouldBlock;
+            return if none { Ok(calls) } else { Err(error) };
+        }
+        // SAFETY: the kernel has written `msg_controllen` bytes of whole control messages, each with the data that its
+        // length says; one of an error begins with the error.
+        unsafe {
+            let mut message = libc::CMSG_FIRSTHDR(&header);
+            while !message.is_null() {
+                let told = libc::CMSG_DATA(message).cast::<libc::sock_extended_err>();
+                let told = told.read_unaligned();
+                if told.ee_origin == ORIGIN_ZEROCOPY {
+                    calls += 1 + told.ee_data.wrapping_sub(told.ee_info);
+                }
+                message = libc::CMSG_NXTHDR(&header, message);
+            }
+        }
     }
 }
 
@@ -132,12 +216,16 @@ mod tests {
 
     #[test]
     fn a_stream_ends_when_it_has_been_counted() {
-        for (segment, sealed) in
-            [(64, false), (1400, false), (8192, false), (1400, true), (8192, true)]
-        {
+        for (segment, way) in [
+            (64, Way::Copied),
+            (1400, Way::Copied),
+            (8192, Way::Copied),
+            (1400, Way::Sealed),
+            (8192, Way::Sealed),
+            (8192, Way::InPlace),
+        ] {
             let (mut sender, reader) =
-                Sender::new(two_addresses().expect("two ports"), segment, sealed)
-                    .expect("a socket");
+                Sender::new(two_addresses().expect("two ports"), segment, way).expect("a socket");
             let counter = Counter::new(Duration::ZERO, Duration::from_millis(20));
             let (say, hear) = mpsc::channel();
             let other =
@@ -146,7 +234,7 @@ mod tests {
             sender.run(Time::MAX, || false).expect("until nobody receives");
             let counted = other.join().expect("the receiver").expect("its socket");
             assert!(counted.messages > 0, "{counted:?}");
-            let payload = usize::from(segment) - if sealed { OVERHEAD } else { 0 };
+            let payload = usize::from(segment) - if way == Way::Sealed { OVERHEAD } else { 0 };
             assert_eq!(counted.bytes, counted.messages * payload as u64);
         }
     }
@@ -154,7 +242,7 @@ mod tests {
     #[test]
     fn what_nobody_sealed_is_not_counted() {
         let (mut sender, mut reader) =
-            Sender::new(two_addresses().expect("two ports"), 1400, false).expect("a socket");
+            Sender::new(two_addresses().expect("two ports"), 1400, Way::Copied).expect("a socket");
         reader.sealed = true;
         let counter = Counter::new(Duration::ZERO, Duration::ZERO);
         let (say, hear) = mpsc::channel();
