@@ -3,19 +3,25 @@
 //! Two that have a core each tell nothing of a machine with more pollers than cores: there whoever has the answer waits
 //! for a core, and it is the policy of waiting that decides for how long. So each of N nodes, a process each, sends a
 //! message to all others (all read its log), every other one answers as soon as it sees it, and when all have answered
-//! the next one goes out. Each pair's round trip counts, in both directions. What an answer is for is in its first
-//! eight bytes. The first node says in a word when counting begins and ends, so that all ping during all that is counted.
+//! the next one goes out. Each pair's round trip counts, in both directions. The first node says in a word when counting
+//! begins and ends, so that all ping during all that is counted.
+//!
+//! A lane is read by whom its writer has attached. Answers in the lane of the messages would go to all, and over a
+//! network cost N times what they are worth; so they have lanes of their own, of which each node reads one. There are
+//! fewer lanes than nodes may be: whom an answer is for is in its first eight bytes.
 
 use crate::children::{Errand, Peer, Reach, hear};
+use crate::cpu;
 use crate::exchange::{Answer, Extent};
 use crate::report::Run;
 use crate::setup::{Away, Setup, Usage};
 use crate::side::{Ends, STEP, meet};
 use crate::statistics::{histogram, record};
 use hdrhistogram::Histogram;
+use quintet_transport::limits::LANES_MAX;
 use quintet_transport::{
-    Event, GROUP, LinkId, LogWriter, NodeId, PeerConfig, Poller, PollerCounters, ReserveError,
-    Time, clock,
+    BULK, Event, GROUP, LaneId, LaneSpec, LinkId, LogWriter, NodeId, PeerConfig, Poller,
+    PollerCounters, ReserveError, Time, clock,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -27,8 +33,13 @@ use std::time::Duration;
 const PHASE: usize = 0;
 const BEGIN: u64 = 1;
 const END: u64 = 2;
-/// Whom a message is for that everybody shall answer. No node has this number.
-const ALL: u64 = 0;
+/// Lanes of answers are those from BULK on.
+const ANSWERS: u8 = LANES_MAX as u8 - BULK.0;
+
+/// The lane of the answers to that node.
+fn answers_to(node: u16) -> LaneId {
+    LaneId(BULK.0 + (node - 1) as u8 % ANSWERS)
+}
 
 /// What is measured.
 pub(crate) struct Plan<'a> {
@@ -90,8 +101,10 @@ pub(crate) fn measure(
     first.ping_until(false, None, |node| node.round_trips >= warm_up)?;
     first.say(BEGIN);
     let usage = Usage::begin(None);
-    let cpu_of = |others: &[Peer]| others.iter().filter_map(Peer::cpu_time).sum::<Duration>();
-    let (cpu, before, counters) = (cpu_of(&others), first.round_trips, first.poller.counters());
+    let all_cpu = |others: &[Peer]| {
+        others.iter().filter_map(Peer::cpu_time).sum::<Duration>() + cpu::cpu_time()
+    };
+    let (cpu, before, counters) = (all_cpu(&others), first.round_trips, first.poller.counters());
     let end = duration.map(|duration| clock::now() + duration);
     first.ping_until(true, end, |node| match end {
         Some(end) => clock::now() >= end,
@@ -99,20 +112,20 @@ pub(crate) fn measure(
     })?;
     first.say(END);
     let span = usage.end(run);
-    run.figure("others_cpu_percent", 100.0 * (cpu_of(&others) - cpu).as_secs_f64() / span);
+    let cpu = plan.away.is_here().then(|| all_cpu(&others) - cpu);
     let own = first.told(counters);
     // What others have under way is answered meanwhile.
     let mut told: Vec<Told> = hear(&mut others, || first.ping_for(Duration::from_millis(1)))?;
     told.push(own);
     let mut link = first.poller.links().into_iter().next().ok_or("the links are gone")?;
     link.counters.retransmits = told.iter().map(|told| told.retransmits).sum();
-    tell(run, plan, &told, span);
+    tell(run, plan, &told, span, cpu);
     run.link(&link, addresses[0].ip());
     others.into_iter().try_for_each(Peer::end)?;
     Ok(())
 }
 
-fn tell(run: &mut Run, plan: &Plan, told: &[Told], span: f64) {
+fn tell(run: &mut Run, plan: &Plan, told: &[Told], span: f64, cpu: Option<Duration>) {
     let (mut all, mut worst, mut pairs) = (histogram(), 0, 0);
     for pair in told.iter().flat_map(|told| &told.pairs).filter(|pair| !pair.is_empty()) {
         let mut one = histogram();
@@ -122,6 +135,10 @@ fn tell(run: &mut Run, plan: &Plan, told: &[Told], span: f64) {
         all += one;
     }
     run.figure("round_trips_per_s", all.len() as f64 / span);
+    if let Some(cpu) = cpu {
+        run.figure("cpu_us_per_round_trip", cpu.as_secs_f64() * 1e6 / all.len() as f64);
+        run.figure("all_cpu_percent", 100.0 * cpu.as_secs_f64() / span);
+    }
     run.figure("pairs", f64::from(pairs));
     run.figure("worst_pair_p99_us", worst as f64 / 1e3);
     let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>() as f64;
@@ -160,9 +177,8 @@ fn take_part(part: &Part) -> Result<(), Box<dyn Error>> {
 struct Other {
     link: LinkId,
     number: u16,
-    /// How far its log was read, and given back.
-    cursor: u64,
-    released: u64,
+    messages: Reader,
+    answers: Reader,
     /// Its messages that were taken.
     taken: u64,
     /// Whether it has answered the message that is under way.
@@ -170,17 +186,88 @@ struct Other {
     round_trips: Histogram<u64>,
 }
 
+/// A lane of another node: how far it was read, and given back.
+struct Reader {
+    link: LinkId,
+    lane: LaneId,
+    cursor: u64,
+    released: u64,
+}
+
+impl Reader {
+    fn new(link: LinkId, lane: LaneId) -> Reader {
+        Reader { link, lane, cursor: 0, released: 0 }
+    }
+
+    /// The next message: whom it is for.
+    fn take(&mut self, poller: &mut Poller) -> Result<Option<u64>, Box<dyn Error>> {
+        let Some(record) = poller.peek(self.link, self.lane, self.cursor) else { return Ok(None) };
+        crate::floor::touch(record.payload);
+        let whom = record.payload.first_chunk().ok_or("a message is for nobody")?;
+        let whom = u64::from_le_bytes(*whom);
+        self.cursor = record.end;
+        if self.cursor >= self.released + STEP {
+            self.released = self.cursor;
+            poller.release(self.link, self.lane, self.cursor);
+        }
+        Ok(Some(whom))
+    }
+}
+
+/// An own lane.
+struct Writer {
+    lane: LaneId,
+    log: LogWriter,
+    published: u64,
+    reclaimed: u64,
+    /// Who reads it.
+    readers: Vec<LinkId>,
+    /// Whom messages are for that wait for room: no more than there are nodes.
+    due: VecDeque<u64>,
+}
+
+impl Writer {
+    /// Publishes what is due, as far as there is room. True if something was.
+    fn send_due(
+        &mut self,
+        poller: &mut Poller,
+        payload: &mut [u8],
+    ) -> Result<bool, Box<dyn Error>> {
+        if poller.head(self.lane) >= self.reclaimed + STEP {
+            let released = self.readers.iter().map(|link| poller.released(*link, self.lane));
+            self.reclaimed = released.min().unwrap_or(self.reclaimed);
+            poller.reclaim(self.lane, self.reclaimed);
+        }
+        let mut moved = false;
+        while let Some(whom) = self.due.front() {
+            payload[..8].copy_from_slice(&whom.to_le_bytes());
+            let mut slot = match self.log.reserve(payload.len()) {
+                Ok(slot) => slot,
+                Err(ReserveError::Full) => break,
+                Err(error) => {
+                    return Err(format!("a message of {} B: {error}", payload.len()).into());
+                }
+            };
+            slot.copy_from_slice(payload);
+            slot.commit_quietly();
+            poller.committed(self.lane).ok_or("a committed record is not there")?;
+            poller.publish(self.lane, self.published);
+            self.published += 1;
+            self.due.pop_front();
+            moved = true;
+        }
+        Ok(moved)
+    }
+}
+
 struct Node {
     poller: Poller,
-    log: LogWriter,
     answer: Answer,
     number: u16,
     others: Vec<Other>,
+    /// Of messages, then of answers.
+    writers: Vec<Writer>,
     payload: Vec<u8>,
-    /// Whom messages are for that wait for room: one for all and one for each other node, at most.
-    due: VecDeque<u64>,
-    published: u64,
-    reclaimed: u64,
     /// Own messages, the latest of which was meant to be sent then.
     pings: u64,
     sent: Time,
@@ -202,32 +289,48 @@ impl Node {
             .collect();
         let own = addresses[usize::from(*number) - 1];
         let mut config = ends.config(*number, own, peers)?;
-        config.lanes[GROUP.index()].words = addresses.len() + 1;
+        // A few messages, and some pieces in which room is given back: N times N logs share the caches.
+        let log_bytes = (8 * size).next_power_of_two().max(16 * STEP as usize);
+        let words = addresses.len() + 1;
+        config.lanes.truncate(GROUP.index());
+        config.lanes.resize_with(LANES_MAX, || LaneSpec { name: "ping", words, log_bytes });
         let mut poller = Poller::new(config)?;
         meet(&mut poller, addresses.len() - 1)?;
         ends.network.spoil(*number, &mut poller)?;
-        let others = poller
-            .each_link()
-            .map(|status| Other {
-                link: status.link,
-                number: status.peer.node.0,
-                cursor: 0,
-                released: 0,
-                taken: 0,
-                answered: true,
-                round_trips: histogram(),
-            })
-            .collect();
+        let links: Vec<(LinkId, u16)> =
+            poller.each_link().map(|status| (status.link, status.peer.node.0)).collect();
+        for (link, other) in &links {
+            poller.attach(*link, answers_to(*other), 0);
+            poller.open(*link, answers_to(*number), 0);
+        }
+        let others = links.iter().map(|(link, other)| Other {
+            link: *link,
+            number: *other,
+            messages: Reader::new(*link, GROUP),
+            answers: Reader::new(*link, answers_to(*number)),
+            taken: 0,
+            answered: true,
+            round_trips: histogram(),
+        });
+        let writer = |lane: LaneId| Writer {
+            lane,
+            log: poller.log(lane),
+            published: 0,
+            reclaimed: 0,
+            readers: links
+                .iter()
+                .filter(|(_, other)| lane == GROUP || answers_to(*other) == lane)
+                .map(|(link, _)| *link)
+                .collect(),
+            due: VecDeque::with_capacity(addresses.len()),
+        };
         Ok(Node {
-            log: poller.log(GROUP),
+            others: others.collect(),
+            writers: (GROUP.0..LANES_MAX as u8).map(LaneId).map(writer).collect(),
             poller,
             answer: *answer,
             number: *number,
-            others,
             payload: vec![7; *size],
-            due: VecDeque::with_capacity(addresses.len()),
-            published: 0,
-            reclaimed: 0,
             pings: 0,
             sent: Time::ZERO,
             awaited: 0,
@@ -276,7 +379,9 @@ impl Node {
             if self.awaited == 0 {
                 self.ping(counts);
             }
-            moved |= self.send_due()?;
+            for writer in &mut self.writers {
+                moved |= writer.send_due(&mut self.poller, &mut self.payload)?;
+            }
             self.poller.flush(now);
             if !moved {
                 self.poller.park(now, until, &mut || false);
@@ -292,38 +397,31 @@ impl Node {
         self.pings += 1;
         self.counts = counts;
         self.sent = clock::now();
-        self.due.push_back(ALL);
+        self.due(GROUP, 0);
+    }
+
+    /// A message for that one, or in the lane for all for everybody, is to be sent.
+    fn due(&mut self, lane: LaneId, whom: u16) {
+        self.writers[lane.index() - GROUP.index()].due.push_back(u64::from(whom));
     }
 
     /// Takes what that one has sent. True if there was something.
     fn listen(&mut self, at: usize) -> Result<bool, Box<dyn Error>> {
         let other = &mut self.others[at];
-        let (mut moved, mut answered) = (false, false);
-        while let Some(record) = self.poller.peek(other.link, GROUP, other.cursor) {
-            crate::floor::touch(record.payload);
-            let whom = record.payload.first_chunk().ok_or("a message is for nobody")?;
-            let whom = u64::from_le_bytes(*whom);
-            other.cursor = record.end;
-            moved = true;
-            answered |= whom == u64::from(self.number);
-            if whom == ALL {
-                other.taken += 1;
-                match self.answer {
-                    Answer::Message => self.due.push_back(u64::from(other.number)),
-                    Answer::Word => {
-                        self.poller.set_word(GROUP, usize::from(other.number), other.taken);
-                    }
-                }
-            }
+        let (number, before) = (other.number, other.taken);
+        while other.messages.take(&mut self.poller)?.is_some() {
+            other.taken += 1;
         }
-        if other.cursor >= other.released + STEP {
-            other.released = other.cursor;
-            self.poller.release(other.link, GROUP, other.cursor);
+        let mut answered = false;
+        while let Some(whom) = other.answers.take(&mut self.poller)? {
+            answered |= whom == u64::from(self.number);
         }
         if self.answer == Answer::Word {
-            let taken = self.poller.peer_word(other.link, GROUP, usize::from(self.number));
+            let word = usize::from(self.number);
+            let taken = self.poller.peer_word(other.link, other.answers.lane, word);
             answered = taken >= self.pings;
         }
+        let mut moved = other.taken > before;
         if answered && !other.answered {
             other.answered = true;
             self.awaited -= 1;
@@ -333,33 +431,13 @@ impl Node {
             }
             moved = true;
         }
-        Ok(moved)
-    }
-
-    /// Publishes what is due, as far as there is room. True if something was.
-    fn send_due(&mut self) -> Result<bool, Box<dyn Error>> {
-        if self.poller.head(GROUP) >= self.reclaimed + STEP {
-            let released = self.others.iter().map(|other| self.poller.released(other.link, GROUP));
-            self.reclaimed = released.min().unwrap_or(self.reclaimed);
-            self.poller.reclaim(GROUP, self.reclaimed);
-        }
-        let mut moved = false;
-        while let Some(whom) = self.due.front() {
-            self.payload[..8].copy_from_slice(&whom.to_le_bytes());
-            let mut slot = match self.log.reserve(self.payload.len()) {
-                Ok(slot) => slot,
-                Err(ReserveError::Full) => break,
-                Err(error) => {
-                    return Err(format!("a message of {} B: {error}", self.payload.len()).into());
-                }
-            };
-            slot.copy_from_slice(&self.payload);
-            slot.commit_quietly();
-            self.poller.committed(GROUP).ok_or("a committed record is not there")?;
-            self.poller.publish(GROUP, self.published);
-            self.published += 1;
-            self.due.pop_front();
-            moved = true;
+        let taken = other.taken;
+        if taken > before {
+            let lane = answers_to(number);
+            match self.answer {
+                Answer::Message => (before..taken).for_each(|_| self.due(lane, number)),
+                Answer::Word => self.poller.set_word(lane, usize::from(number), taken),
+            }
         }
         Ok(moved)
     }
