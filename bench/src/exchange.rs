@@ -37,6 +37,14 @@ pub(crate) struct Extent {
     pub(crate) duration: Option<Duration>,
 }
 
+/// A span that a measurement may take.
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("seconds, at most a day".into()),
+    }
+}
+
 /// Times round trips, the transport's and the raw ones alike. Keeps as many single ones as there is room for.
 pub(crate) fn timed(
     extent: Extent,

@@ -5,9 +5,9 @@
 //! sleep and nothing has been forgotten: the difference from there to after a minute is idleness alone. The raw programs
 //! of `--compare raw` do the same.
 
+use crate::exchange::seconds;
 use crate::report::Run;
 use crate::statistics::{histogram, record};
-use crate::stream::seconds;
 use hdrhistogram::Histogram;
 use std::error::Error;
 use std::time::Duration;

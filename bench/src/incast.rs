@@ -6,6 +6,7 @@
 
 use crate::children::{Errand, Peer, Reach, hear};
 use crate::cpu::{self, cpu_time};
+use crate::exchange::seconds;
 use crate::output::Outputs;
 use crate::policy::Provider;
 use crate::report::{Report, Run};
@@ -13,8 +14,7 @@ use crate::schedule::{Arrivals, Schedule};
 use crate::setup::{Away, Setup, Usage};
 use crate::side::{Ends, STEP, Side, meet};
 use crate::statistics::{fairness, histogram, record};
-use crate::stream::seconds;
-use crate::{host, pingpong};
+use crate::{host, schedule};
 use quintet_transport::{Event, GROUP, LinkId, NodeId, PeerConfig, Poller, Time, clock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     size: u32,
     /// Messages per second of each sender, sent on schedule; latency counts from the instant that a message was meant
     /// to be sent at. Without it, each sends as much as there is room for.
-    #[arg(long, value_parser = pingpong::rate)]
+    #[arg(long, value_parser = schedule::rate)]
     rate: Option<f64>,
     /// How far apart the messages of --rate are.
     #[arg(long, value_enum, default_value_t, requires = "rate")]

@@ -5,6 +5,7 @@
 
 mod agreement;
 mod children;
+mod counter;
 mod cpu;
 mod detect;
 mod exchange;

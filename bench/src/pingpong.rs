@@ -2,7 +2,7 @@
 //! side sends one back (`pingpong`), or says in a word of its row that it has taken it (`put`). With `--compare raw` the least code that does the same runs beside it.
 
 use crate::children::{Errand, Peer, Reach, ready};
-use crate::exchange::{Answer, Extent, keep, timed};
+use crate::exchange::{Answer, Extent, keep, seconds, timed};
 use crate::floor::{self, Medium, shm_pingpong, udp_pingpong};
 use crate::idle::{self, Idle};
 use crate::mesh::{self, Plan};
@@ -10,12 +10,11 @@ use crate::output::Outputs;
 use crate::policy::Provider;
 use crate::reference::{self, Kind, Ours, Question};
 use crate::report::{Report, Run};
-use crate::schedule::{Arrivals, Schedule};
+use crate::schedule::{Arrivals, Schedule, rate};
 use crate::setup::{Away, Compare, Setup, Usage};
 use crate::side::{Ends, Side};
 use crate::stages::RoundTrips;
 use crate::statistics::halved;
-use crate::stream::seconds;
 use crate::{cpu, open_loop, sizes};
 use hdrhistogram::Histogram;
 use quintet_transport::clock;
@@ -246,14 +245,6 @@ fn on_schedule(
     run.figure("answers_per_s", count as f64 / seconds);
     run.figure("under_way_max", measured.under_way_max as f64);
     Ok(())
-}
-
-/// Messages per second that can be asked for.
-pub(crate) fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
-        _ => Err("messages per second, more than 0 and at most 1000000000".into()),
-    }
 }
 
 /// The raw round trips, and how the transport's compare.

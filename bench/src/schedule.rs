@@ -19,6 +19,14 @@ pub(crate) enum Arrivals {
     Poisson,
 }
 
+/// Messages per second that can be asked for.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
+        _ => Err("messages per second, more than 0 and at most 1000000000".into()),
+    }
+}
+
 /// Instants, counted from the beginning.
 pub(crate) struct Schedule {
     arrivals: Arrivals,

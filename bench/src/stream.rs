@@ -1,11 +1,10 @@
 //! `rate` and `bw`: as many messages as one side can send and the other look at, counted where they arrive.
 
-mod counter;
 mod writers;
 
-pub(crate) use counter::{Counted, Counter};
-
 use crate::children::{Errand, Peer, Reach, ready};
+use crate::counter::{Counted, Counter};
+use crate::exchange::seconds;
 use crate::floor::gso_stream::{self, Way};
 use crate::floor::{Medium, copy_stream, sealing};
 use crate::output::Outputs;
@@ -139,14 +138,6 @@ fn measure_one(
         }
         Ok(run)
     })
-}
-
-/// A span that a measurement may take.
-pub(crate) fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("seconds, at most a day".into()),
-    }
 }
 
 /// The transport's stream.

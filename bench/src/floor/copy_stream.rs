@@ -2,7 +2,7 @@
 
 use super::memory::Memory;
 use super::touch;
-use crate::stream::{Counted, Counter};
+use crate::counter::{Counted, Counter};
 use quintet_transport::{Time, clock};
 use serde::{Deserialize, Serialize};
 use std::io;

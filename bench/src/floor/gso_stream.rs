@@ -6,7 +6,7 @@
 //! kernel copies after all).
 
 use super::sealing::Cipher;
-use crate::stream::{Counted, Counter};
+use crate::counter::{Counted, Counter};
 use quintet_transport::{Time, clock};
 use serde::{Deserialize, Serialize};
 use std::io;
