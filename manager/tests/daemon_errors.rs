@@ -51,10 +51,10 @@ fn config_check_and_the_daemon_refuse_the_same_in_the_same_words() {
     let at = |text: &str| text.parse().unwrap();
     type Edit<'a> = &'a dyn Fn(&mut Config);
     let identity = |dir: &str| Some(PathBuf::from(dir));
-    let edits: [(Edit<'_>, &[&str]); 15] = [
+    let edits: [(Edit<'_>, &[&str]); 18] = [
         (
-            &|c| c.bind = at("127.0.0.1:9"),
-            &["`bind`: 127.0.0.1:9", "nodes.transport", "the same address"],
+            &|c| c.bind = "127.0.0.1:9".parse().unwrap(),
+            &["`bind`: 127.0.0.1:9", "nodes.transport", "the same in both places"],
         ),
         (
             &|c| c.client.listen = at("127.0.0.1:9"),
@@ -77,9 +77,31 @@ fn config_check_and_the_daemon_refuse_the_same_in_the_same_words() {
                 for (node, at) in c.nodes.iter_mut().zip(["192.0.2.1:7100", "192.0.2.2:7100"]) {
                     node.transport = at.parse().unwrap();
                 }
-                c.bind = c.nodes[0].transport;
+                c.bind = c.nodes[0].transport.clone();
             },
             &["`bind`: this machine does not have the address 192.0.2.1", "ip address"],
+        ),
+        (
+            &|c| c.transport.interface = "nosuch0".parse().unwrap(),
+            &[
+                "`transport.interface`: this machine has no interface nosuch0; it has",
+                "lo (127.0.0.1",
+            ],
+        ),
+        (
+            &|c| c.transport.interface = "203.0.113.0/24".parse().unwrap(),
+            &[
+                "`transport.interface`: no interface has an address in 203.0.113.0/24",
+                "lo (127.0.0.1",
+            ],
+        ),
+        (
+            &|c| c.transport.interface = "lo".parse().unwrap(),
+            &[
+                "the others look for this node at 127.",
+                "lo has 127.0.0.1",
+                "correct nodes.transport",
+            ],
         ),
         (
             &|c| c.identity.dir = identity("/nowhere"),

@@ -196,7 +196,7 @@ fn a_black_hole_between_hosts_is_found() {
     for (node, host) in config.nodes.iter_mut().zip(1..) {
         node.transport = format!("10.231.78.{host}:7100").parse().unwrap();
     }
-    config.bind = config.nodes[0].transport;
+    config.bind = config.nodes[0].transport.clone();
     std::fs::write(layout.file(1), toml::to_string_pretty(&config).unwrap()).unwrap();
     let mut command = Command::new("ip");
     command.args(["netns", "exec", &hole.names[0], env!("CARGO_BIN_EXE_quintet"), "doctor", "-c"]);

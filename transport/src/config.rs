@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::id::{Member, NodeId};
 use crate::lane::LaneSpec;
 use crate::limits::*;
+use crate::reliable::RAILS_MAX;
 use crate::secure::Identity;
 
 /// Which paths to a peer may be used.
@@ -77,6 +78,18 @@ pub struct PeerConfig {
     pub addr: SocketAddr,
 }
 
+/// One more network that nodes reach each other by, beside that of [`Config::bind`] and [`Config::peers`]. A link goes over one
+/// at a time, the first that works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rail {
+    /// UDP address to receive on.
+    pub bind: SocketAddr,
+    /// As [`Config::interface`].
+    pub interface: Option<String>,
+    /// The peers that are in it, and where.
+    pub peers: Vec<PeerConfig>,
+}
+
 /// Everything a [`Poller`](crate::Poller) needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -89,8 +102,13 @@ pub struct Config {
     pub lanes: Vec<LaneSpec>,
     /// UDP address to receive on.
     pub bind: SocketAddr,
+    /// Send and receive by this network interface only, at whatever address it has: only the port of [`Config::bind`] counts.
+    /// What this host sends to its own address does not go by it.
+    pub interface: Option<String>,
     /// The other nodes.
     pub peers: Vec<PeerConfig>,
+    /// Further networks, the better ones first. A peer that is not in one is not in those after it either.
+    pub rails: Vec<Rail>,
     /// Which paths may be used.
     pub path: PathPolicy,
     /// InfiniBand and RoCE, where the policy allows them.
@@ -115,7 +133,9 @@ impl Config {
             me,
             lanes: Config::default_lanes(),
             bind,
+            interface: None,
             peers: Vec::new(),
+            rails: Vec::new(),
             path: PathPolicy::default(),
             verbs: VerbsConfig::default(),
             wait: Wait::default(),
@@ -176,6 +196,24 @@ impl Config {
             if p.node == self.me.node || self.peers[..i].iter().any(|q| q.node == p.node) {
                 return wrong(format!("node {} is configured twice", p.node));
             }
+        }
+        if self.rails.len() >= RAILS_MAX {
+            return wrong(format!("{} networks; at most {RAILS_MAX}", self.rails.len() + 1));
+        }
+        let mut before = &self.peers;
+        for rail in &self.rails {
+            for (i, p) in rail.peers.iter().enumerate() {
+                if rail.peers[..i].iter().any(|q| q.node == p.node) {
+                    return wrong(format!("node {} is twice in one network", p.node));
+                }
+                if !before.iter().any(|q| q.node == p.node) {
+                    return wrong(format!(
+                        "node {} is in a network, and not in the one before",
+                        p.node
+                    ));
+                }
+            }
+            before = &rail.peers;
         }
         if self.lanes.is_empty() || self.lanes.len() > LANES_MAX {
             return wrong(format!("{} lanes; 1..={LANES_MAX} are possible", self.lanes.len()));

@@ -1,6 +1,7 @@
 //! What a poller reports upwards, and what it knows of its links.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,8 +113,39 @@ pub struct LinkStatus {
     pub heard: Time,
     /// How its silence is judged.
     pub watch: Watch,
+    /// Largest datagram that the path is known to carry (UDP).
+    pub datagram: Option<usize>,
+    /// Which of the networks it goes by (UDP).
+    pub rail: Option<RailStatus>,
     /// What went over it.
     pub counters: LinkCounters,
+}
+
+/// Why packets take a rail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RailReason {
+    /// It is the one that they began with.
+    #[default]
+    First,
+    /// The one before carried nothing any more, and this one answered.
+    Failover,
+    /// It is better than the one before, and has been answering again for a while.
+    Return,
+}
+
+/// The rail that packets to a peer take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RailStatus {
+    /// Its number, from 0.
+    pub rail: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Where packets go.
+    pub to: SocketAddr,
+    /// Why by this one.
+    pub reason: RailReason,
+    /// Rails that do not answer, as a bit set.
+    pub silent: u8,
 }
 
 /// How the silence of a link's peer is judged.
@@ -142,6 +174,12 @@ pub struct LinkCounters {
     pub bytes_received: u64,
     /// Packets whose content was sent again (UDP).
     pub retransmits: u64,
+    /// Packets sent that met congestion on their way, as switches marked them (UDP).
+    pub marked: u64,
+    /// Times that the congestion window shrank, for losses or marks (UDP).
+    pub congestion: u64,
+    /// Times that packets took another rail (UDP).
+    pub failovers: u64,
     /// Times that the peer was woken (shm), or doorbells rung (verbs).
     pub doorbells: u64,
 }
@@ -167,6 +205,16 @@ impl fmt::Display for Path {
             Path::Shm => "shm",
             Path::Udp => "udp",
             Path::Verbs => "verbs",
+        })
+    }
+}
+
+impl fmt::Display for RailReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RailReason::First => "the first",
+            RailReason::Failover => "the one before carried nothing",
+            RailReason::Return => "it answers again",
         })
     }
 }

@@ -15,6 +15,7 @@ mod detect;
 mod error;
 mod event;
 mod id;
+mod interfaces;
 pub mod lane;
 pub mod limits;
 mod log;
@@ -48,10 +49,13 @@ mod verbs;
 mod wait;
 
 #[cfg(not(loom))]
-pub use config::{Config, PathPolicy, PeerConfig, Timing, VerbsConfig, Wait};
+pub use config::{Config, PathPolicy, PeerConfig, Rail, Timing, VerbsConfig, Wait};
 pub use error::Error;
-pub use event::{Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters, Watch};
+pub use event::{
+    Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters, RailReason, RailStatus, Watch,
+};
 pub use id::{Incarnation, LinkId, Member, NodeId};
+pub use interfaces::{Interface, interfaces};
 pub use lane::{BULK, CONTROL, GROUP, LaneId, LaneSpec};
 pub use log::{Committed, LogBytes, LogWriter, Published, Record, Reservation, ReserveError};
 #[cfg(not(loom))]

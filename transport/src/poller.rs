@@ -12,6 +12,7 @@ mod life;
 mod meet;
 mod park;
 mod promote;
+mod status;
 
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
@@ -21,7 +22,7 @@ use crate::clock;
 use crate::config::{Config, PathPolicy};
 use crate::detect::{StallGuard, Thresholds};
 use crate::error::Error;
-use crate::event::{Event, LinkCounters, LinkStatus, Path, PollerCounters, Watch};
+use crate::event::{Event, PollerCounters};
 use crate::id::{LinkId, Member};
 use crate::lane::LaneId;
 use crate::log::{Committed, LogBytes, LogWriter, Malformed, Published, Record};
@@ -109,7 +110,9 @@ impl Poller {
             sleep.add_fd(rendezvous.listener().as_raw_fd(), Class::Control);
         }
         if let Some(udp) = &udp {
-            sleep.add_fd(udp.fd(), Class::Packets);
+            for fd in udp.fds() {
+                sleep.add_fd(fd, Class::Packets);
+            }
             for fd in udp.error_fds() {
                 sleep.add_fd(fd, Class::Errors);
             }
@@ -520,50 +523,6 @@ impl Poller {
             }
             None => Time::ZERO,
         }
-    }
-
-    /// All links that are not forgotten.
-    pub fn links(&self) -> Vec<LinkStatus> {
-        self.each_link().collect()
-    }
-
-    /// The same, one after the other: for who looks often, and may not allocate.
-    pub fn each_link(&self) -> impl Iterator<Item = LinkStatus> + '_ {
-        let status = |(id, link): (LinkId, &Link)| {
-            let (rtt, counters) = match (&link.wire, &self.udp) {
-                (Wire::Shm(shm), _) => {
-                    (None, LinkCounters { doorbells: shm.doorbells, ..LinkCounters::default() })
-                }
-                (Wire::Udp(handle), Some(udp)) => (udp.rtt(*handle), udp.counters(*handle)),
-                (Wire::Verbs(_, verbs), _) => {
-                    (None, LinkCounters { doorbells: verbs.doorbells(), ..LinkCounters::default() })
-                }
-                (Wire::Udp(_), None) => (None, LinkCounters::default()),
-            };
-            LinkStatus {
-                link: id,
-                peer: link.member,
-                path: link.path(),
-                reason: link.reason.clone(),
-                alive: link.alive,
-                suspected: link.health.suspected(),
-                rtt,
-                heard: link.health.heard(),
-                watch: self.watch(link),
-                counters,
-            }
-        };
-        self.roster.iter().map(status)
-    }
-
-    /// How the silence of that link's peer is judged.
-    fn watch(&self, link: &Link) -> Watch {
-        let (limits, heartbeat) = match link.path() {
-            Path::Shm => (&self.limits, self.beat),
-            Path::Udp | Path::Verbs => (&self.limits_udp, self.config.timing.heartbeat),
-        };
-        let Thresholds { suspect, dead } = *limits;
-        Watch { heartbeat, suspect, dead, longest: link.health.jitter() }
     }
 
     /// Makes the network as bad as `policy` says, for UDP packets that arrive here. For tests.

@@ -29,6 +29,7 @@ mod mtu;
 mod note;
 mod pack;
 mod planted;
+mod rails;
 mod ranges;
 mod receive;
 mod recv_lane;
@@ -42,7 +43,9 @@ mod wire;
 mod simulation;
 
 pub use congestion::{Congestion, PRIORITY_RESERVE, Rank};
-pub use connection::{CloseReason, Connection, Counters, Received, Rejected, Settings, Transmit};
+pub use connection::{
+    Aside, CloseReason, Connection, Counters, Received, Rejected, Settings, Transmit,
+};
 pub use handshake::{
     COOKIE_LEN, Claim, GREETING_MAX, Greeting, Handshake, Hello, INIT_LEN, LaneShape, LaneTable,
     NOISE_1_LEN, NOISE_AT,
@@ -50,6 +53,7 @@ pub use handshake::{
 pub use note::Note;
 #[cfg(feature = "canary")]
 pub use planted::Bug;
+pub use rails::{RAILS_MAX, RailChange, Rails, Signs};
 pub use rtt::{RTO_MAX, RTO_MIN, Rtt};
 pub use wire::{
     AckFrame, AckRanges, FLAG_HANDSHAKE, FLAG_KEY_PHASE, FLAG_QUIET, Frame, Frames, HEADER_LEN,

@@ -28,12 +28,15 @@ mod measure;
 #[cfg(test)]
 mod namespaces;
 mod notes;
+#[cfg(test)]
+mod rails_tests;
 mod rebind;
 mod replica;
 mod send;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -42,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Rail};
 use crate::error::Error;
 use crate::event::{Evidence, LinkCounters};
 use crate::id::{Incarnation, Member, NodeId};
@@ -60,7 +63,8 @@ use dial::Peer;
 #[cfg(feature = "faults")]
 pub use faults::FaultPolicy;
 use link::{Change, Link, Phase};
-use socket::{Batch, Port, SEGMENTS_MAX, Socket};
+use socket::{Batch, Origin, Port, SEGMENTS_MAX, Socket};
+use ways::{Door, Way};
 
 /// Calls of recvmmsg in one turn: a flood cannot keep the poller from its other work.
 const RECEIVES_PER_TURN: usize = 8;
@@ -103,8 +107,7 @@ pub(crate) struct Udp {
     table: LaneTable,
     heartbeat: Duration,
     give_up: Duration,
-    bind_ip: IpAddr,
-    port: Port,
+    doors: Vec<Door>,
     batch: Batch,
     out: Box<[u8]>,
     segmentation: bool,
@@ -122,8 +125,9 @@ pub(crate) struct Udp {
     process: u32,
     /// What is taken in at the moment has met congestion on its way.
     congested: bool,
-    /// Where it says to come from.
+    /// Where it says to come from, and the own end of the rail that it came by.
     from: Option<IpAddr>,
+    door: usize,
     /// Packets that belonged to nothing, were unreadable or forged.
     pub(crate) strays: u64,
     /// The first version of the wire format that was met and is not ours.
@@ -142,12 +146,16 @@ impl Udp {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)
             .map_err(|e| Error::System { what: "entropy", source: std::io::Error::other(e) })?;
-        let port = Port::bind(config.bind)?;
+        let mut doors = vec![Door::open(config.bind, config.interface.as_deref())?];
+        for rail in &config.rails {
+            doors.push(Door::open(rail.bind, rail.interface.as_deref())?);
+        }
         let mut peers = Vec::with_capacity(config.peers.len());
         for peer in &config.peers {
-            // A peer that cannot be reached yet (no route) must not keep the node from starting.
-            let socket = Socket::connect(config.bind.ip(), peer.addr).ok();
-            peers.push(Peer::new(peer.node, peer.addr, socket, now));
+            let on = |rail: &Rail| rail.peers.iter().find(|p| p.node == peer.node).map(|p| p.addr);
+            let addrs = std::iter::once(peer.addr).chain(config.rails.iter().map_while(on));
+            let ways = doors.iter().zip(addrs).map(|(door, addr)| Way::new(door, addr)).collect();
+            peers.push(Peer::new(peer.node, ways, now));
         }
         let shape = |lane: &crate::lane::LaneSpec| LaneShape {
             words: lane.words as u32,
@@ -164,8 +172,7 @@ impl Udp {
             table,
             heartbeat: config.timing.heartbeat,
             give_up: config.timing.dead,
-            bind_ip: config.bind.ip(),
-            port,
+            doors,
             batch: Batch::new(),
             out: vec![0; SEND_BUFFER].into_boxed_slice(),
             segmentation: true,
@@ -179,6 +186,7 @@ impl Udp {
             process: std::process::id(),
             congested: false,
             from: None,
+            door: 0,
             strays: 0,
             foreign: None,
             #[cfg(feature = "faults")]
@@ -206,6 +214,7 @@ impl Udp {
                 link.connection.handle_timeout(now);
                 let change = link.run_burst(now);
                 happened |= self.apply(index, change);
+                self.attend(index, now, false);
             }
         }
         self.dial_all(now);
@@ -252,15 +261,16 @@ impl Udp {
         links.chain(dials).chain(self.probing.then_some(self.tick)).min()
     }
 
-    /// What to park on: the socket that data arrives on.
-    pub(crate) fn fd(&self) -> RawFd {
-        self.port.main.fd()
+    /// What to park on: the sockets that data arrives on.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = RawFd> {
+        self.doors.iter().map(|door| door.port.main.fd())
     }
 
     /// The send sockets, on which nothing but errors arrive: a peer's port is closed. When one of them wakes the
     /// poller it calls [`Udp::check_errors`]. Not watching them is right too: the next heartbeat meets the error.
     pub(crate) fn error_fds(&self) -> impl Iterator<Item = RawFd> {
-        self.peers.iter().filter_map(|peer| peer.socket.as_ref().map(Socket::fd))
+        let ways = self.peers.iter().flat_map(|peer| &peer.ways);
+        ways.filter_map(|way| way.socket.as_ref().map(Socket::fd))
     }
 
     /// The own loop stood still for `stall`: silence meanwhile proves nothing.
@@ -310,27 +320,31 @@ impl Udp {
         Some(index)
     }
 
-    /// Takes what came to the main or to the quiet socket. `all`: whether or not much came of late; a node that comes to
+    /// Takes what came to the main or to the quiet sockets. `all`: whether or not much came of late; a node that comes to
     /// its turn once a tick would else fall behind.
     fn receive(&mut self, now: Time, own: &Own, quiet: bool, all: bool) -> bool {
         let mut happened = false;
         // The buffers leave `self` while their packets are handled.
         let mut batch = std::mem::take(&mut self.batch);
-        for _ in 0..RECEIVES_PER_TURN {
-            let socket = if quiet { self.port.quiet.as_ref() } else { Some(&self.port.main) };
-            let Some(socket) = socket else { break };
-            let (count, more) = batch.receive(socket, all);
-            // Not the turn's time: had we been descheduled since, a peer would seem heard before it even sent,
-            // and its read lease would outlive the silence we count.
-            let now = if count > 0 { clock::now().max(now) } else { now };
-            for index in 0..count {
-                (self.congested, self.from) = (batch.congested(index), batch.from(index));
-                for datagram in batch.datagrams(index) {
-                    happened |= self.take_in(now, datagram, own);
+        for door in 0..self.doors.len() {
+            self.door = door;
+            for _ in 0..RECEIVES_PER_TURN {
+                let port = &self.doors[door].port;
+                let socket = if quiet { port.quiet.as_ref() } else { Some(&port.main) };
+                let Some(socket) = socket else { break };
+                let (count, more) = batch.receive(socket, all);
+                // Not the turn's time: had we been descheduled since, a peer would seem heard before it even sent,
+                // and its read lease would outlive the silence we count.
+                let now = if count > 0 { clock::now().max(now) } else { now };
+                for index in 0..count {
+                    (self.congested, self.from) = (batch.congested(index), batch.from(index));
+                    for datagram in batch.datagrams(index) {
+                        happened |= self.take_in(now, datagram, own);
+                    }
                 }
-            }
-            if !more || batch.is_calm() && !all {
-                break;
+                if !more || batch.is_calm() && !all {
+                    break;
+                }
             }
         }
         self.batch = batch;
@@ -376,6 +390,10 @@ impl Udp {
             return false;
         };
         let note = link.connection.take_note();
+        if let Some(token) = link.roaming.challenge.take() {
+            self.answer_challenge(index, token, now);
+            self.attend(index, now, true);
+        }
         self.roam(index, now);
         let happened = self.apply(index, change);
         self.hear(index, note) || happened
@@ -460,17 +478,22 @@ impl Udp {
                 }
                 _ => {}
             }
+            self.attend(index, now, false);
         }
         if self.probing {
             self.tick = self.tick.min(now + PROBE_EVERY);
         }
     }
 
-    /// Looks for "port unreachable" on the send sockets.
+    /// Looks for "port unreachable" on the send sockets. That of a rail that is not in use says nothing of the peer.
     pub(crate) fn check_errors(&mut self, now: Time) {
         for index in 0..self.peers.len() {
-            if self.peers[index].socket.as_ref().is_some_and(Socket::take_refusal) {
-                self.on_refused(index, now);
+            for way in 0..self.peers[index].ways.len() {
+                let peer = &self.peers[index];
+                let refused = peer.ways[way].socket.as_ref().is_some_and(Socket::take_refusal);
+                if refused && way == peer.rail {
+                    self.on_refused(index, now);
+                }
             }
         }
     }
@@ -486,6 +509,7 @@ impl Udp {
             && let Some(link) = self.slots[index].link.as_deref_mut()
         {
             link.on_unreachable(now);
+            link.rails.alarm(now);
         }
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quintet_transport::stats::Board;
-use quintet_transport::{Identity, NodeId, PathPolicy, PeerConfig, Timing, VerbsConfig, Wait};
+use quintet_transport::{
+    Identity, NodeId, PathPolicy, PeerConfig, Rail, Timing, VerbsConfig, Wait,
+};
 
 use crate::core::Position;
 use crate::error::Error;
@@ -53,8 +55,12 @@ pub struct Config {
     pub node: NodeId,
     /// UDP address of this node.
     pub bind: SocketAddr,
+    /// Send and receive by this network interface only, at whatever address it has.
+    pub interface: Option<String>,
     /// The other nodes of the cluster.
     pub peers: Vec<PeerConfig>,
+    /// Further networks that nodes reach each other by, the better ones first.
+    pub rails: Vec<Rail>,
     /// Which path to use to peers.
     pub path: PathPolicy,
     /// InfiniBand and RoCE, where [`path`](Config::path) allows them.
@@ -93,7 +99,9 @@ impl Config {
             cluster: cluster.into(),
             node,
             bind,
+            interface: None,
             peers,
+            rails: Vec::new(),
             path: PathPolicy::Auto,
             verbs: VerbsConfig::default(),
             wait: Wait::Adaptive,

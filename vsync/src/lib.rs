@@ -59,5 +59,5 @@ pub use event::{Donation, Event, Message, MessageId, Unresolved, ViewChange};
 pub use group::{Group, Reservation};
 pub use node::Node;
 pub use passages::{Passage, Passages};
-pub use quintet_transport::{Member, NodeId, PathPolicy, PeerConfig, Timing, Wait};
+pub use quintet_transport::{Member, NodeId, PathPolicy, PeerConfig, Rail, Timing, Wait};
 pub use status::{Counters, HISTORY, State, Status, ViewRecord};

@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::types::{
-    Addresses, Class, Component, ComponentState, Instance, Link, Method, Node, Status, Watch,
+    Addresses, Class, Component, ComponentState, Instance, Link, Method, Node, Rail, Status, Watch,
 };
 use crate::package::Digest;
 use crate::replica::{Entry, Phase};
@@ -69,7 +69,7 @@ pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
         position: shared.delivered.load(Relaxed),
         persisted,
         addresses: Addresses {
-            transport: config.bind,
+            transport: config.own().transport.clone(),
             client: config.client.listen,
             admin: config.admin.socket.clone(),
             http: config.admin.http,
@@ -118,7 +118,7 @@ pub(super) async fn nodes(State(api): State<Api>) -> Json<Vec<Node>> {
             .or_else(|| here.then_some(standing.incarnation));
         Node {
             id: n.id,
-            transport: n.transport,
+            transport: n.transport.clone(),
             client: n.client,
             here,
             state,
@@ -153,8 +153,18 @@ fn link(l: &LinkStatus, at: Time) -> Link {
             ("bytes_sent", c.bytes_sent),
             ("bytes_received", c.bytes_received),
             ("retransmits", c.retransmits),
+            ("marked", c.marked),
+            ("congestion", c.congestion),
+            ("failovers", c.failovers),
         ],
     };
+    let rail = l.rail.map(|rail| Rail {
+        number: rail.rail as u64 + 1,
+        of: rail.of as u64,
+        to: rail.to,
+        reason: rail.reason.to_string(),
+        silent: (0..rail.of).filter(|n| rail.silent >> n & 1 != 0).map(|n| n as u64 + 1).collect(),
+    });
     Link {
         peer: l.peer.node.0,
         incarnation: l.peer.incarnation.0,
@@ -174,6 +184,8 @@ fn link(l: &LinkStatus, at: Time) -> Link {
             dead_ms: millis(l.watch.dead),
             longest_ms: millis(l.watch.longest),
         }),
+        rail,
+        datagram: l.datagram.map(|bytes| bytes as u64),
         counters: counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }

@@ -3,6 +3,7 @@
 //! Times ending in `_ns` are CLOCK_MONOTONIC of the machine (comparable between the nodes of one
 //! host), `unix_ms` is wall-clock time. Fields are only ever added within `/v1`.
 
+use crate::config::AddressList;
 use crate::limits::Limits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -98,8 +99,8 @@ pub struct Member {
 /// Where a node listens.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Addresses {
-    /// Transport, UDP.
-    pub transport: SocketAddr,
+    /// Transport, UDP; several if the node is in several networks.
+    pub transport: AddressList,
     /// Clients, TCP.
     pub client: SocketAddr,
     /// Admin API, Unix socket.
@@ -113,8 +114,8 @@ pub struct Addresses {
 pub struct Node {
     /// Node id.
     pub id: u16,
-    /// Transport address.
-    pub transport: SocketAddr,
+    /// Transport address, or several.
+    pub transport: AddressList,
     /// Client address.
     pub client: SocketAddr,
     /// True for the node that answers.
@@ -152,8 +153,29 @@ pub struct Link {
     /// How its silence is judged.
     #[serde(default)]
     pub watch: Option<Watch>,
-    /// Monotonic counters by name: packets, bytes and what was sent again over UDP, doorbells over shared memory.
+    /// Which of several networks packets take (UDP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rail: Option<Rail>,
+    /// Bytes of the largest datagram that the path is known to carry (UDP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagram: Option<u64>,
+    /// Monotonic counters by name: packets, bytes, what was sent again and congestion over UDP, doorbells over shared memory.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// The network that packets of a link take.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Rail {
+    /// Its number, from 1.
+    pub number: u64,
+    /// How many networks both nodes are in.
+    pub of: u64,
+    /// Where packets go.
+    pub to: SocketAddr,
+    /// Why by this one.
+    pub reason: String,
+    /// Numbers of those that do not answer.
+    pub silent: Vec<u64>,
 }
 
 /// How the silence of a link's peer is judged, in milliseconds.

@@ -4,7 +4,7 @@ use super::cluster::Cluster;
 use super::status::{NodeRow, gather};
 use super::table::{Table, bytes, micros};
 use super::{Error, print_json};
-use crate::admin::types::Link;
+use crate::admin::types::{Link, Rail};
 
 /// Prints them.
 pub(super) async fn links(cluster: &Cluster, json: bool) -> Result<(), Error> {
@@ -34,7 +34,11 @@ fn table(rows: &[NodeRow]) -> Table {
         ">packets out/in",
         ">bytes out/in",
         ">sent again",
+        ">marked",
+        ">slowed down",
+        ">datagram",
         ">doorbells",
+        "network",
         "why this path",
     ]);
     for row in rows {
@@ -67,9 +71,26 @@ fn cells(node: u16, link: &Link) -> Vec<String> {
         pair("packets_sent", "packets_received", |count| count.to_string()),
         pair("bytes_sent", "bytes_received", bytes),
         text("retransmits"),
+        text("marked"),
+        text("congestion"),
+        link.datagram.map_or_else(String::new, |bytes| format!("{bytes} B")),
         text("doorbells"),
+        link.rail.as_ref().map_or_else(String::new, network),
         link.reason.clone(),
     ]
+}
+
+/// Which network packets take, and why; empty where there is but one.
+fn network(rail: &Rail) -> String {
+    if rail.of < 2 {
+        return String::new();
+    }
+    let numbers: Vec<_> = rail.silent.iter().map(u64::to_string).collect();
+    let silent = match &numbers[..] {
+        [] => String::new(),
+        some => format!("; no answer by {}", some.join(", ")),
+    };
+    format!("{} of {}, {}: {}{silent}", rail.number, rail.of, rail.to, rail.reason)
 }
 
 #[cfg(test)]
@@ -92,24 +113,28 @@ mod tests {
                 dead_ms: 100.0,
                 longest_ms: 16.0,
             }),
+            rail: None,
+            datagram: None,
             counters: counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         }
     }
 
     #[test]
     fn a_row_tells_path_reason_times_and_traffic() {
-        let udp = cells(
-            1,
-            &link(&[
+        let udp = Link {
+            datagram: Some(1472),
+            ..link(&[
                 ("packets_sent", 10),
                 ("packets_received", 11),
                 ("bytes_sent", 2_500_000),
                 ("bytes_received", 12),
                 ("retransmits", 3),
-            ]),
-        );
+                ("marked", 12),
+                ("congestion", 2),
+            ])
+        };
         assert_eq!(
-            udp,
+            cells(1, &udp),
             [
                 "1 → 3",
                 "udp",
@@ -121,16 +146,35 @@ mod tests {
                 "10/11",
                 "2.5 MB/12 B",
                 "3",
+                "12",
+                "2",
+                "1472 B",
+                "",
                 "",
                 "the configuration says so"
             ]
         );
-        assert_eq!(cells(1, &link(&[("doorbells", 9)]))[7..11], ["", "", "", "9"]);
+        let shm = cells(1, &link(&[("doorbells", 9)]));
+        assert_eq!(shm[7..14], ["", "", "", "", "", "", "9"]);
+    }
+
+    #[test]
+    fn a_row_tells_which_of_several_networks_and_which_are_silent() {
+        let rail = Rail {
+            number: 2,
+            of: 2,
+            to: "10.1.0.3:7100".parse().unwrap(),
+            reason: "the one before carried nothing".into(),
+            silent: vec![1],
+        };
+        let said = "2 of 2, 10.1.0.3:7100: the one before carried nothing; no answer by 1";
+        assert_eq!(network(&rail), said);
+        assert_eq!(network(&Rail { number: 1, of: 1, silent: vec![], ..rail }), "");
     }
 
     #[test]
     fn a_daemon_that_says_less_leaves_cells_empty() {
         let old = Link { heard_ms: None, watch: None, rtt_us: None, ..link(&[]) };
-        assert!(cells(1, &old)[3..11].iter().all(String::is_empty));
+        assert!(cells(1, &old)[3..15].iter().all(String::is_empty));
     }
 }

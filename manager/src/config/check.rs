@@ -1,7 +1,8 @@
 //! What types cannot say: each value by itself, and whether they fit together.
 
-use super::{Config, Error, PathChoice};
+use super::{Config, Error, NodeConfig, PathChoice};
 use quintet_transport::limits::{CLUSTER_NAME_MAX, NODE_ID_MAX, NODES_MAX};
+use quintet_transport::reliable::RAILS_MAX;
 use std::net::SocketAddr;
 
 impl Config {
@@ -38,20 +39,22 @@ impl Config {
                         "give every node an id of its own",
                     );
                 }
-                for (key, one, two) in [
-                    ("nodes.transport", other.transport, node.transport),
-                    ("nodes.client", other.client, node.client),
-                ] {
-                    if one == two {
+                let shared =
+                    other.transport.iter().find(|at| node.transport.iter().any(|a| a == *at));
+                let client = (other.client == node.client).then_some(&node.client);
+                for (key, shared) in [("nodes.transport", shared), ("nodes.client", client)] {
+                    if let Some(at) = shared {
                         return bad(
                             key,
-                            format!("nodes {} and {} share the address {one}", other.id, node.id),
+                            format!("nodes {} and {} share the address {at}", other.id, node.id),
                             "give every node addresses of its own",
                         );
                     }
                 }
             }
-            for (key, at) in [("nodes.transport", node.transport), ("nodes.client", node.client)] {
+            self.check_transport_of(node)?;
+            let transport = node.transport.iter().map(|at| ("nodes.transport", at));
+            for (key, at) in transport.chain([("nodes.client", &node.client)]) {
                 if at.port() == 0 || at.ip().is_unspecified() {
                     return bad(
                         key,
@@ -72,6 +75,26 @@ impl Config {
         Ok(())
     }
 
+    fn check_transport_of(&self, node: &NodeConfig) -> Result<(), Error> {
+        let list = &node.transport;
+        if !(1..=RAILS_MAX).contains(&list.iter().len()) {
+            return bad(
+                "nodes.transport",
+                format!("node {} has {} addresses", node.id, list.iter().len()),
+                &format!("write 1 to {RAILS_MAX}, one in each network that it is in"),
+            );
+        }
+        let twice = list.iter().enumerate().find(|(i, at)| list.0[..*i].contains(at));
+        match twice {
+            Some((_, at)) => bad(
+                "nodes.transport",
+                format!("node {} has {at} twice", node.id),
+                "write one address in each network that it is in",
+            ),
+            None => Ok(()),
+        }
+    }
+
     fn check_fabric(&self) -> Result<(), Error> {
         let transport = &self.transport;
         if transport.path == PathChoice::Verbs && !transport.trusted_fabric {
@@ -86,27 +109,34 @@ impl Config {
 
     fn check_doors(&self) -> Result<(), Error> {
         let own = self.own();
-        if self.bind != own.transport {
+        if !self.bind.is_empty() && self.bind != own.transport {
             return bad(
                 "bind",
                 format!(
                     "{} is not where the others look for node {} (nodes.transport is {})",
                     self.bind, own.id, own.transport
                 ),
-                "write the same address in both places",
+                "write the same in both places, or leave `bind` out",
+            );
+        }
+        let (interfaces, addresses) = (&self.transport.interface, &own.transport);
+        if !interfaces.is_empty() && interfaces.iter().len() != addresses.iter().len() {
+            return bad(
+                "transport.interface",
+                format!("{interfaces} for the addresses {addresses}"),
+                "name one interface for each address of this node",
             );
         }
         for other in self.nodes.iter().filter(|other| other.id != own.id) {
-            let local = |at: SocketAddr| (at.is_ipv4(), at.ip().is_loopback());
-            if local(other.transport) != local(self.bind) {
-                return bad(
-                    "nodes.transport",
-                    format!(
-                        "node {} at {} cannot be reached from {}",
-                        other.id, other.transport, self.bind
-                    ),
-                    "give all nodes loopback addresses, or none, and all of IPv4 or all of IPv6",
-                );
+            for (theirs, ours) in other.transport.iter().zip(addresses.iter()) {
+                let local = |at: &SocketAddr| (at.is_ipv4(), at.ip().is_loopback());
+                if local(theirs) != local(ours) {
+                    return bad(
+                        "nodes.transport",
+                        format!("node {} at {theirs} cannot be reached from {ours}", other.id),
+                        "give all nodes loopback addresses, or none, and all of IPv4 or all of IPv6, in each network",
+                    );
+                }
             }
         }
         // A server may listen at all addresses of its machine and be known by one.

@@ -25,12 +25,14 @@
 
 mod check;
 mod error;
+mod network;
 mod suggest;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use check::is_cluster_name;
 pub use error::Error;
+pub use network::{AddressList, InterfaceChoice, OneOrMore};
 
 use crate::identity;
 use crate::limits::Limits;
@@ -49,8 +51,9 @@ pub struct Config {
     pub cluster: String,
     /// Where this node keeps its journal, snapshots, packages and votes. One daemon per directory.
     pub data_dir: PathBuf,
-    /// The UDP address of the transport.
-    pub bind: SocketAddr,
+    /// The UDP address of the transport, or several; those in `nodes` if not said.
+    #[serde(default, skip_serializing_if = "OneOrMore::is_empty")]
+    pub bind: AddressList,
     /// All nodes of the cluster, this one included; the same list on every node.
     pub nodes: Vec<NodeConfig>,
     /// The door for clients and proxies.
@@ -80,8 +83,9 @@ pub struct Config {
 pub struct NodeConfig {
     /// Its id, 1 or more.
     pub id: u16,
-    /// The UDP address its transport is reached at.
-    pub transport: SocketAddr,
+    /// The UDP address its transport is reached at. If the node is in several networks, one in each: the n-th of one node
+    /// speaks with the n-th of another, the first that works.
+    pub transport: AddressList,
     /// The TCP address its client door is reached at.
     pub client: SocketAddr,
 }
@@ -141,6 +145,10 @@ pub struct TransportConfig {
     pub path: PathChoice,
     /// How the poller waits.
     pub wait: WaitChoice,
+    /// The network interface that the transport goes by, in place of an address: its name, or a subnet that it is in. As many
+    /// as the node has addresses.
+    #[serde(skip_serializing_if = "OneOrMore::is_empty")]
+    pub interface: OneOrMore<InterfaceChoice>,
     /// Nobody but the cluster reaches the network of the RDMA adapters, which encrypt nothing. Without this word they
     /// are not used.
     pub trusted_fabric: bool,

@@ -107,3 +107,69 @@ fn a_file_that_is_not_there_is_named() {
     let text = Config::load(Path::new("/nonexistent/q.toml")).unwrap_err().to_string();
     assert!(text.contains("/nonexistent/q.toml") && text.contains("No such file"), "{text}");
 }
+
+#[test]
+fn a_node_may_have_an_address_in_each_of_several_networks() {
+    let two = |text: &str| {
+        text.replace(
+            "transport = \"127.0.0.1:7101\"",
+            "transport = [\"127.0.0.1:7101\", \"127.1.0.1:7101\"]",
+        )
+        .replace(
+            "transport = \"127.0.0.1:7102\"",
+            "transport = [\"127.0.0.1:7102\", \"127.1.0.1:7102\"]",
+        )
+    };
+    let text = two(GOOD).replace("bind = \"127.0.0.1:7101\"\n", "");
+    let config = Config::parse(&text).unwrap();
+    assert_eq!(config.own().transport.to_string(), "127.0.0.1:7101, 127.1.0.1:7101");
+    let again = toml::to_string_pretty(&config).unwrap();
+    assert_eq!(Config::parse(&again).unwrap(), config);
+    // A `bind` of only one of them is not what the others look for.
+    let said = message(&two(GOOD));
+    assert!(
+        said.contains("`bind`: 127.0.0.1:7101 is not where") && said.contains("leave `bind` out"),
+        "{said}"
+    );
+    let list = "transport = [\"127.0.0.1:7102\", \"127.1.0.1:7102\"]";
+    for (wrong, expected) in [
+        ("transport = []", "node 2 has 0 addresses; write 1 to 4"),
+        ("transport = [\"127.0.0.1:7102\", \"127.0.0.1:7102\"]", "node 2 has 127.0.0.1:7102 twice"),
+        (
+            "transport = [\"127.0.0.1:7102\", \"127.1.0.1:7101\"]",
+            "nodes 1 and 2 share the address 127.1.0.1:7101",
+        ),
+        (
+            "transport = [\"127.0.0.1:7102\", \"10.1.0.2:7102\"]",
+            "node 2 at 10.1.0.2:7102 cannot be reached from 127.1.0.1:7101",
+        ),
+        (
+            "transport = [\"127.0.0.1:7102\", \"127.1.0.1:0\"]",
+            "nobody can reach node 2 at 127.1.0.1:0",
+        ),
+        (
+            "transport = [\"127.0.0.1:7102\", \"127.1.0.1\"]",
+            "\"127.1.0.1\": invalid socket address",
+        ),
+    ] {
+        let said = message(&text.replace(list, wrong));
+        assert!(said.contains(expected), "{said}");
+    }
+    // A node that is in one network only is linked by that.
+    Config::parse(&text.replace(list, "transport = \"127.0.0.1:7102\"")).unwrap();
+}
+
+#[test]
+fn an_interface_may_stand_in_place_of_an_address() {
+    let with = |choice: &str| format!("{GOOD}\n[transport]\ninterface = {choice}\n");
+    let config = Config::parse(&with("\"127.0.0.0/8\"")).unwrap();
+    assert_eq!(config.transport.interface.to_string(), "127.0.0.0/8");
+    assert_eq!(Config::parse(&toml::to_string_pretty(&config).unwrap()).unwrap(), config);
+    let said = message(&with("[\"eth0\", \"eth1\"]"));
+    assert!(
+        said.contains("`transport.interface`: eth0, eth1 for the addresses 127.0.0.1:7101"),
+        "{said}"
+    );
+    let said = message(&with("\"10.0.0.0/40\""));
+    assert!(said.contains("a subnet has 0 to 32 bits, not 40"), "{said}");
+}

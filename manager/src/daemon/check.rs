@@ -39,7 +39,7 @@ pub fn load(file: &Path) -> Result<Config, Error> {
 
 fn on_this_machine(config: &Config) -> Result<(), Error> {
     if config.transport.path != PathChoice::Shm {
-        has_address("bind", config.bind.ip(), |ip| UdpSocket::bind((ip, 0)).map(drop))?;
+        reaches_out(config)?;
     }
     if config.transport.path == PathChoice::Verbs {
         let report = discover_verbs(config.transport.device.as_deref());
@@ -60,6 +60,34 @@ fn on_this_machine(config: &Config) -> Result<(), Error> {
     let socket = &config.admin.socket;
     socket_fits(socket)
         .map_err(|why| Error::value("admin.socket", format!("{} {why}", socket.display()), ""))
+}
+
+/// The transport's addresses are this machine's, or those of the interfaces named in their place.
+fn reaches_out(config: &Config) -> Result<(), Error> {
+    let (addresses, choices) = (&config.own().transport, &config.transport.interface);
+    if choices.is_empty() {
+        let udp = |ip| UdpSocket::bind((ip, 0)).map(drop);
+        return addresses.iter().try_for_each(|at| has_address("bind", at.ip(), udp));
+    }
+    let wrong = |what: String, fix: &str| Error::value("transport.interface", what, fix);
+    let all = quintet_transport::interfaces()
+        .map_err(|error| wrong(format!("interfaces cannot be listed ({error})"), ""))?;
+    for (choice, at) in choices.iter().zip(addresses.iter()) {
+        let interface = choice.among(&all).map_err(|what| wrong(what, ""))?;
+        if !interface.addresses.contains(&at.ip()) {
+            let has: Vec<_> = interface.addresses.iter().map(IpAddr::to_string).collect();
+            return Err(wrong(
+                format!(
+                    "the others look for this node at {}, and {} has {}",
+                    at.ip(),
+                    interface.name,
+                    if has.is_empty() { "no address".to_owned() } else { has.join(", ") }
+                ),
+                "correct nodes.transport on all nodes, or name another interface",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Tries the address with a port that the kernel chooses.

@@ -472,14 +472,14 @@ fn configuration(layout: &Layout, node: &NodeLayout, arguments: &StartArguments)
     };
     let known = |node: &NodeLayout| NodeConfig {
         id: node.id,
-        transport: node.transport,
+        transport: node.transport.into(),
         client: node.client,
     };
     Config {
         node: node.id,
         cluster: layout.cluster.clone(),
         data_dir: node.data.clone(),
-        bind: node.transport,
+        bind: node.transport.into(),
         nodes: layout.nodes.iter().map(known).collect(),
         client: ClientConfig { listen: node.client },
         admin: AdminConfig { socket: node.admin.clone(), http: None },

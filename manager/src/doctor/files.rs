@@ -39,7 +39,10 @@ impl Facts {
                     .and_then(|dir| std::fs::metadata(dir).ok())
                     .map(|there| there.permissions().mode() & 0o7777),
                 port: config.map_or(Err(io::ErrorKind::NotFound), |config| {
-                    UdpSocket::bind(config.bind).map(drop).map_err(|error| error.kind())
+                    let own = &config.own().transport;
+                    own.iter()
+                        .try_for_each(|at| UdpSocket::bind(at).map(drop))
+                        .map_err(|e| e.kind())
                 }),
                 running: data.is_some_and(|dir| Lock::is_held(dir)),
             }

@@ -37,6 +37,8 @@ pub(super) struct Facts {
 
 struct Peer {
     node: u16,
+    /// Which of its addresses, from 1; `None` if it has but one.
+    rail: Option<usize>,
     at: SocketAddr,
     seen: Result<Seen, io::ErrorKind>,
 }
@@ -71,12 +73,23 @@ impl Facts {
     pub(super) fn look(config: Option<&Config>) -> Facts {
         let peers =
             config.filter(|config| config.transport.path != PathChoice::Shm).map(|config| {
+                let own = &config.own().transport;
                 let peers = config.nodes.iter().filter(|node| node.id != config.node);
+                let ways = peers.flat_map(|peer| {
+                    let several = peer.transport.iter().len() > 1;
+                    let ways = own.iter().zip(peer.transport.iter()).enumerate();
+                    ways.map(move |(n, (from, to))| (peer.id, several.then_some(n + 1), *from, *to))
+                });
                 // At the same time: whoever does not answer is waited for.
                 thread::scope(|scope| {
-                    let asked: Vec<_> = peers
-                        .map(|peer| {
-                            scope.spawn(|| look_at(config.bind.ip(), peer.id, peer.transport))
+                    let asked: Vec<_> = ways
+                        .map(|(node, rail, from, at)| {
+                            scope.spawn(move || Peer {
+                                node,
+                                rail,
+                                at,
+                                seen: look_at(from.ip(), at),
+                            })
                         })
                         .collect();
                     asked.into_iter().filter_map(|peer| peer.join().ok()).collect()
@@ -94,17 +107,21 @@ impl Facts {
         };
         let both = |peer: &Peer| {
             let (node, seen) = (peer.node, &peer.seen);
+            let by = peer.rail.map_or_else(String::new, |n| format!(" in network {n}"));
+            let names =
+                [format!("path MTU to node {node}{by}"), format!("port of node {node}{by}")];
+            let [of_path, of_port] = names;
             [
-                Check::new(AREA, format!("path MTU to node {node}"), why_path, path(peer.at, seen)),
-                Check::new(AREA, format!("port of node {node}"), why_port, port(peer.at, seen)),
+                Check::new(AREA, of_path, why_path, path(peer.at, seen)),
+                Check::new(AREA, of_port, why_port, port(peer.at, seen)),
             ]
         };
         peers.iter().flat_map(both).collect()
     }
 }
 
-fn look_at(from: IpAddr, node: u16, at: SocketAddr) -> Peer {
-    Peer { node, at, seen: see(from, at).map_err(|error| error.kind()) }
+fn look_at(from: IpAddr, at: SocketAddr) -> Result<Seen, io::ErrorKind> {
+    see(from, at).map_err(|error| error.kind())
 }
 
 fn see(from: IpAddr, at: SocketAddr) -> io::Result<Seen> {

@@ -1,7 +1,8 @@
 //! Processors: how many, how much of them, how fast they wake, and what the clock costs.
 
 use super::{Check, Host, Judgement, fine, not_applicable, problem, unknown, warning};
-use crate::config::{Config, WaitChoice};
+use crate::config::{Config, NodeConfig, WaitChoice};
+use std::net::SocketAddr;
 
 const AREA: &str = "processors";
 
@@ -81,7 +82,9 @@ impl Facts {
 
 /// Nodes that this host would run: those at the address of the configuration's own node.
 fn pollers_here(config: &Config) -> usize {
-    config.nodes.iter().filter(|node| node.transport.ip() == config.bind.ip()).count().max(1)
+    let first = |node: &NodeConfig| node.transport.0.first().map(SocketAddr::ip);
+    let own = config.nodes.iter().find(|node| node.id == config.node).and_then(first);
+    config.nodes.iter().filter(|node| first(node) == own).count().max(1)
 }
 
 fn supply(supply: &Supply) -> Judgement {

@@ -3,11 +3,13 @@
 use super::delivery::Delivery;
 use super::{Live, Machine, Shared};
 use crate::admin::types::{EventKind, NodeState};
-use crate::config::{Config, PathChoice, WaitChoice};
+use crate::config::{Config, NodeConfig, PathChoice, WaitChoice};
 use crate::journal::{self, Entry, Journal, Recovered};
 use crate::transfer::stream;
 use quintet_transport::{Identity, VerbsConfig};
-use quintet_vsync::{self as vsync, Node, NodeId, PathPolicy, PeerConfig, Position, ViewId, Wait};
+use quintet_vsync::{
+    self as vsync, Node, NodeId, PathPolicy, PeerConfig, Position, Rail, ViewId, Wait,
+};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -160,10 +162,24 @@ fn search(config: &Config) -> String {
 }
 
 fn engine_config(config: &Config, identity: Option<Identity>, state: u64) -> vsync::Config {
-    let others = config.nodes.iter().filter(|n| n.id != config.node);
-    let peers = others.map(|n| PeerConfig { node: NodeId(n.id), addr: n.transport }).collect();
-    let mut engine =
-        vsync::Config::new(config.cluster.clone(), NodeId(config.node), config.bind, peers);
+    // The n-th addresses of all nodes are a network.
+    let network = |n: usize| -> Vec<PeerConfig> {
+        let others = config.nodes.iter().filter(|node| node.id != config.node);
+        let there = |node: &NodeConfig| Some((NodeId(node.id), *node.transport.0.get(n)?));
+        others.filter_map(there).map(|(node, addr)| PeerConfig { node, addr }).collect()
+    };
+    // Found when the configuration was checked; should it be gone since, its name is in the error.
+    let interface = |n: usize| -> Option<String> {
+        let choice = config.transport.interface.0.get(n)?;
+        Some(choice.name().unwrap_or_else(|_| choice.to_string()))
+    };
+    let own = &config.own().transport;
+    let (cluster, node) = (config.cluster.clone(), NodeId(config.node));
+    let mut engine = vsync::Config::new(cluster, node, own.first(), network(0));
+    engine.interface = interface(0);
+    let further = own.iter().enumerate().skip(1);
+    let rail = |(n, &bind)| Rail { bind, interface: interface(n), peers: network(n) };
+    engine.rails = further.map(rail).collect();
     engine.path = match config.transport.path {
         PathChoice::Auto => PathPolicy::Auto,
         PathChoice::Shm => PathPolicy::Shm,

@@ -48,7 +48,7 @@ impl Layout {
     pub fn new(count: u16) -> Layout {
         let dir = tempfile::tempdir().unwrap();
         let nodes =
-            (1..=count).map(|id| NodeConfig { id, transport: address(), client: address() });
+            (1..=count).map(|id| NodeConfig { id, transport: address().into(), client: address() });
         let layout = Layout { nodes: nodes.collect(), dir };
         let authority = Authority::new(&layout.config(1).cluster, [1; 32]).unwrap();
         for node in &layout.nodes {
@@ -81,7 +81,7 @@ impl Layout {
     }
 
     pub fn transport(&self, node: u16) -> SocketAddr {
-        self.nodes[usize::from(node) - 1].transport
+        self.nodes[usize::from(node) - 1].transport.first()
     }
 
     pub fn config(&self, node: u16) -> Config {
@@ -91,7 +91,7 @@ impl Layout {
             node,
             cluster: format!("t{}", cluster.trim_start_matches('.')),
             data_dir: self.data(node),
-            bind: own.transport,
+            bind: own.transport.clone(),
             nodes: self.nodes.clone(),
             client: ClientConfig { listen: own.client },
             admin: AdminConfig { socket: self.socket(node), http: None },

@@ -59,6 +59,8 @@ pub struct Congestion {
     /// Mean share of marked packets, of [`ALL`].
     marked: u64,
     round: Round,
+    /// Times that the window shrank, for losses or marks.
+    events: u64,
 }
 
 /// What was heard since the packet that was sent last when it began.
@@ -85,12 +87,19 @@ impl Congestion {
             growth: 0,
             marked: ALL,
             round: Round::default(),
+            events: 0,
         }
     }
 
     /// Another path: what is in flight is all that is known.
-    pub fn restart(&mut self, datagram: usize) {
-        *self = Congestion { in_flight: self.in_flight, ..Congestion::new(datagram) };
+    pub fn restart(&mut self, datagram: usize, now: Time) {
+        *self = Congestion {
+            in_flight: self.in_flight,
+            // What is lost of it was lost on the path before.
+            recovery_start: Some(now),
+            events: self.events,
+            ..Congestion::new(datagram)
+        };
     }
 
     /// Datagrams are larger or smaller from now on.
@@ -166,6 +175,7 @@ impl Congestion {
             self.window = self.window.max(self.min());
             self.threshold = self.window;
             self.credit = 0;
+            self.events += 1;
         }
     }
 
@@ -175,6 +185,7 @@ impl Congestion {
         if self.recovery_start.is_some_and(|start| sent <= start) {
             return;
         }
+        self.events += 1;
         self.recovery_start = Some(now);
         self.threshold = (self.window / 2).max(self.min());
         self.window = self.threshold;
@@ -191,6 +202,11 @@ impl Congestion {
     pub fn on_persistent_congestion(&mut self) {
         self.window = self.min();
         self.recovery_start = None;
+    }
+
+    /// Times that the window shrank: once for all losses of a round trip, once for each round trip with marks.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// Window in bytes.

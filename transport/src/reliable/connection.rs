@@ -92,6 +92,8 @@ pub struct Received {
     pub closed: Option<CloseReason>,
     /// It was sent later than all that came before.
     pub newest: bool,
+    /// A challenge, to be answered with [`Connection::pack_aside`].
+    pub challenge: Option<u64>,
     /// The answer to a challenge.
     pub response: Option<u64>,
 }
@@ -103,6 +105,15 @@ pub struct Transmit {
     pub len: usize,
     /// It is a mere sign of life.
     pub quiet: bool,
+}
+
+/// What is said in a packet of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// Asks whoever reads it to say that number.
+    Challenge(u64),
+    /// Says it.
+    Response(u64),
 }
 
 /// What a connection has done.
@@ -148,6 +159,9 @@ pub struct Connection {
     pub(super) resumed: Time,
     pub(super) heard: Time,
     pub(super) confirmed: Time,
+    /// The same of packets by the path in use, whose numbers begin there.
+    pub(super) carried: Time,
+    pub(super) path_from: u64,
     /// Packet numbers received, as half-open ranges; all below `received_floor` count as seen.
     pub(super) received: RangeSet,
     pub(super) received_floor: u64,
@@ -167,8 +181,6 @@ pub struct Connection {
     pub(super) note_out: Option<Note>,
     pub(super) note_in: Option<Note>,
     pub(super) heartbeat_due: bool,
-    /// The latest challenge, to be answered.
-    pub(super) response_due: Option<u64>,
     /// Data packets that may exceed the window to probe the path.
     pub(super) probe_packets: u32,
     pub(super) probe_attempt: u32,
@@ -204,6 +216,8 @@ impl Connection {
             resumed: now,
             heard: now,
             confirmed: Time::ZERO,
+            carried: now,
+            path_from: 0,
             received: RangeSet::new(RECEIVED_MAX),
             received_floor: 1,
             congested: 0,
@@ -217,7 +231,6 @@ impl Connection {
             note_out: None,
             note_in: None,
             heartbeat_due: false,
-            response_due: None,
             probe_packets: 0,
             probe_attempt: 0,
             last_sent: now,
@@ -255,6 +268,16 @@ impl Connection {
     /// [`Time::ZERO`] if none yet.
     pub fn confirmed(&self) -> Time {
         self.confirmed
+    }
+
+    /// When the latest packet was packed by the path in use that the peer has confirmed; at first, when that path was taken.
+    pub fn carried(&self) -> Time {
+        self.carried
+    }
+
+    /// Probe time-outs since anything was acked, while something waits for that.
+    pub fn probe_attempt(&self) -> u32 {
+        if self.sent.awaits_ack() { self.probe_attempt } else { 0 }
     }
 
     /// Round-trip estimate.
@@ -383,7 +406,9 @@ impl Connection {
     pub fn change_path(&mut self, datagram: usize) {
         self.rtt = Rtt::default();
         self.mtu = PathMtu::new(datagram);
-        self.congestion.restart(self.mtu.current());
+        self.congestion.restart(self.mtu.current(), self.now);
+        self.carried = self.now;
+        self.path_from = self.sent.next_number();
         self.resumed = self.now;
         self.probe_attempt = 0;
         if !self.closed {
@@ -422,7 +447,6 @@ impl Connection {
         self.timers.clear();
         self.ping = false;
         self.note_out = None;
-        self.response_due = None;
         self.ack_now = false;
         self.heartbeat_due = false;
     }

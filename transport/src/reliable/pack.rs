@@ -12,12 +12,12 @@
 
 use super::Source;
 use super::congestion::Rank;
-use super::connection::{Connection, Transmit, give_back};
+use super::connection::{Aside, Connection, Transmit, give_back};
 use super::mtu::BASE;
 use super::sent::{ITEMS_MAX, Item};
 use super::wire::{
-    ACK_OVERHEAD, ACK_RANGE, CHALLENGE_LEN, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD,
-    NOTE_OVERHEAD, START_LEN, WORD_ENTRY, WORDS_OVERHEAD, WordEntry, Writer,
+    ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, NOTE_OVERHEAD,
+    START_LEN, WORD_ENTRY, WORDS_OVERHEAD, WordEntry, Writer,
 };
 use crate::time::Time;
 
@@ -60,7 +60,6 @@ impl Connection {
         let urgent = self.ack_now
             || self.ping
             || self.note_out.is_some()
-            || self.response_due.is_some()
             || self.recv.iter().any(|lane| lane.owes_credit_now())
             || self.send.iter().any(|lane| lane.owes_start());
         if !urgent && lowest.is_none() && !self.heartbeat_due {
@@ -76,11 +75,6 @@ impl Connection {
         let ping = std::mem::take(&mut self.ping) || (asks && !quiet);
         if ping {
             writer.ping();
-        }
-        if writer.space() >= CHALLENGE_LEN
-            && let Some(token) = self.response_due.take()
-        {
-            writer.response(token);
         }
         if let Some(note) = self.note_out
             && writer.space() >= NOTE_OVERHEAD + note.bytes().len()
@@ -126,18 +120,35 @@ impl Connection {
         Some(Transmit { len: size, quiet: false })
     }
 
-    /// Packs a packet that asks whoever reads it to say `token`. It has to leave to the address in question.
-    pub fn pack_challenge(&mut self, now: Time, out: &mut [u8], token: u64) -> Option<Transmit> {
+    /// Packs a packet of one frame that leaves by itself: to the address in question, or by a certain rail. `usual`: that is
+    /// the way which all other packets take. It
+    /// may be asked for when nothing else has room: that is when another way is looked for.
+    pub fn pack_aside(
+        &mut self,
+        now: Time,
+        out: &mut [u8],
+        frame: Aside,
+        usual: bool,
+    ) -> Option<Transmit> {
         let now = self.advance(now);
-        if self.is_closed() || !self.sent.has_room() {
+        if self.is_closed() {
             return None;
         }
         let number = self.sent.next_number();
         let mut writer = Writer::packet(out);
-        writer.challenge(token);
+        match frame {
+            Aside::Challenge(token) => writer.challenge(token),
+            Aside::Response(token) => writer.response(token),
+        }
         let len = writer.len();
         Header { flags: 0, connection: self.settings.remote, number }.emit(&mut out[..len]);
+        // It holds no ack, so it takes no heartbeat's place.
+        let last_sent = self.last_sent;
         self.record(now, len, false, &[]);
+        self.last_sent = last_sent;
+        if !usual {
+            self.sent.set_aside();
+        }
         Some(Transmit { len, quiet: false })
     }
 

@@ -148,7 +148,7 @@ impl Connection {
                 }
                 Frame::Ping => self.ack_now = true,
                 Frame::Padding => {}
-                Frame::Challenge(token) => self.response_due = Some(token),
+                Frame::Challenge(token) => received.challenge = Some(token),
                 Frame::Response(token) => received.response = Some(token),
                 Frame::Note { bytes } => self.note_in = Some(Note::new(bytes)),
                 Frame::Close { reason } => received.closed = Some(CloseReason::from_wire(reason)),
@@ -203,9 +203,13 @@ impl Connection {
         let mut acked = 0;
         let Connection { sent, rtt, congestion, mtu, counters, confirmed, probe_attempt, .. } =
             self;
+        let (carried, path_from) = (&mut self.carried, self.path_from);
         for (first, last) in ack.ranges() {
             sent.on_ack(first, last, |outcome, _| {
                 *confirmed = (*confirmed).max(outcome.sent);
+                if !outcome.aside && outcome.number >= path_from {
+                    *carried = (*carried).max(outcome.sent);
+                }
                 counters.late += u64::from(outcome.late && outcome.eliciting);
                 if outcome.counted {
                     acked += 1;

@@ -56,6 +56,7 @@ struct Packet {
     bytes: u32,
     state: State,
     eliciting: bool,
+    aside: bool,
     count: u8,
     items: [Item; ITEMS_MAX],
 }
@@ -65,6 +66,7 @@ const EMPTY: Packet = Packet {
     bytes: 0,
     state: State::Acked,
     eliciting: false,
+    aside: false,
     count: 0,
     items: [Item::Credit { lanes: 0 }; ITEMS_MAX],
 };
@@ -80,6 +82,8 @@ pub(crate) struct Outcome {
     /// Whether it had been declared lost before: it was only late.
     pub(crate) late: bool,
     pub(crate) eliciting: bool,
+    /// Whether it took another way than its neighbours.
+    pub(crate) aside: bool,
 }
 
 /// The ring of sent packets of one connection.
@@ -158,6 +162,12 @@ impl SentPackets {
         self.eliciting += usize::from(eliciting);
     }
 
+    /// The packet that was recorded last takes another way than its neighbours.
+    pub(crate) fn set_aside(&mut self) {
+        let number = self.next - 1;
+        self.slot(number).aside = true;
+    }
+
     /// Moves a packet to a final state and returns what it was.
     fn settle(&mut self, number: u64, to: State) -> (Outcome, [Item; ITEMS_MAX], usize) {
         let packet = self.slot(number);
@@ -170,6 +180,7 @@ impl SentPackets {
             counted: packet.eliciting && unsettled,
             late: before == State::Lost,
             eliciting: packet.eliciting,
+            aside: packet.aside,
         };
         let count = if before == State::InFlight { usize::from(packet.count) } else { 0 };
         packet.state = to;
@@ -191,12 +202,15 @@ impl SentPackets {
         if last >= self.next {
             return false;
         }
-        self.largest_acked = self.largest_acked.max(Some(last));
         for number in first.max(self.base)..=last {
             if self.slot(number).state == State::Acked {
                 continue;
             }
             let (outcome, items, count) = self.settle(number, State::Acked);
+            // Of what takes the usual way, one that went another says nothing.
+            if !outcome.aside {
+                self.largest_acked = self.largest_acked.max(Some(number));
+            }
             if outcome.late && outcome.eliciting {
                 self.threshold = (self.threshold * 2).min(PACKET_THRESHOLD_MAX);
                 self.stretch = (self.stretch + 4).min(STRETCH_MAX);
@@ -331,6 +345,18 @@ mod tests {
         send(&mut sent, 0, 0);
         assert!(!sent.on_ack(1, 2, |_, _| panic!("must not be believed")));
         assert!(sent.awaits_ack());
+    }
+
+    #[test]
+    fn what_took_another_way_proves_no_loss() {
+        let mut sent = SentPackets::new();
+        (0..6).for_each(|i| send(&mut sent, i, i));
+        sent.record(at(6), 100, false, &[], |_, _| panic!("nothing to evict"));
+        sent.set_aside();
+        assert!(sent.on_ack(7, 7, |outcome, _| assert!(outcome.aside)));
+        assert_eq!(losses(&mut sent, 10), []);
+        assert!(sent.on_ack(6, 6, |outcome, _| assert!(!outcome.aside)));
+        assert_eq!(losses(&mut sent, 10), [1, 2, 3]);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! `QUINTET_OPS=1000000 cargo test -p quintet-transport --lib reliable::simulation`.
 
 mod bottleneck;
+mod rails;
 mod world;
 
 use std::time::Duration;

@@ -48,8 +48,6 @@ pub(crate) const START_LEN: usize = 10;
 pub(crate) const ACK_OVERHEAD: usize = 22;
 /// Bytes of one extra range of an ack frame.
 pub(crate) const ACK_RANGE: usize = 8;
-/// Bytes of a challenge, and of the response to it.
-pub(crate) const CHALLENGE_LEN: usize = 9;
 /// Bytes of a note frame before its content.
 pub(crate) const NOTE_OVERHEAD: usize = 2;
 /// Most bytes of a note.

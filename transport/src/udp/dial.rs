@@ -6,14 +6,13 @@
 //!
 //! A peer has at most one handshake that we began and [`PENDING_MAX`] that we answered, and each ends by itself.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::link::{Agreement, Finish};
 use super::*;
 use crate::reliable::{
     COOKIE_LEN, Claim, GREETING_MAX, Greeting, Handshake, Hello, INIT_LEN, NOISE_1_LEN, NOISE_AT,
-    Settings, TAG_LEN, VERSION,
+    Rails, Settings, VERSION,
 };
 use crate::secure::{CERTIFICATE_LEN, NOISE_OVERHEAD, Noise, PacketKeys};
 
@@ -39,11 +38,10 @@ pub(super) const HANDSHAKE_MAX: usize = NOISE_AT + CERTIFICATE_LEN + GREETING_MA
 /// A configured peer: where it is, and how far the dialling is.
 pub(crate) struct Peer {
     pub(crate) node: NodeId,
-    /// As configured.
-    pub(super) addr: SocketAddr,
-    /// Where it proved to be instead.
-    pub(super) moved: Option<SocketAddr>,
-    pub(crate) socket: Option<Socket>,
+    /// The best first.
+    pub(super) ways: Vec<Way>,
+    /// The one in use.
+    pub(super) rail: usize,
     pub(crate) wanted: bool,
     pub(crate) refused: Refused,
     /// No link that is not dead.
@@ -80,19 +78,19 @@ pub(super) struct Answered {
     /// Connection id for packets to us.
     pub(super) connection: u64,
     pub(super) noise: Noise,
-    /// The answer, to say it again.
+    /// The answer, to say it again: each time by the next rail, so that it is never much longer than the question.
     pub(super) packet: Vec<u8>,
+    pub(super) way: usize,
     pub(super) at: Time,
     pub(super) tries: u8,
 }
 
 impl Peer {
-    pub(crate) fn new(node: NodeId, addr: SocketAddr, socket: Option<Socket>, now: Time) -> Self {
+    pub(super) fn new(node: NodeId, ways: Vec<Way>, now: Time) -> Self {
         Peer {
             node,
-            addr,
-            moved: None,
-            socket,
+            ways,
+            rail: 0,
             wanted: false,
             refused: None,
             idle: true,
@@ -105,11 +103,9 @@ impl Peer {
         }
     }
 
-    /// Sends through that socket from now on.
-    pub(super) fn connect(&mut self, socket: Socket) {
-        if self.socket.as_mut().is_none_or(|old| old.replace(&socket).is_err()) {
-            self.socket = Some(socket);
-        }
+    /// What packets of its link are sent through.
+    pub(super) fn socket(&self) -> Option<&Socket> {
+        self.ways[self.rail].socket.as_ref()
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Time> {
@@ -218,27 +214,18 @@ impl Udp {
             return;
         }
         let peer = &mut self.peers[index];
-        // Who moved may have moved on, or back.
-        let elsewhere = peer.moved.take();
-        if peer.socket.is_none() || elsewhere.is_some() {
-            let at = peer.socket.as_ref().and_then(Socket::peer);
-            let to = elsewhere.filter(|_| at == Some(peer.addr)).unwrap_or(peer.addr);
-            if let Ok(socket) = Socket::connect(self.bind_ip, to) {
-                peer.connect(socket);
-            }
-            peer.moved = elsewhere;
-        }
+        peer.ways.iter_mut().zip(&self.doors).for_each(|(way, door)| way.try_elsewhere(door));
         if self.me.node > peer.node {
-            self.begin(index, now);
+            self.begin(index, now, None);
         } else if !peer.answered.iter().flatten().any(|a| now.since(a.at) < ANSWER_LIFE) {
             peer.last_hello = now;
             let knock = Handshake::Knock(self.claim(self.peers[index].node));
-            self.send_handshake(index, 0, &knock);
+            self.send_handshake(index, None, 0, &knock);
         }
     }
 
-    /// Begins a handshake, or says again how it began.
-    pub(super) fn begin(&mut self, index: usize, now: Time) {
+    /// Begins a handshake, or says again how it began; by one rail only, where that is an answer to what proves nothing.
+    pub(super) fn begin(&mut self, index: usize, now: Time, way: Option<usize>) {
         let claim = self.claim(self.peers[index].node);
         self.peers[index].give_up_handshakes(now);
         if self.peers[index].offer.is_none() {
@@ -261,14 +248,23 @@ impl Udp {
         offer.tries = 0;
         let init = Handshake::Init { claim, cookie: offer.cookie, noise: offer.first };
         let connection = offer.connection;
-        self.send_handshake(index, connection, &init);
+        self.send_handshake(index, way, connection, &init);
     }
 
-    /// Sends a message that has no length of its own.
-    pub(super) fn send_handshake(&self, peer: usize, connection: u64, message: &Handshake<'_>) {
+    /// Sends a message that has no length of its own, by one rail or by all.
+    pub(super) fn send_handshake(
+        &self,
+        peer: usize,
+        way: Option<usize>,
+        connection: u64,
+        message: &Handshake<'_>,
+    ) {
         let mut buffer = [0; INIT_LEN];
         let len = message.emit(connection, &mut buffer);
-        self.send_alone(peer, &buffer[..len]);
+        match way {
+            Some(way) => self.send_by(peer, way, &buffer[..len]),
+            None => self.send_alone(peer, &buffer[..len]),
+        }
     }
 
     /// What a hello says about the link in place. `None`: nothing, so that the handshake is over. Else whether the
@@ -300,8 +296,9 @@ impl Udp {
         own: &Own,
     ) -> bool {
         let index = agreement.peer;
-        let Some(socket) = self.peers[index].socket.as_ref() else { return false };
-        let datagram = socket.datagram_max().clamp(512 + TAG_LEN, DATAGRAM_MAX) - TAG_LEN;
+        let (ways, rail) = (&self.peers[index].ways, self.peers[index].rail);
+        let rails = Rails::new(ways.len(), rail, self.heartbeat, now);
+        let datagram = ways[rail].packet_max();
         let settings = Settings {
             remote: hello.connection,
             own: self.table,
@@ -309,7 +306,7 @@ impl Udp {
             datagram,
             heartbeat: self.heartbeat,
         };
-        if self.insert(Link::new(agreement, settings, keys, own, now)).is_none() {
+        if self.insert(Link::new(agreement, settings, rails, keys, own, now)).is_none() {
             return false;
         }
         let peer = &mut self.peers[index];

@@ -76,12 +76,14 @@ impl Udp {
         }
         if !self.cookies.check(now, claim.from.node, id, cookie) {
             let cookie = self.cookies.make(now, claim.from.node, id);
-            self.send_handshake(index, id, &Handshake::Retry { cookie });
+            self.send_handshake(index, None, id, &Handshake::Retry { cookie });
             return false;
         }
         let known = |a: &Answered| a.offered == id && a.first == *first && a.claim == *claim;
-        if let Some(answered) = self.peers[index].answered.iter().flatten().find(|a| known(a)) {
-            self.send_alone(index, &answered.packet);
+        let Peer { answered, ways, .. } = &mut self.peers[index];
+        if let Some(answered) = answered.iter_mut().flatten().find(|a| known(a)) {
+            answered.way = (answered.way + 1) % ways.len();
+            ways[answered.way].send(&answered.packet).ok();
             return false;
         }
         if now.since(self.peers[index].last_answer) < HELLO_APART {
@@ -111,7 +113,8 @@ impl Udp {
             self.hello(index, connection)
         };
         let packet = self.proof(&mut noise, &greeting, |noise| (id, Handshake::Answer(noise)))?;
-        self.send_alone(index, &packet);
+        let way = self.door;
+        self.send_by(index, way, &packet);
         let answered = Answered {
             claim: *claim,
             offered: id,
@@ -119,6 +122,7 @@ impl Udp {
             connection,
             noise,
             packet,
+            way,
             at: now,
             tries: 0,
         };
@@ -158,7 +162,7 @@ impl Udp {
             if offer.cookie != cookie && now.since(offer.retried) >= HELLO_APART {
                 offer.cookie = cookie;
                 offer.retried = now;
-                self.begin(index, now);
+                self.begin(index, now, Some(self.door));
             }
             return false;
         }
@@ -275,7 +279,7 @@ impl Udp {
         let Some(index) = self.claimed(now, claim) else { return false };
         let apart = if self.live(index).is_some() { HELLO_EVERY } else { HELLO_APART };
         if self.me.node > claim.from.node && now.since(self.peers[index].last_hello) >= apart {
-            self.begin(index, now);
+            self.begin(index, now, Some(self.door));
         }
         false
     }

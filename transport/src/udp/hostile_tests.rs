@@ -82,7 +82,7 @@ fn a_packet_sent_on_from_elsewhere_moves_nobody() {
     assert!(len <= packet.len() * 3);
     // Nobody answers there, and the peer speaks from where it is.
     stream(&mut a, &mut b, 40);
-    assert_eq!(a.udp.peers[0].socket.as_ref().and_then(Socket::peer), Some(addrs[1]));
+    assert_eq!(a.udp.peers[0].socket().and_then(Socket::peer), Some(addrs[1]));
     assert!(sent.borrow().iter().filter(|(peer, _)| peer.ip() == elsewhere).count() == 1);
 }
 

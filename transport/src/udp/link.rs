@@ -14,7 +14,7 @@ use crate::event::{Evidence, LinkCounters};
 use crate::id::Member;
 use crate::lane::CONTROL;
 use crate::own::Own;
-use crate::reliable::{CloseReason, Connection, LaneTable, PacketView, Settings};
+use crate::reliable::{CloseReason, Connection, LaneTable, PacketView, Rails, Settings};
 use crate::secure::PacketKeys;
 use crate::time::Time;
 
@@ -78,6 +78,9 @@ pub(crate) struct Link {
     /// Repeated until the link is up.
     pub(crate) finish: Option<Finish>,
     pub(crate) connection: Connection,
+    pub(crate) rails: Rails,
+    /// Times that packets took another rail.
+    pub(crate) failovers: u64,
     replicas: Replicas,
     table: LaneTable,
     burst: Option<Burst>,
@@ -102,6 +105,7 @@ impl Link {
     pub(crate) fn new(
         agreement: Agreement,
         settings: Settings,
+        rails: Rails,
         keys: PacketKeys,
         own: &Own,
         now: Time,
@@ -115,6 +119,8 @@ impl Link {
             keys,
             finish: agreement.finish,
             connection: Connection::new(settings, now),
+            rails,
+            failovers: 0,
             replicas: Replicas::new(&settings.peer),
             table: settings.peer,
             burst: None,
@@ -189,10 +195,15 @@ impl Link {
 
     fn take_in(&mut self, now: Time, packet: &PacketView<'_>) -> Change {
         (self.roaming.newest, self.roaming.response) = (false, None);
+        self.roaming.challenge = None;
         let Ok(received) = self.connection.handle_packet(now, packet, &mut self.replicas) else {
             return Change::None;
         };
         (self.roaming.newest, self.roaming.response) = (received.newest, received.response);
+        self.roaming.challenge = received.challenge;
+        if let Some(token) = received.response {
+            self.rails.on_response(now, token);
+        }
         if let Some(burst) = self.burst
             && self.connection.heard() > burst.started
         {
@@ -257,7 +268,9 @@ impl Link {
         let stash = (!self.stash.bytes.is_empty()).then_some(self.stash.retry);
         let at_once = self.unfinished.then_some(Time::ZERO);
         let finish = self.finish.as_ref().map(|finish| finish.next);
-        [self.connection.next_timeout(), burst, stash, at_once, finish].into_iter().flatten().min()
+        let rails = self.rails.next_timeout();
+        let all = [self.connection.next_timeout(), burst, stash, at_once, finish, rails];
+        all.into_iter().flatten().min()
     }
 
     /// Dead for good: nothing becomes visible any more, nothing but the news of it is sent.
@@ -278,6 +291,9 @@ impl Link {
             bytes_sent: counters.sent_bytes,
             bytes_received: counters.received_bytes,
             retransmits: counters.lost,
+            marked: counters.congested,
+            congestion: self.connection.congestion().events(),
+            failovers: self.failovers,
             ..LinkCounters::default()
         }
     }

@@ -91,6 +91,11 @@ impl Udp {
         self.get(link).map(|link| link.connection.rtt().smoothed())
     }
 
+    /// Largest datagram that the path is known to carry.
+    pub(crate) fn datagram(&self, link: UdpLink) -> Option<usize> {
+        self.get(link).map(|link| link.connection.datagram_max() + TAG_LEN)
+    }
+
     pub(crate) fn counters(&self, link: UdpLink) -> LinkCounters {
         self.get(link).map(Link::counters).unwrap_or_default()
     }

@@ -202,7 +202,8 @@ fn idle() {
 fn sleep(node: &Node, now: Time) {
     let wait = node.udp.next_timeout().map_or(Duration::from_millis(100), |at| at.since(now));
     let spec = libc::timespec { tv_sec: 0, tv_nsec: wait.as_nanos().min(999_999_999) as i64 };
-    let mut fd = libc::pollfd { fd: node.udp.fd(), events: libc::POLLIN, revents: 0 };
+    let mut fd =
+        libc::pollfd { fd: node.udp.fds().next().unwrap(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one pollfd and a timespec that live through the call; no signal mask.
     unsafe { libc::ppoll(&raw mut fd, 1, &raw const spec, std::ptr::null()) };
 }

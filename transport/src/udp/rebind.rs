@@ -9,95 +9,120 @@
 //! has several addresses may always have sent from another one than it is reached at: only a change counts. While there is no
 //! link the peer is dialled at both addresses in turn.
 //!
-//! A node keeps its links when its address changes if it is bound to no particular one.
+//! Each rail has an address of its own that may change; what arrives by a rail says nothing of another.
+//!
+//! A node keeps its links when its address changes if it is bound to no particular one: to all, or to an interface. One that
+//! is bound to an address receives there and nowhere else; when the address comes back before it is missed, so does the link.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::dial::{DATAGRAM_MAX, random};
+use super::dial::random;
 use super::*;
+use crate::reliable::{Aside, RAILS_MAX};
 
 /// Least distance of two challenges of one link, whatever provokes them.
 const CHALLENGE_APART: Duration = Duration::from_millis(2);
+/// A number that was not answered is good for this long.
+const TOKEN_LIFE: Duration = Duration::from_secs(1);
 
 /// What a link knows of where its peer is.
 #[derive(Debug, Default)]
 pub(crate) struct Roaming {
-    /// Where its packets came from until now.
-    source: Option<IpAddr>,
-    challenge: Option<Challenge>,
+    /// Where its packets came from until now, by each rail.
+    source: [Option<IpAddr>; RAILS_MAX],
+    question: Option<Question>,
     /// When the last challenge left.
     asked: Time,
     /// The last packet is the newest so far.
     pub(super) newest: bool,
+    /// What it asks us to say.
+    pub(super) challenge: Option<u64>,
     /// What it answers to a challenge.
     pub(super) response: Option<u64>,
 }
 
+/// Is the peer there?
 #[derive(Debug)]
-struct Challenge {
+struct Question {
+    rail: usize,
     source: IpAddr,
     token: u64,
+    began: Time,
     socket: Socket,
 }
 
 impl Udp {
     /// A packet of that link was taken in: is the peer where it was?
     pub(super) fn roam(&mut self, index: usize, now: Time) {
+        let rail = self.door;
         let Some(link) = self.slots[index].link.as_deref_mut() else { return };
         let roaming = &mut link.roaming;
         if let Some(token) = roaming.response.take()
-            && let Some(challenge) = roaming.challenge.take_if(|asked| asked.token == token)
+            && let Some(question) = roaming.question.take_if(|asked| asked.token == token)
         {
-            roaming.source = Some(challenge.source);
-            return self.move_peer(index, challenge.socket);
+            roaming.source[question.rail] = Some(question.source);
+            return self.move_peer(index, question.rail, question.socket);
         }
-        let Some(from) = self.from.filter(|_| roaming.newest) else { return };
-        if roaming.source.is_none_or(|source| source == from) {
-            roaming.source = Some(from);
-            roaming.challenge = None;
+        // A rail that this peer does not have leads nowhere.
+        let Some(from) = self.from.filter(|_| roaming.newest && rail < link.rails.count()) else {
+            return;
+        };
+        if roaming.source[rail].is_none_or(|source| source == from) {
+            roaming.source[rail] = Some(from);
+            roaming.question.take_if(|asked| asked.rail == rail);
         } else if now.since(roaming.asked) >= CHALLENGE_APART {
             roaming.asked = now;
-            self.challenge(index, from, now);
+            self.ask_whereabouts(index, rail, from, now);
         }
     }
 
-    fn challenge(&mut self, index: usize, source: IpAddr, now: Time) {
+    fn ask_whereabouts(&mut self, index: usize, rail: usize, source: IpAddr, now: Time) {
         let Some(link) = self.slots[index].link.as_deref_mut() else { return };
-        let to = SocketAddr::new(source, self.peers[link.peer].addr.port());
-        let Ok(socket) = Socket::connect(self.bind_ip, to) else { return };
-        let token = u64::from_le_bytes(random());
+        // The same number again while it is not answered: over a long way the answer to the first comes after the next.
+        let same = |asked: &Question| {
+            (asked.rail, asked.source) == (rail, source) && now.since(asked.began) < TOKEN_LIFE
+        };
+        if !link.roaming.question.as_ref().is_some_and(same) {
+            let to = SocketAddr::new(source, self.peers[link.peer].ways[rail].addr.port());
+            let Ok(socket) = Socket::connect(&self.doors[rail].origin, to) else { return };
+            let token = u64::from_le_bytes(random());
+            link.roaming.question = Some(Question { rail, source, token, began: now, socket });
+        }
+        let Some(question) = &link.roaming.question else { return };
         let mut packet = [0; 64];
-        let Some(packed) = link.connection.pack_challenge(now, &mut packet, token) else { return };
+        let challenge = Aside::Challenge(question.token);
+        let packed = link.connection.pack_aside(now, &mut packet, challenge, false);
+        let Some(packed) = packed else { return };
         let packet = &mut packet[..packed.len + TAG_LEN];
         if link.keys.seal(packet).is_ok() {
-            socket.send(packet, None).ok();
-            link.roaming.challenge = Some(Challenge { source, token, socket });
+            question.socket.send(packet, None).ok();
         }
     }
 
-    fn move_peer(&mut self, index: usize, socket: Socket) {
+    fn move_peer(&mut self, index: usize, rail: usize, socket: Socket) {
         let Some(link) = self.slots[index].link.as_deref_mut() else { return };
-        let peer = &mut self.peers[link.peer];
+        let way = &mut self.peers[link.peer].ways[rail];
         let to = socket.peer();
-        link.connection
-            .change_path(socket.datagram_max().clamp(512 + TAG_LEN, DATAGRAM_MAX) - TAG_LEN);
-        link.stash = link::Stash::default();
         tracing::info!(peer = %link.member, ?to, "the peer has another address");
-        peer.moved = to.filter(|&to| to != peer.addr);
-        peer.connect(socket);
+        way.moved = to.filter(|&to| to != way.addr);
+        way.connect(socket);
+        if rail == link.rails.current() {
+            link.connection.change_path(way.packet_max());
+            link.stash = link::Stash::default();
+        }
     }
 
-    /// Opens the socket to a peer anew if this machine no longer has the address that it sends from.
+    /// Opens the sockets to a peer anew that send from an address which this machine no longer has.
     pub(super) fn reopen_if_stranded(&mut self, peer: usize) -> bool {
-        let peer = &mut self.peers[peer];
-        let Some(socket) = peer.socket.as_ref().filter(|socket| socket.is_stranded()) else {
-            return false;
-        };
-        let Some(fresh) = socket.peer().and_then(|to| Socket::connect(self.bind_ip, to).ok())
-        else {
-            return false;
-        };
-        peer.connect(fresh);
-        true
+        let mut any = false;
+        for (way, door) in self.peers[peer].ways.iter_mut().zip(&self.doors) {
+            let stranded = way.socket.as_ref().filter(|socket| socket.is_stranded());
+            let to = stranded.and_then(Socket::peer);
+            if let Some(Ok(fresh)) = to.map(|to| Socket::connect(&door.origin, to)) {
+                way.connect(fresh);
+                any = true;
+            }
+        }
+        any
     }
 }

@@ -7,12 +7,11 @@
 //! | EINVAL, and the own address is gone | this machine has another one now | a new socket; the batch is sent again |
 //! | EIO, EINVAL on a segmented send | this device cannot segment | segmentation is turned off, the batch goes out in pieces |
 //! | EMSGSIZE | larger than the first link takes by now | smaller datagrams from now on; loss detection repairs |
-//! | EHOSTUNREACH, ENETUNREACH, EPERM, … | no way at the moment | as if lost in the network; silence decides |
+//! | EHOSTUNREACH, ENETUNREACH, EPERM, … | no way at the moment | as if lost in the network; other rails are asked, else silence decides |
 
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::time::Duration;
 
 use super::*;
@@ -62,7 +61,7 @@ impl Udp {
         let room = out.len() - TAG_LEN;
         let Some(packed) = link.connection.poll_mtu_probe(now, &mut out[..room]) else { return };
         let packet = &mut out[..packed.len + TAG_LEN];
-        let Some(socket) = self.peers[link.peer].socket.as_ref() else { return };
+        let Some(socket) = self.peers[link.peer].socket() else { return };
         // Whatever else happens to it: it was a probe, and others follow.
         if link.keys.seal(packet).is_ok()
             && socket
@@ -91,7 +90,7 @@ impl Udp {
         let Some(link) = self.slots[index].link.as_deref() else { return false };
         let peer = link.peer;
         for _ in 0..4 {
-            let Some(socket) = self.peers[peer].socket.as_ref() else { return true };
+            let Some(socket) = self.peers[peer].socket() else { return true };
             let joined = segment < bytes.len();
             let result = if joined && !self.segmentation {
                 bytes.chunks(segment).try_for_each(|datagram| socket.send(datagram, None))
@@ -114,7 +113,10 @@ impl Udp {
                     self.shrink(index);
                     return true;
                 }
-                _ => return true,
+                _ => {
+                    self.doubt_rail(index, now);
+                    return true;
+                }
             }
         }
         true
@@ -137,17 +139,15 @@ impl Udp {
         }
     }
 
-    /// Sends one packet outside of a link; whether it arrives is up to the caller's repetitions.
+    /// The same by one of the rails that the peer has; `way` counts on beyond the last.
+    pub(super) fn send_by(&self, peer: usize, way: usize, bytes: &[u8]) {
+        let ways = &self.peers[peer].ways;
+        ways[way % ways.len()].send(bytes).ok();
+    }
+
+    /// Sends one packet outside of a link, over all rails; whether it arrives is up to the caller's repetitions.
     pub(super) fn send_alone(&self, peer: usize, bytes: &[u8]) {
-        if let Some(socket) = self.peers[peer].socket.as_ref() {
-            // A pending "port unreachable" is reported in place of sending: the second try sends.
-            if socket
-                .send(bytes, None)
-                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-            {
-                socket.send(bytes, None).ok();
-            }
-        }
+        self.peers[peer].ways.iter().for_each(|way| drop(way.send(bytes)));
     }
 }
 

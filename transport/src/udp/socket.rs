@@ -38,6 +38,31 @@ const ECT_0: i32 = 2;
 /// Congestion experienced.
 pub(super) const CE: i32 = 3;
 
+/// Where a node sends from: an address of its own, or an interface with whatever address that has.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    ip: IpAddr,
+    interface: Option<String>,
+}
+
+impl Origin {
+    /// By `interface`, if one is named: then the address only says which family.
+    pub(crate) fn new(ip: IpAddr, interface: Option<&str>) -> Origin {
+        let anywhere = match ip {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let ip = if interface.is_some() { anywhere } else { ip };
+        Origin { ip, interface: interface.map(str::to_owned) }
+    }
+}
+
+impl From<IpAddr> for Origin {
+    fn from(ip: IpAddr) -> Origin {
+        Origin::new(ip, None)
+    }
+}
+
 /// A non-blocking UDP socket.
 #[derive(Debug)]
 pub(crate) struct Socket(UdpSocket);
@@ -51,8 +76,8 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Takes the port for this process alone.
-    pub(crate) fn bind(addr: SocketAddr) -> Result<Port, Error> {
+    /// Takes the port for this process alone; of all addresses of `interface`, if one is named.
+    pub(crate) fn bind(addr: SocketAddr, interface: Option<&str>) -> Result<Port, Error> {
         let failed = |source: io::Error| {
             let hint = match source.kind() {
                 io::ErrorKind::AddrInUse => {
@@ -61,6 +86,9 @@ impl Port {
                 io::ErrorKind::AddrNotAvailable => {
                     "no interface of this machine has that address: `ip addr` lists those that exist"
                 }
+                io::ErrorKind::NotFound => {
+                    "this machine has no such interface: `ip link` lists them"
+                }
                 io::ErrorKind::PermissionDenied => {
                     "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one"
                 }
@@ -68,30 +96,72 @@ impl Port {
             };
             Error::Bind { addr, source, hint }
         };
-        let main = Socket(crate::wait::patiently(|| UdpSocket::bind(addr)).map_err(failed)?);
-        main.0.set_nonblocking(true).map_err(failed)?;
+        let origin = Origin::new(addr.ip(), interface);
+        let open = || Socket::open(&origin, addr.port());
+        let main = crate::wait::patiently(open).map_err(failed)?;
         main.enlarge(libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER);
         main.option(libc::SOL_UDP, libc::UDP_GRO, 1).ok();
         main.tell_marks().ok();
-        let quiet = main.local().and_then(|addr| main.sort_heartbeats(addr)).ok();
+        let quiet = main.local().and_then(|addr| main.sort_heartbeats(&origin, addr.port())).ok();
         Ok(Port { main, quiet })
     }
 }
 
 impl Socket {
-    /// A socket for sending to `peer` only, from any port of the address `from`.
-    pub(crate) fn connect(from: IpAddr, peer: SocketAddr) -> io::Result<Socket> {
-        let from = match (from, peer) {
+    /// A socket bound to that port of where it sends from, or to any (0).
+    fn open(from: &Origin, port: u16) -> io::Result<Socket> {
+        let socket = Socket::unbound(from)?;
+        socket.bind(SocketAddr::new(from.ip, port))?;
+        Ok(socket)
+    }
+
+    fn unbound(from: &Origin) -> io::Result<Socket> {
+        let family = if from.ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers; the result is checked.
+        let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+        // SAFETY: `fd` was just opened and nobody else knows it.
+        let socket = Socket(UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+        if let Some(interface) = &from.interface {
+            socket.bind_to_interface(interface)?;
+        }
+        Ok(socket)
+    }
+
+    fn bind(&self, addr: SocketAddr) -> io::Result<()> {
+        let (name, len) = raw_address(addr);
+        // SAFETY: `name` holds an address of `len` bytes and lives through the call, which only reads it.
+        check(unsafe { libc::bind(self.fd(), ptr::from_ref(&name).cast(), len) }).map(drop)
+    }
+
+    /// Neither sends nor receives by another one from now on.
+    fn bind_to_interface(&self, interface: &str) -> io::Result<()> {
+        let mut name = [0u8; libc::IFNAMSIZ];
+        let bytes = interface.as_bytes();
+        if bytes.len() >= name.len() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        name[..bytes.len()].copy_from_slice(bytes);
+        match self.raw_option(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                Err(io::Error::new(io::ErrorKind::NotFound, format!("no interface {interface}")))
+            }
+            other => other,
+        }
+    }
+
+    /// A socket for sending to `peer` only, from any port of where this node sends from.
+    pub(crate) fn connect(from: &Origin, peer: SocketAddr) -> io::Result<Socket> {
+        let ip = match (from.ip, peer) {
             (IpAddr::V6(ip), SocketAddr::V4(_)) if ip.is_unspecified() => {
                 IpAddr::V4(Ipv4Addr::UNSPECIFIED)
             }
             (IpAddr::V4(ip), SocketAddr::V6(_)) if ip.is_unspecified() => {
                 IpAddr::V6(Ipv6Addr::UNSPECIFIED)
             }
-            (from, _) => from,
+            (ip, _) => ip,
         };
-        let socket = Socket(UdpSocket::bind((from, 0))?);
-        socket.0.set_nonblocking(true)?;
+        let socket = Socket::open(&Origin { ip, interface: from.interface.clone() }, 0)?;
         socket.0.connect(peer)?;
         socket.enlarge(libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, SEND_BUFFER);
         // Nobody reads what might arrive here.
@@ -157,18 +227,11 @@ impl Socket {
     }
 
     /// Opens the quiet socket on the same port and tells the kernel what belongs to it.
-    fn sort_heartbeats(&self, addr: SocketAddr) -> io::Result<Socket> {
+    fn sort_heartbeats(&self, origin: &Origin, port: u16) -> io::Result<Socket> {
         self.option(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-        let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: no pointers; the result is checked.
-        let fd = check(unsafe { libc::socket(family, kind, 0) })?;
-        // SAFETY: `fd` was just opened and nobody else knows it.
-        let quiet = Socket(UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+        let quiet = Socket::unbound(origin)?;
         quiet.option(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-        let (name, len) = raw_address(addr);
-        // SAFETY: `name` holds an address of `len` bytes and lives through the call, which only reads it.
-        check(unsafe { libc::bind(fd, ptr::from_ref(&name).cast(), len) })?;
+        quiet.bind(SocketAddr::new(origin.ip, port))?;
         // Byte 1 of the payload is the flags; its heartbeat bit is the index of the socket: 0 main, 1 quiet.
         let filter = [
             libc::sock_filter {
@@ -470,105 +533,4 @@ fn raw_address(addr: SocketAddr) -> (libc::sockaddr_in6, libc::socklen_t) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn port(addr: &str) -> Port {
-        Port::bind(addr.parse().unwrap()).unwrap()
-    }
-
-    fn wait_for(batch: &mut Batch, socket: &Socket) -> Vec<Vec<u8>> {
-        for _ in 0..10_000 {
-            let (count, _) = batch.receive(socket, false);
-            if count > 0 {
-                return (0..count)
-                    .flat_map(|i| {
-                        batch.datagrams(i).map(|bytes| bytes.to_vec()).collect::<Vec<_>>()
-                    })
-                    .collect();
-            }
-            std::thread::sleep(std::time::Duration::from_micros(100));
-        }
-        panic!("nothing arrived");
-    }
-
-    #[test]
-    fn the_kernel_sorts_heartbeats_from_the_rest() {
-        for addr in ["127.0.0.1:0", "[::1]:0"] {
-            let port = port(addr);
-            let quiet = port.quiet.as_ref().expect("this kernel sorts");
-            let to = port.main.local().unwrap();
-            assert_eq!(quiet.local().unwrap(), to);
-            let sender = Socket::connect(to.ip(), to).unwrap();
-            let mut batch = Batch::new();
-            for _ in 0..20 {
-                sender.send(&[1, FLAG_QUIET, 7], None).unwrap();
-                sender.send(&[1, 0, 9], None).unwrap();
-                assert_eq!(wait_for(&mut batch, &port.main), [[1, 0, 9]]);
-                assert_eq!(wait_for(&mut batch, quiet), [[1, FLAG_QUIET, 7]]);
-            }
-        }
-    }
-
-    #[test]
-    fn marks_of_congestion_are_seen_and_what_is_sent_can_be_marked() {
-        for addr in ["127.0.0.1:0", "[::1]:0"] {
-            let port = port(addr);
-            let to = port.main.local().unwrap();
-            let sender = Socket::connect(to.ip(), to).unwrap();
-            let mut batch = Batch::new();
-            for (ecn, marked) in [(None, false), (Some(CE), true), (Some(ECT_0), false)] {
-                if let Some(ecn) = ecn {
-                    sender.mark(to, ecn).unwrap();
-                }
-                sender.send(&[1, 0, 9], None).unwrap();
-                assert_eq!(wait_for(&mut batch, &port.main), [[1, 0, 9]]);
-                assert_eq!(batch.congested(0), marked, "{addr} {ecn:?}");
-            }
-            let (level, name) = match to {
-                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
-                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
-            };
-            let fresh = Socket::connect(to.ip(), to).unwrap();
-            assert_eq!(fresh.get_option(level, name).unwrap(), ECT_0);
-        }
-    }
-
-    #[test]
-    fn many_datagrams_go_in_one_call() {
-        let port = port("127.0.0.1:0");
-        let to = port.main.local().unwrap();
-        let sender = Socket::connect(to.ip(), to).unwrap();
-        let bytes: Vec<u8> = (0..1050u32).map(|i| if i % 100 == 1 { 0 } else { i as u8 }).collect();
-        sender.send(&bytes, Some(100)).unwrap();
-        let mut batch = Batch::new();
-        let mut datagrams = Vec::new();
-        while datagrams.len() < 11 {
-            datagrams.extend(wait_for(&mut batch, &port.main));
-        }
-        assert_eq!(datagrams.concat(), bytes);
-        assert_eq!(datagrams[10].len(), 50);
-    }
-
-    #[test]
-    fn an_occupied_port_is_named() {
-        let first = port("127.0.0.1:0");
-        let addr = first.main.local().unwrap();
-        let error = Port::bind(addr).unwrap_err().to_string();
-        assert!(error.contains(&addr.to_string()) && error.contains("another process"), "{error}");
-    }
-
-    #[test]
-    fn a_closed_port_is_reported_to_its_socket_only() {
-        let gone = port("127.0.0.1:0").main.local().unwrap();
-        let port = port("127.0.0.1:0");
-        let to_gone = Socket::connect(gone.ip(), gone).unwrap();
-        let to_port = Socket::connect(gone.ip(), port.main.local().unwrap()).unwrap();
-        to_gone.send(&[0; 40], None).unwrap();
-        to_port.send(&[0; 40], None).unwrap();
-        assert!(to_gone.take_refusal());
-        assert!(!to_gone.take_refusal());
-        assert!(!to_port.take_refusal());
-        assert!(to_port.datagram_max() >= 1200);
-    }
-}
+mod tests;

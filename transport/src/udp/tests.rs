@@ -383,7 +383,7 @@ fn a_sender_learns_that_its_packets_meet_congestion() {
     stream(&mut a, &mut b, 40);
     assert_eq!((congested(&mut a), congested(&mut b)), (0, 0));
     // As a switch on the way from `a` to `b` would.
-    a.udp.peers[0].socket.as_ref().unwrap().mark(addrs[1], socket::CE).unwrap();
+    a.udp.peers[0].socket().unwrap().mark(addrs[1], socket::CE).unwrap();
     stream(&mut a, &mut b, 400);
     until(&mut [&mut a, &mut b], "news of it", |n| congested(n[0]) > 0);
     assert_eq!(congested(&mut b), 0);

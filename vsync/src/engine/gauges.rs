@@ -71,7 +71,7 @@ fn engine(f: &Figures) -> [(&'static str, u64); 20] {
 }
 
 /// The link to one peer; all zero without one.
-fn link(status: Option<&LinkStatus>) -> [(&'static str, u64); 11] {
+fn link(status: Option<&LinkStatus>) -> [(&'static str, u64); 16] {
     let get = |figure: fn(&LinkStatus) -> u64| status.map_or(0, figure);
     [
         // 1 up, 2 suspected, 3 dead.
@@ -93,6 +93,12 @@ fn link(status: Option<&LinkStatus>) -> [(&'static str, u64); 11] {
         ("bytes_sent", get(|l| l.counters.bytes_sent)),
         ("bytes_received", get(|l| l.counters.bytes_received)),
         ("retransmits", get(|l| l.counters.retransmits)),
+        ("marked", get(|l| l.counters.marked)),
+        ("congestion", get(|l| l.counters.congestion)),
+        ("failovers", get(|l| l.counters.failovers)),
+        // Counted from 1; 0 where there is none.
+        ("rail", get(|l| l.rail.map_or(0, |rail| rail.rail as u64 + 1))),
+        ("datagram", get(|l| l.datagram.unwrap_or(0) as u64)),
         ("doorbells", get(|l| l.counters.doorbells)),
     ]
 }

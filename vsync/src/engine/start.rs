@@ -138,6 +138,8 @@ fn recover(config: &Config, found: &Found) -> Result<Durable, Error> {
 
 fn transport_config(config: &Config, me: Member) -> quintet_transport::Config {
     let mut t = quintet_transport::Config::new(&config.cluster, me, config.bind);
+    t.interface.clone_from(&config.interface);
+    t.rails.clone_from(&config.rails);
     t.peers = config.peers.clone();
     t.path = config.path;
     t.verbs = config.verbs.clone();

@@ -66,6 +66,13 @@ impl Own {
         };
         Own { life, lanes: LANES.iter().map(lane).collect() }
     }
+    pub(super) fn head(&self, lane: u8) -> u64 {
+        self.lanes[usize::from(lane)].head
+    }
+    /// What stands there.
+    pub(super) fn byte(&self, lane: u8, position: u64) -> u8 {
+        byte_at(self.life, lane, position)
+    }
     pub(super) fn publish(&mut self, lane: u8, len: u64) {
         let own = &mut self.lanes[usize::from(lane)];
         let mask = own.ring.len() as u64 - 1;
