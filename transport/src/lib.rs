@@ -69,6 +69,8 @@ pub use time::Time;
 #[cfg(all(feature = "faults", not(loom)))]
 pub use udp::FaultPolicy;
 #[cfg(not(loom))]
+pub use udp::probe_busy_poll;
+#[cfg(not(loom))]
 pub use verbs::discover_verbs;
 pub use wait::Waker;
 #[cfg(not(loom))]

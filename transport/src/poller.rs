@@ -19,7 +19,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::{Config, PathPolicy};
+use crate::config::{Config, PathPolicy, Wait};
 use crate::detect::{StallGuard, Thresholds};
 use crate::error::Error;
 use crate::event::{Event, PollerCounters};
@@ -538,9 +538,16 @@ impl Poller {
         self.counters
     }
 
-    /// How the poller sleeps: io_uring or ppoll, and why.
+    /// How the poller waits: io_uring or ppoll, and why; of one that never sleeps, whether adapters are polled.
     pub fn parking(&self) -> String {
-        self.sleep.describe()
+        let how = self.udp.as_ref().and_then(Udp::busy_polling);
+        match self.config.wait {
+            Wait::Spin => how.map_or_else(
+                || "a loop that never sleeps".to_owned(),
+                |how| format!("a loop that never sleeps; {how}"),
+            ),
+            Wait::Adaptive | Wait::Block => self.sleep.describe(),
+        }
     }
 }
 

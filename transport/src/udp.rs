@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::{Config, Rail};
+use crate::config::{Config, Rail, Wait};
 use crate::error::Error;
 use crate::event::{Evidence, LinkCounters};
 use crate::id::{Incarnation, Member, NodeId};
@@ -63,6 +63,7 @@ use dial::Peer;
 #[cfg(feature = "faults")]
 pub use faults::FaultPolicy;
 use link::{Change, Link, Phase};
+pub use socket::probe_busy_poll;
 use socket::{Batch, Origin, Port, SEGMENTS_MAX, Socket};
 use ways::{Door, Way};
 
@@ -108,6 +109,8 @@ pub(crate) struct Udp {
     heartbeat: Duration,
     give_up: Duration,
     doors: Vec<Door>,
+    /// Adapters are polled; or why not.
+    busy_poll: Option<std::io::Result<()>>,
     batch: Batch,
     out: Box<[u8]>,
     segmentation: bool,
@@ -150,6 +153,9 @@ impl Udp {
         for rail in &config.rails {
             doors.push(Door::open(rail.bind, rail.interface.as_deref())?);
         }
+        // One who never sleeps need not wait for interrupts either.
+        let poll = || doors.iter().try_for_each(|door| door.port.main.poll_adapter());
+        let busy_poll = (config.wait == Wait::Spin).then(poll);
         let mut peers = Vec::with_capacity(config.peers.len());
         for peer in &config.peers {
             let on = |rail: &Rail| rail.peers.iter().find(|p| p.node == peer.node).map(|p| p.addr);
@@ -173,6 +179,7 @@ impl Udp {
             heartbeat: config.timing.heartbeat,
             give_up: config.timing.dead,
             doors,
+            busy_poll,
             batch: Batch::new(),
             out: vec![0; SEND_BUFFER].into_boxed_slice(),
             segmentation: true,

@@ -9,6 +9,8 @@ const AREA: &str = "processors";
 /// What was seen.
 pub(super) struct Facts {
     supply: Supply,
+    /// Having the driver of an adapter polled, where a node never sleeps: what the kernel said.
+    busy_poll: Option<Result<(), String>>,
     /// Processors that the cgroups of this process may use on average, and which file says so.
     quota: Option<(f64, String)>,
     /// Governors in use, each once; empty without frequency scaling.
@@ -48,11 +50,14 @@ impl Facts {
         governors.sort();
         governors.dedup();
         let avg10 = host.text("proc/pressure/cpu").and_then(|text| some_avg10(&text));
+        let spins = config.is_some_and(|config| config.transport.wait == WaitChoice::Spin);
+        let poll = || quintet_transport::probe_busy_poll().map_err(|error| error.to_string());
         Facts {
+            busy_poll: spins.then(poll),
             supply: Supply {
                 processors: std::thread::available_parallelism().map_or(1, |n| n.get()),
                 pollers: config.map_or(1, pollers_here),
-                spins: config.is_some_and(|config| config.transport.wait == WaitChoice::Spin),
+                spins,
             },
             quota: quota(host),
             governors,
@@ -64,6 +69,7 @@ impl Facts {
 
     pub(super) fn judge(&self) -> Vec<Check> {
         let why_supply = "each node has one thread that polls; one that waits for a processor is late for its peers";
+        let why_busy_poll = "a node that never sleeps takes packets from the adapter itself, without waiting for its interrupt";
         let why_quota = "a node whose quota is used up stands still for the rest of the period, 100 ms as a rule, and is taken for dead";
         let why_governor = "a processor that must speed up first answers late after each pause";
         let why_clock = "the clock is read several times per turn; without the time-stamp counter each reading is a system call";
@@ -71,12 +77,24 @@ impl Facts {
         let why_steal = "a virtual machine that gets no processor is silent without knowing it";
         vec![
             Check::new(AREA, "count", why_supply, supply(&self.supply)),
+            Check::new(AREA, "busy polling", why_busy_poll, busy_poll(self.busy_poll.as_ref())),
             Check::new(AREA, "cgroup quota", why_quota, judge_quota(self.quota.as_ref())),
             Check::new(AREA, "governor", why_governor, governor(&self.governors)),
             Check::new(AREA, "clock source", why_clock, clock(self.clock.as_deref())),
             Check::new(AREA, "pressure", why_pressure, pressure(&self.pressure)),
             Check::new(AREA, "stolen time", why_steal, steal(self.steal)),
         ]
+    }
+}
+
+fn busy_poll(tried: Option<&Result<(), String>>) -> Judgement {
+    match tried {
+        None => not_applicable("for wait = \"spin\" only"),
+        Some(Ok(())) => fine("allowed; `quintet status` says whether the adapter can"),
+        Some(Err(said)) => warning(
+            format!("refused ({said})"),
+            "give quintetd CAP_NET_ADMIN (AmbientCapabilities= in quintetd.service), or sysctl -w net.core.busy_read=50",
+        ),
     }
 }
 
@@ -232,6 +250,15 @@ mod tests {
     use super::super::Verdict::*;
     use super::super::host::plant;
     use super::*;
+
+    #[test]
+    fn busy_polling_is_judged_for_those_who_never_sleep() {
+        assert_eq!(busy_poll(None).0, NotApplicable);
+        assert_eq!(busy_poll(Some(&Result::Ok(()))).0, Ok);
+        let (verdict, found, fix) = busy_poll(Some(&Err("not permitted".to_owned())));
+        assert_eq!((verdict, found.as_str()), (Warning, "refused (not permitted)"));
+        assert!(fix.unwrap().contains("CAP_NET_ADMIN"));
+    }
 
     #[test]
     fn spinning_wants_a_processor_for_each_node() {

@@ -240,3 +240,17 @@ fn nodes_meet_when_each_direction_has_another_cable() {
     pair.talk(100);
     pair.take("what works", [1, 0]);
 }
+
+#[test]
+fn a_poller_that_never_sleeps_says_whether_adapters_are_polled() {
+    let addrs = super::tests::addresses(2);
+    let said = |wait, path| {
+        let mut config = config(&addrs, 0, 1);
+        (config.wait, config.path) = (wait, path);
+        Poller::new(config).unwrap().parking()
+    };
+    let spins = said(Wait::Spin, PathPolicy::Udp);
+    assert!(spins.contains("never sleeps") && spins.contains("polled"), "{spins}");
+    let sleeps = said(Wait::Block, PathPolicy::Udp);
+    assert!(!sleeps.contains("polled"), "{sleeps}");
+}

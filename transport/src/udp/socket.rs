@@ -33,6 +33,9 @@ const LONE: u8 = 2;
 /// Most datagrams in one send.
 pub(crate) const SEGMENTS_MAX: usize = 60;
 
+/// What net.core.busy_read recommends.
+const BUSY_POLL_US: i32 = 50;
+
 /// ECN-capable transport (RFC 3168).
 const ECT_0: i32 = 2;
 /// Congestion experienced.
@@ -263,6 +266,18 @@ impl Socket {
         }
     }
 
+    /// From now on looking for packets makes the adapter's driver look, too (NAPI busy polling), for so many microseconds where
+    /// it may wait. Nothing but the interrupt is saved, so it is for who looks all the time. Some kernels
+    /// refuse it without CAP_NET_ADMIN.
+    pub(super) fn poll_adapter(&self) -> io::Result<()> {
+        self.option(libc::SOL_SOCKET, libc::SO_BUSY_POLL, BUSY_POLL_US)
+    }
+
+    /// Whether the last packet came by an adapter that can be polled; loopback cannot.
+    pub(super) fn has_adapter(&self) -> bool {
+        self.get_option(libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID).is_ok_and(|id| id != 0)
+    }
+
     /// Sets the two bits of ECN of what is sent from now on.
     pub(super) fn mark(&self, peer: SocketAddr, ecn: i32) -> io::Result<()> {
         match peer {
@@ -334,6 +349,11 @@ impl Socket {
         let sent = unsafe { libc::sendmsg(self.fd(), &raw const message, libc::MSG_NOSIGNAL) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
+}
+
+/// Whether this process may have adapters polled (`wait = "spin"`), as `quintet doctor` asks.
+pub fn probe_busy_poll() -> io::Result<()> {
+    Socket::unbound(&IpAddr::V4(Ipv4Addr::LOCALHOST).into())?.poll_adapter()
 }
 
 /// A kernel that refuses what a test wants refused: see the table in [`send`](super::send).

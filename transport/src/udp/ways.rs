@@ -147,6 +147,17 @@ impl Udp {
         }
     }
 
+    /// How packets are looked for by one who never sleeps, for people; `None` of others.
+    pub(crate) fn busy_polling(&self) -> Option<String> {
+        Some(match self.busy_poll.as_ref()? {
+            Ok(()) if self.doors.iter().any(|door| door.port.main.has_adapter()) => {
+                "the adapter is polled (NAPI)".to_owned()
+            }
+            Ok(()) => "adapters are polled (NAPI), but none was met that can be".to_owned(),
+            Err(error) => format!("adapters are not polled (SO_BUSY_POLL: {error})"),
+        })
+    }
+
     /// The rail that packets of that link take.
     pub(crate) fn rail(&self, link: UdpLink) -> Option<RailStatus> {
         let link = self.get(link)?;

@@ -98,3 +98,45 @@ fn a_closed_port_is_reported_to_its_socket_only() {
     assert!(!to_port.take_refusal());
     assert!(to_port.datagram_max() >= 1200);
 }
+
+/// The thread's effective user; the rest of the process keeps its own.
+fn become_user(id: libc::uid_t) {
+    // SAFETY: no pointers; the bare system call changes this thread only.
+    let changed = unsafe { libc::syscall(libc::SYS_setresuid, -1, id as libc::c_int, -1) };
+    assert_eq!(changed, 0);
+}
+
+#[test]
+fn adapters_are_polled_where_that_is_allowed_and_nothing_changes_where_it_is_not() {
+    let port = port("127.0.0.1:0");
+    let to = port.main.local().unwrap();
+    let sender = Socket::connect(&to.ip().into(), to).unwrap();
+    let mut batch = Batch::new();
+    let mut arrives = || {
+        sender.send(&[1, 0, 9], None).unwrap();
+        assert_eq!(wait_for(&mut batch, &port.main), [[1, 0, 9]]);
+    };
+    let set = || port.main.get_option(libc::SOL_SOCKET, libc::SO_BUSY_POLL).unwrap();
+    let before = set();
+    // SAFETY: no pointers.
+    let root = unsafe { libc::geteuid() } == 0;
+    if root {
+        become_user(65_534);
+    }
+    // Kernels differ in whom they allow it.
+    match port.main.poll_adapter() {
+        Ok(()) => assert_eq!(set(), BUSY_POLL_US),
+        Err(refused) => {
+            assert_eq!((refused.kind(), set()), (io::ErrorKind::PermissionDenied, before));
+        }
+    }
+    arrives();
+    if !root {
+        return;
+    }
+    become_user(0);
+    port.main.poll_adapter().unwrap();
+    assert_eq!(set(), BUSY_POLL_US);
+    arrives();
+    assert!(!port.main.has_adapter(), "loopback is none");
+}
