@@ -1,10 +1,13 @@
 //! Two pollers in two network namespaces with two cables between, of which one after the other breaks.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use super::namespaces::{Lab, enter, ip};
-use super::tests::config;
+use super::socket::refusal;
+use super::tests::{Node, config, linked, until};
 use super::*;
 use crate::clock;
 use crate::config::{PathPolicy, PeerConfig, Timing, Wait};
@@ -12,6 +15,7 @@ use crate::event::{Event, LinkStatus, RailReason};
 use crate::id::LinkId;
 use crate::lane::CONTROL;
 use crate::poller::Poller;
+use crate::reliable::{COOKIE_LEN, Claim, Handshake, INIT_LEN, NOISE_1_LEN};
 
 const CABLES: [&str; 2] = ["first", "second"];
 
@@ -253,4 +257,49 @@ fn a_poller_that_never_sleeps_says_whether_adapters_are_polled() {
     assert!(spins.contains("never sleeps") && spins.contains("polled"), "{spins}");
     let sleeps = said(Wait::Block, PathPolicy::Udp);
     assert!(!sleeps.contains("polled"), "{sleeps}");
+}
+
+#[test]
+fn strangers_are_answered_by_no_more_than_three_times_what_they_sent_over_four_rails_too() {
+    let addrs = super::tests::addresses(8);
+    let start = |me: usize| {
+        let mut config = config(&addrs[..2], me, 1);
+        let rail = |n: usize| {
+            let peers =
+                vec![PeerConfig { node: NodeId(2 - me as u16), addr: addrs[2 * n + 1 - me] }];
+            Rail { bind: addrs[2 * n + me], interface: None, peers }
+        };
+        config.rails = (1..4).map(rail).collect();
+        Node::with(&config)
+    };
+    let (mut a, mut b) = (start(0), start(1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let links = (a.link_to(1), b.link_to(0));
+    let (sent, places) = (Rc::new(Cell::new(0)), addrs.clone());
+    let told = sent.clone();
+    refusal::set(move |peer, bytes, _| {
+        assert!(places.contains(&peer), "only configured addresses hear of it");
+        if bytes[1] == FLAG_HANDSHAKE {
+            told.set(told.get() + bytes.len());
+        }
+        None
+    });
+    let cluster = super::tests::identity("test", 0).cluster().tag();
+    let claim = |from, to| Claim { cluster, from: Member::new(from, 99), to: NodeId(to) };
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (mut forged, began) = (0, clock::now());
+    until(&mut [&mut a, &mut b], "a while", |_| {
+        let mut packet = [0; INIT_LEN];
+        Handshake::Knock(claim(1, 2)).emit(0, &mut packet);
+        stranger.send_to(&packet, addrs[1]).unwrap();
+        let (cookie, noise) = ([forged as u8; COOKIE_LEN], [9; NOISE_1_LEN]);
+        Handshake::Init { claim: claim(2, 1), cookie, noise }.emit(77, &mut packet);
+        stranger.send_to(&packet, addrs[0]).unwrap();
+        forged += 2 * INIT_LEN;
+        clock::now().since(began) > Duration::from_millis(150)
+    });
+    let provoked = sent.get();
+    assert!(provoked > 0 && provoked <= 3 * forged, "{provoked} bytes for {forged}");
+    assert_eq!((a.link_to(1), b.link_to(0)), links);
+    println!("{provoked} bytes for {forged} forged ones");
 }
