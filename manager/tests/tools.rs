@@ -5,8 +5,9 @@ mod common;
 mod skip;
 
 use common::{Daemon, Layout};
-use quintet_manager::config::PathChoice;
+use quintet_manager::config::{Config, OneOrMore, PathChoice};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 /// Runs `quintet` for these daemons.
@@ -30,10 +31,14 @@ fn json(output: &Output) -> Value {
 
 /// Two daemons in one view, over that path.
 fn pair(path: PathChoice) -> (Layout, Vec<Daemon>) {
+    pair_with(|config| config.transport.path = path)
+}
+
+fn pair_with(edit: impl Fn(&mut Config)) -> (Layout, Vec<Daemon>) {
     let layout = Layout::new(2);
     for node in 1..=2 {
         let mut config = layout.config(node);
-        config.transport.path = path;
+        edit(&mut config);
         std::fs::write(layout.file(node), toml::to_string_pretty(&config).unwrap()).unwrap();
     }
     let daemons: Vec<_> = (1..=2).map(|node| Daemon::start(&layout, node)).collect();
@@ -68,6 +73,30 @@ fn links_over_packets_tell_what_was_sent_and_how_silence_is_judged() {
     assert!(counters.contains_key("retransmits") && !counters.contains_key("doorbells"));
     let table = printed(&quintet(&daemons, &["links"]));
     assert!(table.contains("20/300/1500 ms") && table.contains("1 → 2"), "{table}");
+}
+
+#[test]
+fn nodes_in_two_networks_are_linked_by_the_first_and_bind_to_both() {
+    let (_layout, daemons) = pair_with(|config| {
+        config.transport.path = PathChoice::Udp;
+        config.bind = Default::default();
+        for node in &mut config.nodes {
+            let first = node.transport.first();
+            let second = SocketAddr::new(first.ip(), first.port() + 1000);
+            node.transport = OneOrMore(vec![first, second]);
+        }
+    });
+    let all = json(&quintet(&daemons, &["links", "-o", "json"]));
+    let link = &all[0]["links"][0];
+    let rail = &link["rail"];
+    assert_eq!((&rail["number"], &rail["of"]), (&1.into(), &2.into()), "{link}");
+    assert!(link["datagram"].as_u64() >= Some(1200), "{link}");
+    let counters = link["counters"].as_object().unwrap();
+    assert!(["marked", "congestion", "failovers"].iter().all(|name| counters.contains_key(*name)));
+    let table = printed(&quintet(&daemons, &["links"]));
+    assert!(table.contains("1 of 2, 127.") && table.contains("the first"), "{table}");
+    let nodes = json(&quintet(&daemons, &["status", "-o", "json"]));
+    assert!(nodes.to_string().contains(rail["to"].as_str().unwrap()), "{nodes}");
 }
 
 #[test]

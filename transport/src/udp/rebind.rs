@@ -126,3 +126,45 @@ impl Udp {
         any
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::super::socket::refusal;
+    use super::super::tests::{Node, addresses, linked, until};
+    use super::*;
+    use crate::lane::CONTROL;
+
+    #[test]
+    fn the_answer_to_an_earlier_question_is_good_for_a_later_one() {
+        let addrs = addresses(2);
+        let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+        until(&mut [&mut a, &mut b], "links", linked);
+        (0..20).for_each(|_| [&mut a, &mut b].into_iter().for_each(Node::turn));
+        // What `b` sends comes from elsewhere; nobody answers there yet.
+        let caught = Rc::new(RefCell::new(Vec::new()));
+        let (net, to_a) = (caught.clone(), addrs[0]);
+        refusal::set(move |peer, bytes, _| {
+            (peer == to_a).then(|| {
+                net.borrow_mut().push(bytes.to_vec());
+                libc::ENETUNREACH
+            })
+        });
+        let mut numbers = Vec::new();
+        for round in 1..=3 {
+            b.own.lane_mut(CONTROL).set_word(0, round);
+            b.turn();
+            for mut packet in caught.take() {
+                a.udp.from = Some("127.0.0.9".parse().unwrap());
+                a.udp.on_datagram(clock::now(), &mut packet, &a.own);
+            }
+            let link = a.udp.links_mut().next().unwrap();
+            numbers.push(link.roaming.question.as_ref().map(|question| question.token));
+            std::thread::sleep(CHALLENGE_APART * 2);
+        }
+        assert!(numbers[0].is_some());
+        assert!(numbers.iter().all(|number| *number == numbers[0]), "{numbers:?}");
+    }
+}
