@@ -83,7 +83,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = arguments();
     let result = match cli.command {
         Some(Command::Config { command: ConfigCommand::Check { file } }) => {
             cli.options.apply(file).map(|_| {
@@ -100,6 +100,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As [`Cli::parse`], which takes a help text that could not be written for success.
+fn arguments() -> Cli {
+    Cli::try_parse().unwrap_or_else(|told| {
+        let printed = told.print().and_then(|()| io::stdout().flush());
+        if let (Err(error), false) = (printed, told.use_stderr()) {
+            let _ = writeln!(io::stderr(), "quintet-proxy: cannot print: {error}");
+            std::process::exit(1);
+        }
+        std::process::exit(told.exit_code())
+    })
 }
 
 fn run(config: ProxyConfig) -> Result<(), ProxyError> {

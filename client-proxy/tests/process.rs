@@ -46,6 +46,15 @@ fn config_check_accepts_what_is_good_and_names_what_is_not() {
 }
 
 #[test]
+fn help_that_cannot_be_printed_is_a_failure() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let said = failed(&proxy().arg("--help").stdout(full).output().unwrap());
+    assert!(said.starts_with("quintet-proxy: cannot print: "), "{said}");
+    assert!(proxy().arg("--help").output().unwrap().status.success());
+    assert_eq!(proxy().arg("--nonsense").output().unwrap().status.code(), Some(2));
+}
+
+#[test]
 fn a_log_filter_that_is_none_is_refused() {
     let mut command = proxy();
     command.args(["--manager", "127.0.0.1:1", "--listen", "127.0.0.1:0"]);

@@ -7,7 +7,9 @@ mod skip;
 use common::{Daemon, Layout};
 use quintet_manager::config::{Config, OneOrMore, PathChoice};
 use serde_json::Value;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
 
 /// Runs `quintet` for these daemons.
@@ -319,4 +321,66 @@ fn what_cannot_be_printed_is_said_and_no_panic() {
     let mut daemon = Command::new(env!("CARGO_BIN_EXE_quintetd"));
     daemon.args(["--config", "/nowhere"]).stderr(full());
     assert_eq!(daemon.status().unwrap().code(), Some(1));
+}
+
+/// The writing end of a pipe that nobody reads.
+fn nobody() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_it_quietly() {
+    for words in [&["doctor"][..], &["doctor", "-o", "json"], &["component", "--help"]] {
+        let mut quintet = Command::new(env!("CARGO_BIN_EXE_quintet"));
+        let output = quintet.args(words).stdout(nobody()).output().unwrap();
+        assert_eq!((&*output.stderr, output.status.code()), (&b""[..], Some(141)), "{words:?}");
+    }
+}
+
+#[test]
+fn help_that_cannot_be_printed_is_a_failure() {
+    for program in [env!("CARGO_BIN_EXE_quintet"), env!("CARGO_BIN_EXE_quintetd")] {
+        for word in ["--help", "--version"] {
+            let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let output = Command::new(program).arg(word).stdout(full).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{program} {word}: {said}");
+            assert!(said.starts_with("error: cannot print: "), "{said}");
+        }
+        let wrong = Command::new(program).arg("--nonsense").output().unwrap();
+        assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+/// The upload is under way and the daemon goes: the person is told, though the system's signal would end the program.
+#[test]
+fn a_daemon_that_goes_in_the_middle_of_an_upload_is_told_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = "name = \"large\"\nlibrary = \"liblarge.so\"\n";
+    std::fs::write(dir.path().join("component.toml"), manifest).unwrap();
+    // More than any socket takes unread.
+    std::fs::write(dir.path().join("liblarge.so"), vec![0; 16 << 20]).unwrap();
+    let layout = Layout::new(1);
+    let real = Daemon::start(&layout, 1);
+    real.wait_member();
+    let status = real.get("/v1/status").unwrap().to_string();
+    let socket = dir.path().join("admin.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let daemon = std::thread::spawn(move || {
+        // It is asked whether it serves, first.
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", status.len());
+        stream.write_all((head + &status).as_bytes()).unwrap();
+        let (mut upload, _) = listener.accept().unwrap();
+        upload.read_exact(&mut [0; 1000]).unwrap();
+        drop((stream, upload));
+    });
+    let mut quintet = Command::new(env!("CARGO_BIN_EXE_quintet"));
+    quintet.env_remove("QUINTET_ADMIN").arg("--admin").arg(&socket);
+    let output = quintet.args(["component", "deploy"]).arg(dir.path()).output().unwrap();
+    daemon.join().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{:?}: {said}", output.status);
+    assert!(said.contains("broke off") && said.contains("the outcome is unknown"), "{said}");
 }

@@ -1,8 +1,8 @@
 //! The daemon.
 
 use clap::{Parser, Subcommand};
-use quintet_manager::daemon;
 use quintet_manager::packages::Linked;
+use quintet_manager::{cli, daemon};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +44,7 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = cli::arguments();
     let done = match (arguments.command, arguments.config) {
         (Some(Command::Config { what: ConfigCommand::Check { file } }), _) => check(&file),
         (None, Some(file)) => run(&file),

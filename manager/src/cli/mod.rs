@@ -20,6 +20,7 @@ mod stat;
 mod status;
 mod table;
 
+pub use crate::print::arguments;
 use crate::print::{complain, say};
 use error::Error;
 use scope::Scope;
@@ -151,8 +152,7 @@ enum ComponentCommand {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    end_with_reader();
-    let arguments = Arguments::parse();
+    let arguments: Arguments = arguments();
     if let Command::Doctor(what) = &arguments.command {
         return doctor::main(what, arguments.output == Output::Json);
     }
@@ -163,14 +163,6 @@ pub fn main() -> ExitCode {
     match runtime.block_on(run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
-    }
-}
-
-/// `quintet events | head` is to end with `head`, quietly, as other tools do.
-fn end_with_reader() {
-    // SAFETY: called before any other thread exists; SIG_DFL is a valid disposition for SIGPIPE.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 
