@@ -75,6 +75,36 @@ fn a_wrong_call_says_what_would_be_right() {
     assert_eq!(daemon.value(), 0);
 }
 
+/// At one daemon it is deployed, at another removed as soon as it is there: whoever deploys is told one or the other.
+#[test]
+fn a_deployment_that_a_removal_overtakes_is_answered() {
+    let (_layout, daemons) = cluster();
+    let package = common::counter_package();
+    let remove = || daemons[1].request("DELETE", "/v1/components/counter", &[]).unwrap().0;
+    assert_eq!(remove(), 204);
+    let mut overtaken = 0;
+    for _ in 0..100 {
+        let (status, answer) = std::thread::scope(|scope| {
+            let deploys =
+                scope.spawn(|| daemons[0].request("POST", "/v1/components", &package).unwrap());
+            while remove() != 204 && !deploys.is_finished() {}
+            deploys.join().unwrap()
+        });
+        match status {
+            200..300 => {}
+            409 => {
+                assert!(answer["what"].as_str().unwrap().contains("was removed"), "{answer}");
+                overtaken += 1;
+            }
+            _ => panic!("{status} {answer}"),
+        }
+        if overtaken == 3 {
+            return;
+        }
+    }
+    panic!("a hundred times, and overtaken {overtaken} times");
+}
+
 /// `quintet component deploy what`, at one daemon.
 fn deploy(layout: &Layout, node: u16, what: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));

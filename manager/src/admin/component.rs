@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep};
 /// How long the members may take to fetch and load a package.
 const PATIENCE: Duration = Duration::from_secs(45);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// What was there before an offer may still be seen for so long, until the offer is delivered.
+const GRACE: Duration = Duration::from_millis(300);
 
 pub(super) async fn deploy(
     State(api): State<Api>,
@@ -28,13 +30,14 @@ pub(super) async fn deploy(
     }
     let (digest, manifest, classes) = load(shared, bytes).await.map_err(unusable)?;
     let unchanged = is(shared, &digest, ComponentState::Active);
+    let removals = removals(shared, &digest);
     if !unchanged {
         let classes = classes.iter().map(|loaded| loaded.class.name()).collect();
         let (name, version) = (&*manifest.name, &*manifest.version);
         let source = shared.config.node;
         shared.try_send(&Message::Deploy(Deploy { digest, source, name, version, classes }))?;
     }
-    let component = settled(shared, &digest).await?;
+    let component = settled(shared, &digest, removals).await?;
     if component.state == ComponentState::Rejected {
         let why = component.reason.clone().unwrap_or_default();
         return Err(Refusal::new(
@@ -97,18 +100,35 @@ fn is(shared: &Shared, digest: &Digest, state: ComponentState) -> bool {
     find(shared, digest).is_some_and(|component| component.state == state)
 }
 
-/// Waits until all members have it, or one has refused it.
-async fn settled(shared: &Shared, digest: &Digest) -> Result<Component, Refusal> {
+/// How often it went from here.
+fn removals(shared: &Shared, digest: &Digest) -> u64 {
+    shared.directory.load().removed.get(digest).copied().unwrap_or(0)
+}
+
+/// Waits until all members have it, or one has refused it, or it is gone again: more often than `removals`.
+async fn settled(shared: &Shared, digest: &Digest, removals: u64) -> Result<Component, Refusal> {
     let until = Instant::now() + PATIENCE;
     // A rejection from an earlier attempt is still there until the new offer is delivered.
     let stale = find(shared, digest).filter(|c| c.state == ComponentState::Rejected);
     let began = Instant::now();
+    let mut gone = None;
     loop {
-        let grace = stale.is_some() && began.elapsed() < Duration::from_millis(300);
+        let grace = stale.is_some() && began.elapsed() < GRACE;
         match find(shared, digest) {
             Some(component) if component.state == ComponentState::Active => return Ok(component),
             Some(component) if component.state == ComponentState::Rejected && !grace => {
                 return Ok(component);
+            }
+            // It may have been another's that went, and ours still comes.
+            None if self::removals(shared, digest) != removals
+                && gone.get_or_insert_with(Instant::now).elapsed() > GRACE =>
+            {
+                return Err(Refusal::new(
+                    StatusCode::CONFLICT,
+                    "the component was removed while it was being deployed",
+                    "it is not deployed, and what state it had is gone",
+                    "deploy it again, if it is to stay",
+                ));
             }
             _ if Instant::now() < until => sleep(LOOK_AGAIN).await,
             found => {
@@ -143,9 +163,11 @@ pub(super) async fn undeploy(
             ),
         ));
     };
+    let removals = removals(shared, digest);
     shared.try_send(&Message::Undeploy { digest: *digest })?;
     let until = Instant::now() + PATIENCE;
-    while find(shared, digest).is_some() {
+    // Somebody may deploy it again before we have looked.
+    while find(shared, digest).is_some() && self::removals(shared, digest) == removals {
         if Instant::now() > until {
             let what = format!("component {name} was not removed in time");
             return Err(Refusal::too_late(what, "look at quintet component list"));

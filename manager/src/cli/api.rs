@@ -13,8 +13,9 @@ use std::time::Duration;
 
 /// Connecting to a daemon that is stopped takes for ever otherwise.
 const CONNECT: Duration = Duration::from_millis(500);
-/// An answer that needs the group may wait for a view change, and a little more.
-const ANSWER: Duration = Duration::from_secs(30);
+/// An answer that needs the group may wait for a view change, or for members to fetch a package: as long as a daemon
+/// has patience with them, and a little more.
+const ANSWER: Duration = Duration::from_secs(60);
 /// What only needs the daemon itself is there at once, or the daemon hangs.
 const OWN_ANSWER: Duration = Duration::from_secs(1);
 

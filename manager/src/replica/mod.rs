@@ -102,6 +102,8 @@ pub enum Effect<'a> {
     },
     /// Drop these instances.
     Removed {
+        /// Its package.
+        digest: Digest,
         /// The component.
         name: String,
         /// Their numbers.
@@ -290,7 +292,7 @@ impl Replica {
         let of_it = self.catalogue.instances.iter().filter(|(_, i)| i.digest == digest);
         let instances: Vec<u32> = of_it.map(|(id, _)| *id).collect();
         instances.iter().for_each(|id| drop(self.catalogue.instances.remove(id)));
-        Effect::Removed { name: entry.name, instances }
+        Effect::Removed { digest, name: entry.name, instances }
     }
 
     /// First position not applied yet.

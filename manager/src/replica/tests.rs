@@ -86,7 +86,8 @@ fn another_package_of_a_deployed_component_is_rejected_until_it_is_undeployed() 
     });
     assert!(matches!(d.order(other.clone()), Effect::Rejected { .. }));
     let removed = d.order(Message::Undeploy { digest: DIGEST });
-    assert_eq!(removed, Effect::Removed { name: "bank".into(), instances: vec![1] });
+    let gone = Effect::Removed { digest: DIGEST, name: "bank".into(), instances: vec![1] };
+    assert_eq!(removed, gone);
     assert!(matches!(d.order(other), Effect::Load { .. }));
 }
 

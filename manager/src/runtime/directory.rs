@@ -1,9 +1,10 @@
 //! What is deployed, as the servers look it up: an immutable table, replaced when it changes.
 
 use crate::executor::Instance;
+use crate::package::Digest;
 use crate::replica::Catalogue;
 use quintet_component::{Kind, Method};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub struct Directory {
     pub instances: Vec<Arc<Instance>>,
     /// All packages.
     pub catalogue: Catalogue,
+    /// How often this node has seen packages go, of late: whoever waits for one may not have seen it come.
+    pub removed: BTreeMap<Digest, u64>,
 }
 
 /// Where a path leads.
@@ -32,7 +35,11 @@ pub struct Route {
 }
 
 impl Directory {
-    pub(super) fn build(instances: Vec<Arc<Instance>>, catalogue: Catalogue) -> Directory {
+    pub(super) fn build(
+        instances: Vec<Arc<Instance>>,
+        catalogue: Catalogue,
+        removed: BTreeMap<Digest, u64>,
+    ) -> Directory {
         let mut routes = HashMap::new();
         for instance in &instances {
             for method in instance.class().methods() {
@@ -42,7 +49,7 @@ impl Directory {
                 routes.insert(method.path().to_owned(), route);
             }
         }
-        Directory { routes, instances, catalogue }
+        Directory { routes, instances, catalogue, removed }
     }
 
     /// The method a person means: class `bank`, `Bank` or `bank.Bank`, method in any case. `Err`

@@ -4,6 +4,7 @@ use super::loader::{self, Unavailable};
 use super::{Cut, Directory, Shared};
 use crate::admin::types::EventKind;
 use crate::executor::{Executor, Instance, Job, Update};
+use crate::limits::PACKAGES;
 use crate::package::Digest;
 use crate::replica::{Effect, Replica};
 use crate::transfer::stream::Snapshot;
@@ -18,6 +19,8 @@ pub struct Machine {
     shared: Arc<Shared>,
     replica: Replica,
     executors: BTreeMap<u32, Executor>,
+    /// See [`Directory::removed`].
+    removed: BTreeMap<Digest, u64>,
     /// A member of the view: effects that need other nodes are carried out.
     live: bool,
     /// Why this state is not that of the group any more: an instance of it cannot be had here.
@@ -28,7 +31,8 @@ impl Machine {
     /// Nothing yet.
     pub fn new(shared: Arc<Shared>) -> Machine {
         let replica = Replica::default();
-        Machine { shared, replica, executors: BTreeMap::new(), live: false, problem: None }
+        let (executors, removed) = (BTreeMap::new(), BTreeMap::new());
+        Machine { shared, replica, executors, removed, live: false, problem: None }
     }
 
     /// First position not applied.
@@ -126,10 +130,14 @@ impl Machine {
                 }
                 self.publish();
             }
-            Effect::Removed { name, instances } => {
+            Effect::Removed { digest, name, instances } => {
                 if self.live {
                     events.note(EventKind::Component, format!("component {name} removed"));
                 }
+                if self.removed.len() >= PACKAGES {
+                    self.removed.clear();
+                }
+                *self.removed.entry(digest).or_default() += 1;
                 // Out of the table first, so that nobody finds an instance that ends.
                 let gone: Vec<_> =
                     instances.iter().filter_map(|id| self.executors.remove(id)).collect();
@@ -237,7 +245,8 @@ impl Machine {
     /// Renews what the servers look things up in.
     pub fn publish(&self) {
         let instances = self.executors.values().map(|e| e.instance().clone()).collect();
-        let directory = Directory::build(instances, self.replica.catalogue().clone());
+        let catalogue = self.replica.catalogue().clone();
+        let directory = Directory::build(instances, catalogue, self.removed.clone());
         self.shared.directory.store(Arc::new(directory));
         self.shared.delivered.store(self.upto(), Ordering::Release);
     }
