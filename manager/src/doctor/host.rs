@@ -1,7 +1,8 @@
-//! The machine as files: `/proc`, `/sys`. A test plants a directory in its place.
+//! The machine as files: `/proc`, `/sys`, and what commands say of it. A test plants a directory in its place.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 /// Where the files are.
@@ -17,7 +18,7 @@ impl Host {
 
     /// The machine that a directory describes.
     #[cfg(test)]
-    pub(super) fn at(root: &std::path::Path) -> Host {
+    pub(super) fn at(root: &Path) -> Host {
         Host { root: root.to_owned() }
     }
 
@@ -50,6 +51,17 @@ impl Host {
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+
+    /// What a command prints that only looks; `None` if it is not there or fails. At a planted machine it is a file in
+    /// `commands` with the command line as its name.
+    pub(super) fn output(&self, command: &[&str]) -> Option<String> {
+        if self.root != Path::new("/") {
+            return self.text(&format!("commands/{}", command.join(" ")));
+        }
+        let (program, words) = command.split_first()?;
+        let done = Command::new(program).args(words).stdin(Stdio::null()).output().ok()?;
+        done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
 
     pub(super) fn has(&self, path: &str) -> bool {
@@ -85,5 +97,8 @@ mod tests {
         assert_eq!(host.line("proc/b", "Swap"), None);
         assert_eq!(host.names("sys/x"), ["y"]);
         assert!(host.names("nowhere").is_empty() && host.has("sys/x") && !host.has("sys/z"));
+        assert_eq!(host.output(&["uname", "-s"]), None, "never the machine's own word");
+        assert_eq!(Host::this().output(&["uname", "-s"]).as_deref(), Some("Linux"));
+        assert_eq!(Host::this().output(&["false"]), None);
     }
 }

@@ -7,6 +7,8 @@
 //!
 //! Exit status: 0 without a problem (warnings are none), 2 with one, 1 if it could not do its work.
 
+mod clock;
+mod fabric;
 mod files;
 mod host;
 mod kernel;
@@ -148,9 +150,11 @@ fn examine(host: &Host, arguments: &Arguments) -> Vec<Check> {
     let mut checks = Vec::new();
     checks.extend(kernel::Facts::look(host).judge());
     checks.extend(processors::Facts::look(host, config).judge());
+    checks.extend(clock::Facts::look().judge());
     checks.extend(memory::Facts::look(host, config).judge());
     checks.extend(network::Facts::look(host).judge());
     checks.extend(verbs::Facts::look(host, config).judge());
+    checks.extend(fabric::Facts::look(host).judge());
     checks.extend(files::Facts::look(arguments.config.as_deref(), config).judge());
     checks.extend(paths::Facts::look(config).judge());
     checks
@@ -191,7 +195,8 @@ mod tests {
             assert_eq!(wrong, check.fix.is_some(), "{check:?}");
         }
         let areas: Vec<_> = checks.iter().map(|check| check.area).collect();
-        for area in ["kernel", "processors", "memory", "network", "rdma", "files", "peers"] {
+        for area in ["kernel", "processors", "clock", "memory", "network", "rdma", "files", "peers"]
+        {
             assert!(areas.contains(&area), "{area}");
         }
     }

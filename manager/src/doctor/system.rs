@@ -1,5 +1,6 @@
 //! The system calls of the doctor, and its only `unsafe`.
 
+use super::clock::Clock;
 use std::ffi::CStr;
 use std::io;
 use std::mem::size_of;
@@ -39,6 +40,18 @@ pub(super) fn pidfd() -> io::Result<()> {
     // SAFETY: a descriptor just made, owned by nobody else.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     Ok(())
+}
+
+/// What the kernel says of the time of day.
+pub(super) fn clock() -> io::Result<Clock> {
+    // SAFETY: all-zero is a valid value of these plain numbers: nothing is to be changed.
+    let mut told: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `told` is writable for the call's whole time.
+    check(unsafe { libc::adjtimex(&raw mut told) })?;
+    Ok(Clock {
+        synchronised: told.status & libc::STA_UNSYNC == 0,
+        error_us: u64::try_from(told.maxerror).unwrap_or(u64::MAX),
+    })
 }
 
 /// Whether a library can be loaded; what the loader says if not.
@@ -100,6 +113,7 @@ mod tests {
     fn this_kernel_gives_what_is_asked_for() {
         sealed_memory(1 << 20).unwrap();
         pidfd().unwrap();
+        clock().unwrap();
         assert!(limit(libc::RLIMIT_NOFILE).unwrap() > 0);
         assert!(loadable(c"libc.so.6").is_ok());
         assert!(loadable(c"libquintet-none.so").unwrap_err().contains("libquintet-none.so"));
