@@ -91,8 +91,8 @@ impl Network {
             drop: thousandths(self.loss),
             duplicate: thousandths(self.duplicate),
             reorder: thousandths(self.reorder),
-            corrupt: 0,
             seed: self.network_seed.wrapping_add(u64::from(node)),
+            ..quintet_transport::FaultPolicy::default()
         });
         #[cfg(not(feature = "faults"))]
         let _ = (node, poller);

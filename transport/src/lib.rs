@@ -14,6 +14,8 @@ mod config;
 mod detect;
 mod error;
 mod event;
+#[cfg(not(loom))]
+mod faults;
 mod id;
 mod interfaces;
 pub mod lane;
@@ -54,6 +56,8 @@ pub use error::Error;
 pub use event::{
     Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters, RailReason, RailStatus, Watch,
 };
+#[cfg(all(feature = "faults", not(loom)))]
+pub use faults::FaultPolicy;
 pub use id::{Incarnation, LinkId, Member, NodeId};
 pub use interfaces::{Interface, interfaces};
 pub use lane::{BULK, CONTROL, GROUP, LaneId, LaneSpec};
@@ -66,8 +70,6 @@ pub use secure::{Authority, Certificate, Cluster, Identity, IdentityError, NodeK
 #[cfg(all(feature = "fuzz", not(loom)))]
 pub use shm::fuzz;
 pub use time::Time;
-#[cfg(all(feature = "faults", not(loom)))]
-pub use udp::FaultPolicy;
 #[cfg(not(loom))]
 pub use udp::probe_busy_poll;
 #[cfg(not(loom))]

@@ -47,6 +47,21 @@ impl Memory {
         )
     }
 
+    /// The same for adapters, which know the addresses of few pages by heart: of huge pages, where the host has set enough
+    /// of them aside and not much of one would be wasted.
+    #[cfg(feature = "verbs")]
+    pub(crate) fn for_adapters(len: usize) -> io::Result<Memory> {
+        const HUGE: usize = 2 << 20;
+        let large = (len >= HUGE / 2).then(|| {
+            // All of them are reserved by the call, so none can be missing when it is touched.
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let huge = libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+            let whole = len.next_multiple_of(HUGE);
+            Memory::map(whole, libc::PROT_READ | libc::PROT_WRITE, flags | huge, -1).ok()
+        });
+        large.flatten().map_or_else(|| Memory::anonymous(len), Ok)
+    }
+
     /// The first `len` bytes of a file shared with other processes.
     pub(crate) fn shared(file: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Memory> {
         let prot = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };

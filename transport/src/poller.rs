@@ -8,6 +8,8 @@
 //! A turn costs one cache line per shared-memory link. What is rarer (signs of life, handshakes) is
 //! looked after by [`Poller::housekeep`], every half millisecond while busy, and after every sleep.
 
+#[cfg(feature = "faults")]
+mod faults;
 mod life;
 mod meet;
 mod park;
@@ -84,6 +86,8 @@ pub struct Poller {
     suspicion: Option<(LinkId, u64, Time)>,
     /// Sum of what readers have released of starved logs, as last seen.
     space: u64,
+    #[cfg(feature = "faults")]
+    faults: crate::faults::FaultPolicy,
 }
 
 impl Poller {
@@ -158,6 +162,8 @@ impl Poller {
             generation: 0,
             suspicion: None,
             space: 0,
+            #[cfg(feature = "faults")]
+            faults: crate::faults::FaultPolicy::default(),
             config,
         };
         poller.heartbeat(now);
@@ -522,14 +528,6 @@ impl Poller {
                 self.udp.as_ref().map_or(Time::ZERO, |udp| udp.confirmed(*handle))
             }
             None => Time::ZERO,
-        }
-    }
-
-    /// Makes the network as bad as `policy` says, for UDP packets that arrive here. For tests.
-    #[cfg(feature = "faults")]
-    pub fn set_faults(&mut self, policy: crate::FaultPolicy) {
-        if let Some(udp) = &mut self.udp {
-            udp.set_faults(policy);
         }
     }
 

@@ -60,8 +60,6 @@ use crate::reliable::{
 use crate::secure::{Cookies, Identity};
 use crate::time::Time;
 use dial::Peer;
-#[cfg(feature = "faults")]
-pub use faults::FaultPolicy;
 use link::{Change, Link, Phase};
 pub use socket::probe_busy_poll;
 use socket::{Batch, Origin, Port, SEGMENTS_MAX, Socket};
@@ -224,6 +222,7 @@ impl Udp {
                 self.attend(index, now, false);
             }
         }
+        happened |= self.take_in_late(now, own);
         self.dial_all(now);
         happened || !self.events.is_empty()
     }
@@ -265,7 +264,8 @@ impl Udp {
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         let links = self.slots.iter().filter_map(|slot| slot.link.as_ref()?.next_timeout());
         let dials = self.peers.iter().filter_map(Peer::next_timeout);
-        links.chain(dials).chain(self.probing.then_some(self.tick)).min()
+        let late = self.next_late();
+        links.chain(dials).chain(self.probing.then_some(self.tick)).chain(late).min()
     }
 
     /// What to park on: the sockets that data arrives on.
@@ -359,6 +359,32 @@ impl Udp {
     }
 
     #[cfg(not(feature = "faults"))]
+    fn take_in_late(&mut self, _: Time, _: &Own) -> bool {
+        false
+    }
+
+    /// Datagrams that were put off until now.
+    #[cfg(feature = "faults")]
+    fn take_in_late(&mut self, now: Time, own: &Own) -> bool {
+        let mut happened = false;
+        while let Some(mut datagram) = self.faults.pop_due(now) {
+            (self.congested, self.from) = (false, None);
+            happened |= self.on_datagram(now, &mut datagram, own);
+        }
+        happened
+    }
+
+    #[cfg(not(feature = "faults"))]
+    fn next_late(&self) -> Option<Time> {
+        None
+    }
+
+    #[cfg(feature = "faults")]
+    fn next_late(&self) -> Option<Time> {
+        self.faults.next_timeout()
+    }
+
+    #[cfg(not(feature = "faults"))]
     fn take_in(&mut self, now: Time, datagram: &mut [u8], own: &Own) -> bool {
         self.on_datagram(now, datagram, own)
     }
@@ -368,7 +394,7 @@ impl Udp {
     fn take_in(&mut self, now: Time, datagram: &mut [u8], own: &Own) -> bool {
         let mut faults = std::mem::take(&mut self.faults);
         let mut happened = false;
-        faults.pass(datagram, |datagram| happened |= self.on_datagram(now, datagram, own));
+        faults.pass(now, datagram, |datagram| happened |= self.on_datagram(now, datagram, own));
         self.faults = faults;
         happened
     }
@@ -507,8 +533,8 @@ impl Udp {
 
     /// Makes the network as bad as `policy` says, for what arrives here.
     #[cfg(feature = "faults")]
-    pub(crate) fn set_faults(&mut self, policy: FaultPolicy) {
-        self.faults = faults::Faults::new(policy);
+    pub(crate) fn set_faults(&mut self, policy: crate::faults::FaultPolicy) {
+        self.faults.set(policy);
     }
 
     fn on_refused(&mut self, peer: usize, now: Time) {

@@ -79,10 +79,11 @@ impl Poller {
                 (Wire::Udp(_), _) if link.malformed.get() => {
                     (Err(Evidence::Malformed), &self.limits_udp)
                 }
-                (Wire::Verbs(_, verbs), _) if verbs.failure().is_some() => {
-                    (Err(verbs.failure().unwrap_or(Evidence::PathBroken)), &self.limits_udp)
+                (Wire::Verbs(handle, verbs), udp) => {
+                    let heard = udp.as_ref().map(|udp| udp.heard(*handle));
+                    (verbs.life(now, heard), &self.limits_udp)
                 }
-                (Wire::Udp(handle) | Wire::Verbs(handle, _), udp) => {
+                (Wire::Udp(handle), udp) => {
                     (Ok(udp.as_ref().map(|udp| udp.heard(*handle))), &self.limits_udp)
                 }
             };

@@ -175,6 +175,8 @@ impl Poller {
         };
         let path = link.path();
         let id = self.roster.insert(link);
+        #[cfg(feature = "faults")]
+        self.spoil(id);
         tracing::info!(link = %id, peer = %member, %path, "link up");
         self.events.push_back(Event::Up { link: id, peer: member, path, control_from });
         // A peer that died between hello and here is to be noticed now: its futex may not wake any more.

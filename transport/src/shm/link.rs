@@ -11,6 +11,7 @@ use super::socket::readable;
 use super::thread::Silence;
 use crate::clock;
 use crate::event::Evidence;
+use crate::faults::Gate;
 use crate::id::Member;
 use crate::lane::LaneId;
 use crate::log::{LogBytes, Malformed, Reader, Record, Ring};
@@ -66,6 +67,7 @@ pub(crate) struct ShmLink {
     confirmed: Time,
     released_news: bool,
     pub(crate) doorbells: u64,
+    pub(crate) gate: Gate,
 }
 
 impl ShmLink {
@@ -94,6 +96,7 @@ impl ShmLink {
             confirmed: Time::ZERO,
             released_news: false,
             doorbells: 0,
+            gate: Gate::open(),
         }
     }
 
@@ -134,7 +137,7 @@ impl ShmLink {
     /// together with it, so no word is seen before the log bytes it speaks of.
     pub(crate) fn refresh(&mut self) -> Result<bool, Malformed> {
         let turns = self.replica.turns();
-        if turns == self.turns && !self.stale {
+        if turns == self.turns && !self.stale || !self.gate.passes() {
             return Ok(false);
         }
         let words = turns.1 != self.turns.1 || self.stale;
@@ -167,7 +170,7 @@ impl ShmLink {
 
     /// Whether the peer has flushed since the last refresh: the last look before sleeping.
     pub(crate) fn has_news(&self) -> bool {
-        self.stale || self.replica.turn() != self.turns.0
+        (self.stale || self.replica.turn() != self.turns.0) && !self.gate.is_cut()
     }
 
     /// Fetches where the peer will write next, if it has written there since it was fetched last. One who spins does
@@ -182,6 +185,9 @@ impl ShmLink {
     pub(crate) fn life(&mut self, segment: &Segment) -> Result<Option<Time>, Evidence> {
         if self.replica.owner_died() {
             return Err(Evidence::ProcessExited);
+        }
+        if self.gate.is_cut() {
+            return Ok(None);
         }
         if !self.replica.is_open(self.terms.their_session) {
             return Err(Evidence::ClosedByPeer);

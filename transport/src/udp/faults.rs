@@ -1,22 +1,12 @@
-//! A bad network on demand: datagrams are lost, doubled, put off and damaged as they arrive, from a seed.
-//!
-//! For tests and measurements only (cargo feature `faults`). It sits where datagrams enter the driver, so that a
-//! policy on one side is a one-way fault, and both directions can differ.
+//! Datagrams are lost, doubled, put off, damaged and late as they arrive, from a seed ([`FaultPolicy`]).
 
-/// How bad the network is; chances in thousandths.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultPolicy {
-    /// Datagrams that vanish; 1000 cuts this direction.
-    pub drop: u32,
-    /// Datagrams that arrive twice.
-    pub duplicate: u32,
-    /// Datagrams that arrive after the next one.
-    pub reorder: u32,
-    /// Datagrams with a flipped bit.
-    pub corrupt: u32,
-    /// Same seed, same faults.
-    pub seed: u64,
-}
+use std::collections::VecDeque;
+
+use crate::faults::FaultPolicy;
+use crate::time::Time;
+
+/// Datagrams that are late at one time. More are lost, as a router's would be.
+const LATE_MAX: usize = 1 << 14;
 
 /// A policy at work.
 #[derive(Debug, Default)]
@@ -24,11 +14,15 @@ pub(crate) struct Faults {
     policy: FaultPolicy,
     state: u64,
     held: Vec<u8>,
+    late: VecDeque<(Time, Vec<u8>)>,
 }
 
 impl Faults {
-    pub(crate) fn new(policy: FaultPolicy) -> Self {
-        Faults { policy, state: policy.seed, held: Vec::new() }
+    /// From now on. What was late has arrived.
+    pub(crate) fn set(&mut self, policy: FaultPolicy) {
+        self.policy = policy;
+        self.state = policy.seed;
+        self.late.iter_mut().for_each(|(due, _)| *due = Time::ZERO);
     }
 
     fn chance(&mut self, thousandths: u32) -> bool {
@@ -44,11 +38,16 @@ impl Faults {
     }
 
     /// Hands on what this network makes of `datagram`; who gets it may change it.
-    pub(crate) fn pass(&mut self, datagram: &mut [u8], mut deliver: impl FnMut(&mut [u8])) {
+    pub(crate) fn pass(
+        &mut self,
+        now: Time,
+        datagram: &mut [u8],
+        mut deliver: impl FnMut(&mut [u8]),
+    ) {
         if self.policy == FaultPolicy::default() {
             return deliver(datagram);
         }
-        if self.chance(self.policy.drop) {
+        if self.policy.cut || self.chance(self.policy.drop) {
             return;
         }
         if self.held.is_empty() && self.chance(self.policy.reorder) {
@@ -60,12 +59,35 @@ impl Faults {
             let bit = self.random() as usize % (datagram.len() * 8);
             datagram[bit / 8] ^= 1 << (bit % 8);
         }
-        deliver(datagram);
+        let due = now + self.policy.delay;
+        let late = &mut self.late;
+        let mut arrive = |datagram: &mut [u8]| {
+            if self.policy.delay.is_zero() {
+                deliver(datagram);
+            } else if late.len() < LATE_MAX {
+                late.push_back((due, datagram.to_vec()));
+            }
+        };
+        arrive(datagram);
         if let Some(mut copy) = copy {
-            deliver(&mut copy);
+            arrive(&mut copy);
         }
         if !self.held.is_empty() {
-            deliver(&mut std::mem::take(&mut self.held));
+            arrive(&mut std::mem::take(&mut self.held));
         }
+    }
+
+    /// The next late datagram whose time has come.
+    pub(crate) fn pop_due(&mut self, now: Time) -> Option<Vec<u8>> {
+        if self.policy.cut {
+            self.late.clear();
+        }
+        let due = self.late.front().is_some_and(|(due, _)| *due <= now);
+        if due { self.late.pop_front().map(|(_, datagram)| datagram) } else { None }
+    }
+
+    /// When the next late datagram arrives.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.late.front().map(|(due, _)| *due)
     }
 }

@@ -332,8 +332,13 @@ fn a_long_stream_wraps_the_ring_many_times() {
     let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
     #[cfg(feature = "faults")]
     {
-        b.udp.set_faults(FaultPolicy { drop: 20, duplicate: 10, reorder: 10, corrupt: 5, seed: 1 });
-        a.udp.set_faults(FaultPolicy { drop: 20, duplicate: 10, reorder: 10, corrupt: 5, seed: 2 });
+        use crate::faults::FaultPolicy;
+        let bad = |seed| {
+            let policy = FaultPolicy { drop: 20, duplicate: 10, ..FaultPolicy::default() };
+            FaultPolicy { reorder: 10, corrupt: 5, seed, ..policy }
+        };
+        b.udp.set_faults(bad(1));
+        a.udp.set_faults(bad(2));
     }
     until(&mut [&mut a, &mut b], "links", linked);
     stream(&mut a, &mut b, 2000);

@@ -81,6 +81,9 @@ impl VerbsLink {
     pub(crate) fn failure(&self) -> Option<Evidence> {
         match *self {}
     }
+    pub(crate) fn life(&mut self, _: Time, _: Option<Time>) -> Result<Option<Time>, Evidence> {
+        match *self {}
+    }
     pub(crate) fn doorbells(&self) -> u64 {
         match *self {}
     }
@@ -136,6 +139,10 @@ impl VerbsLink {
         match *self {}
     }
     pub(crate) fn freeze(&mut self) {
+        match *self {}
+    }
+    #[cfg(feature = "faults")]
+    pub(crate) fn set_faults(&mut self, _: &crate::faults::FaultPolicy) {
         match *self {}
     }
 }

@@ -100,6 +100,9 @@ impl Completions {
 
 impl Drop for Completions {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         let library = self.device.library;
         self.silence();
         // SAFETY: the queue pair is gone (`QueuePair` is dropped first); all notifications read are acknowledged, so

@@ -16,6 +16,8 @@ pub(super) struct Device {
     pub(super) library: &'static Library,
     pub(super) name: String,
     context: NonNull<ibv_context>,
+    /// Who opened it. A child made by fork has inherited the way to the kernel's objects, and must not end them.
+    process: u32,
 }
 
 // SAFETY: libibverbs lets any thread use a context; the pointer is freed by `drop` alone.
@@ -74,10 +76,16 @@ impl Device {
         let context = unsafe { (library.open_device)(device) };
         let context =
             NonNull::new(context).ok_or_else(|| Trouble::Open(io::Error::last_os_error()))?;
-        let device = Device { library, name: name.to_owned(), context };
+        let process = std::process::id();
+        let device = Device { library, name: name.to_owned(), context, process };
         // Reports are looked for, never waited for.
         set_nonblocking(device.events());
         Ok(Arc::new(device))
+    }
+
+    /// False in a child made by fork, where what it made is nobody's.
+    pub(super) fn is_here(&self) -> bool {
+        self.process == std::process::id()
     }
 
     pub(super) fn context(&self) -> *mut ibv_context {
@@ -130,6 +138,9 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
+        if !self.is_here() {
+            return;
+        }
         // SAFETY: everything made from the context holds an `Arc` of this and is gone.
         unsafe { (self.library.close_device)(self.context()) };
     }

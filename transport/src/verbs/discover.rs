@@ -28,7 +28,14 @@ pub(super) struct Place {
     pub(super) gid_index: u8,
     pub(super) gid: [u8; 16],
     pub(super) lid: u16,
-    pub(super) mtu: u8,
+}
+
+impl Place {
+    /// The largest packet of the port as `ibv_mtu` numbers them: as it is now, since an interface's MTU may change.
+    pub(super) fn mtu(&self) -> u8 {
+        self.device.port(self.port).map_or(ibv_mtu::IBV_MTU_256, |port| port.active_mtu).clamp(1, 5)
+            as u8
+    }
 }
 
 impl fmt::Display for Place {
@@ -147,14 +154,7 @@ fn look_at(device: &Arc<Device>, places: &mut Vec<Place>, report: &mut VerbsRepo
             if gid[8..] == [0; 8] {
                 continue;
             }
-            let place = Place {
-                device: device.clone(),
-                port,
-                gid_index,
-                gid,
-                lid: attributes.lid,
-                mtu: attributes.active_mtu.clamp(1, 5) as u8,
-            };
+            let place = Place { device: device.clone(), port, gid_index, gid, lid: attributes.lid };
             let kind = kind_of(&ports, port, gid_index);
             if attributes.link_layer == ETHERNET && kind.as_deref() != Some("RoCE v2") {
                 let kind = kind.unwrap_or_else(|| "unknown".into());

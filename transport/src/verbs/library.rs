@@ -34,6 +34,7 @@ macro_rules! functions {
 const SONAME: &str = "libibverbs.so.1";
 
 functions! {
+    fork_init = "ibv_fork_init": fn() -> c_int;
     get_device_list = "ibv_get_device_list": fn(*mut c_int) -> *mut *mut ibv_device;
     free_device_list = "ibv_free_device_list": fn(*mut *mut ibv_device);
     get_device_name = "ibv_get_device_name": fn(*mut ibv_device) -> *const c_char;
@@ -70,6 +71,16 @@ fn load() -> Result<Library, String> {
     // SAFETY: the library's initialisers do nothing that concerns us; it is what the system's packages installed.
     let library = unsafe { libloading::Library::new(SONAME) }.map_err(|e| e.to_string())?;
     let functions = resolve(&library)?;
+    // Kernels before 5.12 give a child the pages that an adapter reads, and the parent copies. What the library allocates
+    // for its queues is kept from children too if that is said before anything else; newer kernels need no word of it.
+    // SAFETY: takes nothing, and nothing of the library was called before.
+    let error = unsafe { (functions.fork_init)() };
+    if error != 0 {
+        tracing::warn!(
+            error,
+            "libibverbs is not safe against fork here: start no programs from this process"
+        );
+    }
     std::mem::forget(library);
     Ok(functions)
 }

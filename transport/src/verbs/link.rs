@@ -8,6 +8,9 @@
 //!   ([`VerbsLink::floor`]): completions are asked for every so many writes, or when somebody waits for space.
 //! - What does not fit into the send queue stays marked and goes with a later flush; nothing ever waits here.
 
+mod life;
+mod read;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -21,11 +24,13 @@ use super::offer::Offer;
 use super::queue_pair::{Ending, QueuePair, RECEIVE, RECEIVES, SENDS, Write};
 use super::region::{Access, Domain, Region};
 use crate::event::Evidence;
+use crate::faults::Gate;
 use crate::lane::{LaneId, LaneSpec};
 use crate::limits::LANES_MAX;
-use crate::log::{LogBytes, Malformed, Reader, Record, Ring};
+use crate::log::{Malformed, Reader};
 use crate::memory::{LanePlace, Memory};
 use crate::own::Own;
+use crate::time::Time;
 
 /// Bytes of one write: adapters have a largest message, 8 MiB for some.
 const PIECE: u64 = 1 << 20;
@@ -74,7 +79,11 @@ pub(crate) struct VerbsLink {
     inbox: Option<Region>,
     source: Option<Region>,
     memory: Arc<Memory>,
+    /// Bytes of the inbox that are in use.
+    size: u64,
     remote: Offer,
+    /// Bytes of the largest packet.
+    packet: u32,
     writes: Vec<Write>,
     /// Values on their way into inline writes: ends, then words.
     stage: Box<[u64]>,
@@ -95,6 +104,9 @@ pub(crate) struct VerbsLink {
     failure: Option<Evidence>,
     malformed: Cell<bool>,
     doorbells: u64,
+    gate: Gate,
+    /// The batch whose end is awaited, or without one the number of the latest; and since when that is so.
+    mark: ((Option<u64>, u64), Time),
 }
 
 impl VerbsLink {
@@ -106,7 +118,7 @@ impl VerbsLink {
     ) -> std::io::Result<VerbsLink> {
         let (places, size) = layout::plan(lanes);
         let domain = Domain::new(place.device.clone())?;
-        let memory = Arc::new(Memory::anonymous(size)?);
+        let memory = Arc::new(Memory::for_adapters(size)?);
         let inbox = Region::new(domain.clone(), memory.clone(), Access::Inbox)?;
         let source = Region::new(domain.clone(), source.clone(), Access::Source)?;
         let completions = Completions::new(place.device.clone(), SENDS + RECEIVES)?;
@@ -129,7 +141,9 @@ impl VerbsLink {
             inbox: Some(inbox),
             source: Some(source),
             memory,
+            size: size as u64,
             remote: Offer::default(),
+            packet: 0,
             writes: Vec::with_capacity(SENDS as usize),
             stage: vec![0; ENDS + lanes.iter().map(|lane| lane.words).sum::<usize>()].into(),
             lanes: places.into_iter().map(lane).collect(),
@@ -146,6 +160,8 @@ impl VerbsLink {
             failure: None,
             malformed: Cell::new(false),
             doorbells: 0,
+            gate: Gate::open(),
+            mark: ((None, 0), Time::ZERO),
         })
     }
 
@@ -153,30 +169,31 @@ impl VerbsLink {
     pub(super) fn offer(&self, place: &discover::Place, attempt: u8, psn: u32, from: u64) -> Offer {
         Offer {
             attempt,
-            mtu: place.mtu,
+            mtu: place.mtu(),
             lid: place.lid,
             gid: place.gid,
             qpn: self.pair.as_ref().map_or(0, QueuePair::number),
             psn,
             rkey: self.inbox.as_ref().map_or(0, Region::remote_key),
             inbox: self.inbox.as_ref().map_or(0, Region::address),
-            inbox_len: self.memory.len() as u64,
+            inbox_len: self.size,
             control_from: from,
         }
     }
 
-    /// Connects it with the queue pair of `peer`.
+    /// Connects it with the queue pair of `peer`, which was told `own`.
     pub(super) fn connect(
         &mut self,
         place: &discover::Place,
-        psn: u32,
+        own: &Offer,
         peer: &Offer,
     ) -> std::io::Result<()> {
-        if peer.inbox_len != self.memory.len() as u64 {
+        if peer.inbox_len != self.size {
             return Err(std::io::Error::other("its lanes are not ours"));
         }
         self.remote = *peer;
-        self.pair.as_ref().map_or(Ok(()), |pair| pair.connect(place, psn, peer))
+        self.packet = 128 << own.mtu.min(peer.mtu).clamp(1, 5);
+        self.pair.as_ref().map_or(Ok(()), |pair| pair.connect(place, own, peer))
     }
 
     /// What the peer offered when it was connected.
@@ -184,10 +201,21 @@ impl VerbsLink {
         &self.remote
     }
 
-    /// Writes into the peer's inbox what only we can know: its own packet number, seen in its offer.
+    /// Writes into the peer's inbox what only we can know: its own packet number, seen in its offer. Before it goes one
+    /// packet as large as they get, to where its reader has not begun to read: a path that only carries small ones is
+    /// found out here, and not by a link that dies of its first large write, again and again.
     pub(super) fn prove(&mut self) {
         let proof = [u64::from(self.remote.psn)];
-        self.post(&[self.inline(&proof, AT_PROOF)], PROOF);
+        let Some((inbox, lane)) = self.inbox.as_ref().zip(self.lanes.first()) else { return };
+        let at = lane.place.log_at as u64;
+        let large = Write {
+            local: inbox.address() + at,
+            local_key: inbox.local_key(),
+            len: self.packet.min(lane.place.log_bytes as u32),
+            remote: self.remote.inbox + at,
+            inline: false,
+        };
+        self.post(&[large, self.inline(&proof, AT_PROOF)], PROOF);
     }
 
     /// Whether the peer's data reached us, and ours the peer. `psn`: what we told in our offer.
@@ -251,7 +279,7 @@ impl VerbsLink {
                 break;
             }
         }
-        if self.stale && self.failure.is_none() {
+        if self.stale && self.failure.is_none() && self.gate.passes() {
             self.stale = false;
             happened = true;
             if self.look().is_err() {
@@ -481,7 +509,8 @@ impl VerbsLink {
         let ending = Ending { id: self.next, doorbell: Some(doorbell), wakes, signaled };
         // SAFETY: log ranges are published bytes of our rings, which lie in the source region that the key names.
         // Nobody writes them until they are reclaimed, and `Poller::reclaim` stops at `floor`, which this batch's
-        // completion moves; or the queue pair is destroyed first (`freeze`, `drop`). Inline values are in `stage`,
+        // completion moves; or the queue pair is destroyed first (`freeze`, `drop`). A proof is of the inbox, which is
+        // registered as well, and what it says is of no concern. Inline values are in `stage`,
         // which is not touched before the call returns.
         if unsafe { pair.post(writes, self.remote.rkey, ending) }.is_err() {
             self.failure = self.failure.or(Some(Evidence::PathBroken));
@@ -509,83 +538,12 @@ impl VerbsLink {
         }
         // Completions of our own writes matter only to who waits for them.
         self.completions.arm(self.unfinished || self.hurry);
-        self.refresh()
+        self.refresh() || self.gate.holds()
     }
 
     /// After a sleep that the descriptor may have ended.
     pub(crate) fn silence(&mut self) {
         self.completions.silence();
-    }
-
-    // ---- the peer's lanes ----
-
-    pub(crate) fn open(&mut self, lane: LaneId, from: u64) {
-        let Some(l) = self.lanes.get_mut(lane.index()).filter(|_| self.pair.is_some()) else {
-            return;
-        };
-        match &mut l.reader {
-            Some(reader) if from <= reader.visible() => _ = reader.release(from),
-            reader => {
-                let ring = Ring::new(self.memory.clone(), l.place.log_at, l.place.log_bytes);
-                *reader = Some(Reader::new(ring, from));
-                l.words = vec![0; l.place.words];
-            }
-        }
-        l.freed = l.reader.as_ref().map_or(from, Reader::released);
-        self.releases = true;
-        self.stale = true;
-    }
-
-    /// Reads that log no more.
-    pub(crate) fn shut(&mut self, lane: LaneId) {
-        if let Some(l) = self.lanes.get_mut(lane.index()) {
-            l.reader = None;
-        }
-    }
-
-    fn reader(&self, lane: LaneId) -> Option<&Reader> {
-        self.lanes.get(lane.index())?.reader.as_ref()
-    }
-
-    pub(crate) fn word(&self, lane: LaneId, word: usize) -> u64 {
-        self.lanes.get(lane.index()).and_then(|l| l.words.get(word)).copied().unwrap_or(0)
-    }
-
-    pub(crate) fn head(&self, lane: LaneId) -> u64 {
-        self.reader(lane).map_or(0, Reader::visible)
-    }
-
-    pub(crate) fn peek(&self, lane: LaneId, at: u64) -> Option<Record<'_>> {
-        self.reader(lane)?.peek(at).unwrap_or_else(|Malformed| {
-            self.malformed.set(true);
-            None
-        })
-    }
-
-    /// False once the peer's log has broken the format.
-    pub(crate) fn intact(&self) -> bool {
-        !self.malformed.get()
-    }
-
-    pub(crate) fn release(&mut self, lane: LaneId, upto: u64) {
-        if let Some(l) = self.lanes.get_mut(lane.index())
-            && let Some(reader) = &mut l.reader
-            && reader.release(upto)
-        {
-            l.freed = reader.released();
-            self.releases = true;
-        }
-    }
-
-    /// Says to have released what it likes: for tests of the other side.
-    #[cfg(test)]
-    pub(super) fn claim(&mut self, lane: LaneId, upto: u64) {
-        self.lanes[lane.index()].freed = upto;
-        self.releases = true;
-    }
-
-    pub(crate) fn bytes(&self, lane: LaneId) -> Option<LogBytes> {
-        self.reader(lane).map(|reader| LogBytes::new(reader.ring().clone()))
     }
 
     // ---- the end ----
@@ -596,5 +554,11 @@ impl VerbsLink {
         self.pair = None;
         self.source = None;
         self.inbox = None;
+    }
+
+    /// Makes the network as bad as `policy` says, for what the peer writes here.
+    #[cfg(feature = "faults")]
+    pub(crate) fn set_faults(&mut self, policy: &crate::faults::FaultPolicy) {
+        self.gate.set(policy);
     }
 }

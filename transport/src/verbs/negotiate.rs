@@ -136,7 +136,7 @@ impl Talk {
     fn connect(&mut self, ground: &Ground<'_>, theirs: &Offer) -> bool {
         let Some(current) = &mut self.current else { return false };
         let place = &ground.places[current.place];
-        match current.link.connect(place, current.own.psn, theirs) {
+        match current.link.connect(place, &current.own, theirs) {
             Ok(()) => {
                 current.connected = true;
                 self.theirs = Some(*theirs);

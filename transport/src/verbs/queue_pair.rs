@@ -136,12 +136,12 @@ impl QueuePair {
         self.modify(&mut to, mask)
     }
 
-    /// Connects it with the peer's.
-    pub(super) fn connect(&self, place: &Place, psn: u32, peer: &Offer) -> io::Result<()> {
+    /// Connects it with the peer's. Both ends take the smaller of the two MTUs that they told each other.
+    pub(super) fn connect(&self, place: &Place, own: &Offer, peer: &Offer) -> io::Result<()> {
         // SAFETY: all-zero is a valid value of these plain numbers.
         let mut to: ibv_qp_attr = unsafe { zeroed() };
         to.qp_state = ibv_qp_state::IBV_QPS_RTR;
-        to.path_mtu = u32::from(place.mtu.min(peer.mtu).clamp(1, 5));
+        to.path_mtu = u32::from(own.mtu.min(peer.mtu).clamp(1, 5));
         to.dest_qp_num = peer.qpn;
         to.rq_psn = peer.psn;
         to.min_rnr_timer = RNR_PAUSE;
@@ -162,7 +162,7 @@ impl QueuePair {
         // SAFETY: as above.
         let mut to: ibv_qp_attr = unsafe { zeroed() };
         to.qp_state = ibv_qp_state::IBV_QPS_RTS;
-        to.sq_psn = psn;
+        to.sq_psn = own.psn;
         to.timeout = TIMEOUT;
         to.retry_cnt = RETRIES;
         to.rnr_retry = RNR_FOR_EVER;
@@ -265,6 +265,9 @@ impl QueuePair {
 
 impl Drop for QueuePair {
     fn drop(&mut self) {
+        if !self.domain.device.is_here() {
+            return;
+        }
         self.stop();
         // SAFETY: made here, destroyed once. From here on the adapter touches nothing for it.
         unsafe { (self.domain.device.library.destroy_qp)(self.raw.as_ptr()) };

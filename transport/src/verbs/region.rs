@@ -38,6 +38,9 @@ impl Domain {
 
 impl Drop for Domain {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         // SAFETY: regions and queue pairs of the domain hold an `Arc` of it and are gone.
         unsafe { (self.device.library.dealloc_pd)(self.raw()) };
     }
@@ -102,6 +105,9 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
+        if !self.domain.device.is_here() {
+            return;
+        }
         // SAFETY: made here, freed once; the queue pair that could use it was destroyed before (`VerbsLink`).
         unsafe { (self.domain.device.library.dereg_mr)(self.raw.as_ptr()) };
     }

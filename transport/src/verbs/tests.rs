@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::discover::{Place, discover};
 use super::link::VerbsLink;
 use super::offer::Offer;
+use super::queue_pair::{RECEIVES, SENDS};
 use crate::event::Evidence;
 use crate::lane::{CONTROL, GROUP, LaneId, LaneSpec};
 use crate::log::Ring;
@@ -54,7 +55,7 @@ impl End {
     }
 
     fn connect(&mut self, peer: &Offer) {
-        self.link.connect(&self.place, self.offer.psn, peer).unwrap();
+        self.link.connect(&self.place, &self.offer, peer).unwrap();
     }
 
     fn publish(&mut self, lane: LaneId, text: &[u8]) {
@@ -169,6 +170,83 @@ fn what_a_peer_claims_is_bounded() {
     a.publish(CONTROL, b"not sent yet");
     let head = a.own.lane(CONTROL).log.head();
     assert_eq!(a.link.released(CONTROL, head), Some(0));
+}
+
+/// Neither end looks while both post and ring as much as they may, and ask for every completion: their queues are full.
+#[test]
+fn a_full_completion_queue_loses_nothing() {
+    let Some(places) = adapters() else { return };
+    let (a, b) = pair(&places, |offer| offer);
+    let mut ends = [a, b];
+    for end in &mut ends {
+        end.link.attach(GROUP, 0);
+        end.link.open(GROUP, 0);
+        end.publish(GROUP, b"not known to be read");
+        end.flush();
+        end.link.floor(GROUP, u64::MAX);
+    }
+    let flushes = 2 * u64::from(SENDS.max(RECEIVES));
+    for value in 1..=flushes {
+        for end in &mut ends {
+            end.own.lane_mut(GROUP).set_word(0, value);
+            end.flush();
+        }
+    }
+    // All that goes without a look has gone.
+    std::thread::sleep(Duration::from_millis(200));
+    until("the last value at both", || {
+        ends.iter_mut().for_each(|end| {
+            end.link.refresh();
+            end.flush();
+        });
+        ends.iter().all(|end| end.link.word(GROUP, 0) == flushes)
+    });
+    for end in &ends {
+        assert_eq!(end.link.failure(), None);
+        assert!(end.place.device.event().is_none(), "the adapter reports trouble");
+    }
+}
+
+/// How many huge pages of 2 MiB there are, and how many are free.
+fn huge_pages() -> [u64; 2] {
+    let at = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+    ["nr_hugepages", "free_hugepages"].map(|name| {
+        let text = std::fs::read_to_string(format!("{at}/{name}")).expect("huge pages");
+        text.trim().parse().expect("a number")
+    })
+}
+
+#[test]
+fn an_inbox_is_of_huge_pages_where_there_are_and_all_are_given_back() {
+    let Some(places) = adapters() else { return };
+    let lanes = vec![LaneSpec { name: "control", words: 3, log_bytes: 1 << 20 }];
+    for set_aside in [0, 3] {
+        std::fs::write("/proc/sys/vm/nr_hugepages", set_aside.to_string()).unwrap();
+        assert_eq!(huge_pages(), [set_aside; 2]);
+        let make = |place| {
+            let source = Arc::new(Memory::anonymous(1 << 20).unwrap());
+            let ring = Ring::new(source.clone(), 0, 1 << 20);
+            let own = Own::new(&lanes, vec![ring], &Waker::new(Bell::new().unwrap()));
+            let link = VerbsLink::new(place, &source, &lanes).unwrap();
+            let offer = link.offer(place, 0, 77, 0);
+            End { own, source, place: place.clone(), link, offer }
+        };
+        let (mut a, mut b) = (make(&places[0]), make(&places[1]));
+        assert_eq!(huge_pages()[1], set_aside.saturating_sub(2), "one for each inbox");
+        let (from_a, from_b) = (a.offer, b.offer);
+        a.connect(&from_b);
+        b.connect(&from_a);
+        a.link.attach(CONTROL, 0);
+        b.link.open(CONTROL, 0);
+        let text = vec![7; 300_000];
+        a.publish(CONTROL, &text);
+        a.flush();
+        until("it arrives", || b.link.refresh() && b.link.head(CONTROL) > 0);
+        assert_eq!(b.link.peek(CONTROL, 0).expect("a record").payload, text);
+        drop((a, b));
+        assert_eq!(huge_pages(), [set_aside; 2]);
+    }
+    std::fs::write("/proc/sys/vm/nr_hugepages", "0").unwrap();
 }
 
 #[test]

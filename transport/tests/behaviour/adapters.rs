@@ -72,6 +72,59 @@ fn an_interface_that_goes_down_ends_the_link_and_another_comes_with_it() {
     });
 }
 
+/// The cable carries less than when the adapters were opened, while this lives.
+struct Narrow;
+
+impl Narrow {
+    fn now() -> Narrow {
+        sh("ip link set eth-a mtu 1500; ip link set eth-b mtu 1500");
+        Narrow
+    }
+}
+
+impl Drop for Narrow {
+    fn drop(&mut self) {
+        sh("ip link set eth-a mtu 4200; ip link set eth-b mtu 4200");
+    }
+}
+
+/// Sends large records over the link that there is, until one is read at the other end.
+fn carry_large(nodes: &mut [Node]) -> (LinkId, LinkId) {
+    let (mut links, mut sent) = (None, 0);
+    until(nodes, "a large record arrived", |nodes| {
+        let now = (nodes[0].link(2), nodes[1].link(1));
+        if links != Some(now) {
+            links = Some(now);
+            let head = nodes[0].poller.head(BULK);
+            nodes[0].poller.attach(now.0, BULK, head);
+            nodes[1].poller.open(now.1, BULK, head);
+            sent = head;
+        }
+        let head = nodes[0].poller.head(BULK);
+        nodes[0].poller.reclaim(BULK, head);
+        nodes[0].send(BULK, 1, &[5; 20_000]);
+        nodes[1].poller.peek(now.1, BULK, sent).is_some_and(|record| record.payload == [5; 20_000])
+    });
+    links.expect("a link")
+}
+
+#[test]
+fn a_smaller_mtu_ends_the_link_and_the_next_one_fits() {
+    if !has_adapters() {
+        return;
+    }
+    let mut nodes = connected(patient([PathPolicy::Verbs; 2]));
+    let before = carry_large(&mut nodes);
+    let narrow = Narrow::now();
+    let small = carry_large(&mut nodes);
+    assert_eq!(nodes[0].dead(before.0), Some(Evidence::PathBroken));
+    assert_eq!((nodes[0].dead(small.0), nodes[1].dead(small.1)), (None, None));
+    drop(narrow);
+    // A cable that carries more again is no trouble.
+    let large = carry_large(&mut nodes);
+    assert_eq!((nodes[0].dead(large.0), nodes[1].dead(large.1)), (None, None));
+}
+
 #[test]
 fn a_reader_that_stands_still_is_waited_for() {
     if !has_adapters() {

@@ -3,6 +3,8 @@
 #[cfg(feature = "verbs")]
 mod adapters;
 mod deaths;
+#[cfg(feature = "faults")]
+mod faults;
 mod footprint;
 mod harness;
 mod hostile;

@@ -1,5 +1,7 @@
-//! What a process holds: descriptors, threads, mappings, memory, and what its io_uring instances wait for.
+//! What a process holds: descriptors, threads, mappings, memory, what its io_uring instances wait for, and what it has
+//! of adapters.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
@@ -13,6 +15,8 @@ pub(crate) struct Holdings {
     mappings: usize,
     /// Requests that io_uring instances hold, as far as this kernel tells.
     requests: usize,
+    /// Queue pairs, completion queues, regions and domains, in all adapters.
+    adapters: BTreeMap<String, u64>,
     private_bytes: u64,
     shared_bytes: u64,
 }
@@ -27,6 +31,9 @@ impl Holdings {
             holdings.threads = holdings.threads.min(next.threads);
             holdings.mappings = holdings.mappings.min(next.mappings);
             holdings.requests = holdings.requests.min(next.requests);
+            for (what, count) in &mut holdings.adapters {
+                *count = next.adapters.get(what).map_or(0, |next| (*next).min(*count));
+            }
             if next.descriptors.len() < holdings.descriptors.len() {
                 holdings.descriptors = next.descriptors;
             }
@@ -55,6 +62,7 @@ impl Holdings {
             threads: fs::read_dir("/proc/self/task").unwrap().count(),
             mappings: fs::read_to_string("/proc/self/maps").unwrap().lines().count(),
             requests: requests(),
+            adapters: adapters(),
             private_bytes: kib("RssAnon:") << 10,
             shared_bytes: kib("RssShmem:") << 10,
         }
@@ -69,6 +77,9 @@ impl Holdings {
             before.descriptors
         );
         assert!(self.threads <= before.threads, "threads: {self}, before {before}");
+        let more = |(what, count): &(&String, &u64)| before.adapters.get(*what) < Some(*count);
+        let more: Vec<_> = self.adapters.iter().filter(more).collect();
+        assert!(more.is_empty(), "of adapters: {more:?}, before {:?}", before.adapters);
         // An allocator's arenas come and go by a few.
         assert!(self.mappings <= before.mappings + 6, "mappings: {self}, before {before}");
         assert!(self.requests <= before.requests + 2, "io_uring requests: {self}, before {before}");
@@ -81,6 +92,25 @@ impl Holdings {
             "shared memory: {self}, before {before}"
         );
     }
+}
+
+/// What `rdma resource` counts, by adapter and kind; nothing where there is none. A line is `0: rxe0: pd 1 cq 1 qp 1 …`.
+fn adapters() -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    if std::env::var_os("QUINTET_RXE").is_none() {
+        return counts;
+    }
+    let output = std::process::Command::new("rdma").args(["resource", "show"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [_, adapter, kinds @ ..] = &words[..] else { panic!("{line}") };
+        for kind in kinds.chunks_exact(2) {
+            counts.insert(format!("{adapter} {}", kind[0]), kind[1].parse().unwrap());
+        }
+    }
+    assert!(counts.keys().any(|kind| kind.ends_with(" qp")), "{counts:?}");
+    counts
 }
 
 /// Lines about waiting requests in what the kernel says of io_uring descriptors.

@@ -29,7 +29,7 @@ on_every_path!(killed_peers_leave_nothing, dropped_nodes_leave_nothing);
 /// Cycles, unless QUINTET_CYCLES says otherwise.
 const CYCLES: u32 = 200;
 /// Of these, before the first look: what is allocated once and kept.
-const WARM: u32 = 50;
+const WARM: u32 = if cfg!(feature = "verbs") { 10 } else { 50 };
 
 fn cycles() -> u32 {
     let told = std::env::var("QUINTET_CYCLES").ok().map(|n| n.parse().expect("a number of cycles"));
