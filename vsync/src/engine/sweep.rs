@@ -179,6 +179,10 @@ impl Engine {
                 }
             }
         }
+        if fault.is_none() && !self.poller.intact(id) {
+            // Its log is lost to us, so an index without a record is no null. The next poll tells that the link is dead.
+            return busy;
+        }
         if let Some(follower) = &mut self.follower {
             follower.received(row.received);
         }
