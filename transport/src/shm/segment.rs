@@ -76,8 +76,8 @@ impl Segment {
     }
 
     /// Makes everything that is marked visible to all readers: per lane the log's end first, then the
-    /// words, so that whoever sees a word sees the log it speaks of; that there are words; and the turn, which is what
-    /// readers look at.
+    /// words, so that whoever sees a word sees the log it speaks of; that there are words; and the turn, if somebody
+    /// is to be woken.
     pub(crate) fn publish(&mut self, own: &Own, loud: bool) {
         let mut words = false;
         for (i, (lane, place)) in own.lanes.iter().zip(&self.places).enumerate() {

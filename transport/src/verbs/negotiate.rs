@@ -188,6 +188,7 @@ impl Talk {
         {
             current.shown = true;
             current.until = now + TRY;
+            self.until = self.until.max(current.until);
             current.link.prove();
         }
     }
@@ -213,7 +214,7 @@ impl Talk {
             if current.link.failure().is_some() {
                 self.fail(format!("{place}: data did not arrive"));
             } else if now >= current.until {
-                self.fail(format!("{place}: nothing in {TRY:?}"));
+                self.fail(format!("{place}: no data within {TRY:?}"));
             }
             if self.current.is_none() {
                 self.attempt = self.attempt.saturating_add(u8::from(self.offers));

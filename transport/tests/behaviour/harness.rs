@@ -187,6 +187,10 @@ pub(crate) fn connected(configs: Vec<Config>) -> Vec<Node> {
             (1..=n).filter_map(up).count() == n - 1
         })
     });
+    for node in &nodes {
+        let died = node.events.iter().find(|event| matches!(event, Event::Dead { .. }));
+        assert!(died.is_none(), "they met, and lost each other: {:?}", node.events);
+    }
     nodes
 }
 

@@ -5,7 +5,13 @@ use quintet_transport::*;
 use crate::harness::*;
 use crate::on_every_path;
 
-on_every_path!(travel_and_grow, are_never_seen_before_the_log_they_speak_of, quiet_ones_arrive_too);
+on_every_path!(
+    travel_and_grow,
+    are_never_seen_before_the_log_they_speak_of,
+    quiet_ones_arrive_too,
+    of_a_lane_that_is_opened_late_are_there,
+    arrive_between_records_alone,
+);
 
 fn travel_and_grow(path: PathPolicy) {
     let mut nodes = connected(configs(3, path));
@@ -67,4 +73,37 @@ fn quiet_ones_arrive_too(path: PathPolicy) {
     until(&mut nodes, "the word arrived", |nodes| {
         nodes[1].poller.peer_word(from, CONTROL, 1) == 42
     });
+}
+
+fn of_a_lane_that_is_opened_late_are_there(path: PathPolicy) {
+    let mut nodes = connected(configs(2, path));
+    let (to, from) = (nodes[0].link(2), nodes[1].link(1));
+    nodes[0].poller.attach(to, GROUP, 0);
+    nodes[0].poller.set_word(GROUP, 2, 7);
+    nodes[0].poller.set_word(CONTROL, 2, 8);
+    until(&mut nodes, "words of a lane that is open", |nodes| {
+        nodes[1].poller.peer_word(from, CONTROL, 2) == 8
+    });
+    nodes[1].poller.open(from, GROUP, 0);
+    // Nothing more is said.
+    until(&mut nodes, "words of the other", |nodes| nodes[1].poller.peer_word(from, GROUP, 2) == 7);
+}
+
+fn arrive_between_records_alone(path: PathPolicy) {
+    let mut nodes = reading(path, GROUP);
+    let (to, from) = (nodes[0].link(2), nodes[1].link(1));
+    let mut at = 0;
+    for round in 1..=50 {
+        assert!(nodes[0].send(GROUP, round - 1, b"a record alone"));
+        until(&mut nodes, "the record", |nodes| {
+            let poller = &mut nodes[1].poller;
+            at = poller.peek(from, GROUP, at).map_or(at, |record| record.end);
+            poller.release(from, GROUP, at);
+            poller.peer_head(from, GROUP) == at && at >= 32 * round
+        });
+        let released = nodes[0].poller.released(to, GROUP);
+        nodes[0].poller.reclaim(GROUP, released);
+        nodes[0].poller.set_word(GROUP, 0, round);
+        until(&mut nodes, "the word", |nodes| nodes[1].poller.peer_word(from, GROUP, 0) == round);
+    }
 }
