@@ -322,7 +322,13 @@ fn beside_datagrams(
             run.fact(ratio, "not measured: the interface's MTU is smaller");
             continue;
         }
-        let (mut sender, reader) = gso_stream::Sender::new(addresses, segment, way)?;
+        let (mut sender, reader) = match gso_stream::Sender::new(addresses, segment, way) {
+            Err(error) if way == Way::InPlace => {
+                run.fact(ratio, format!("not measured: {error}"));
+                continue;
+            }
+            made => made?,
+        };
         let sink = RawSink { reader, counter: counter.clone() };
         let mut other = place.start(&sink, other_core)?;
         other.line()?;

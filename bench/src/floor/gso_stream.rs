@@ -99,6 +99,14 @@ impl Sender {
                 Err(error) => return Err(error),
             }
         }
+        // What is sent is to be what was to be sent: until the kernel has read it, the memory stays.
+        let patience = clock::now() + SILENCE;
+        while let Some(in_flight @ 1..) = &mut self.in_flight
+            && clock::now() < patience
+        {
+            *in_flight = in_flight.saturating_sub(given_back(&self.socket)?);
+            std::thread::yield_now();
+        }
         Ok(())
     }
 
@@ -106,7 +114,9 @@ impl Sender {
         let Some(in_flight) = &mut self.in_flight else {
             return self.socket.send(&self.data).map(|_| ());
         };
-        *in_flight = in_flight.saturating_sub(given_back(&self.socket)?);
+        if *in_flight >= IN_FLIGHT / 2 {
+            *in_flight = in_flight.saturating_sub(given_back(&self.socket)?);
+        }
         if *in_flight >= IN_FLIGHT {
             return Ok(());
         }
@@ -118,8 +128,10 @@ impl Sender {
         };
         match io::Error::last_os_error() {
             _ if sent >= 0 => *in_flight += 1,
-            // More than the kernel keeps account of: some must come back first.
-            full if full.raw_os_error() == Some(libc::ENOBUFS) => {}
+            // More than the kernel keeps account of, or locked memory allows: some must come back first.
+            full if full.raw_os_error() == Some(libc::ENOBUFS) && *in_flight > 0 => {
+                *in_flight = in_flight.saturating_sub(given_back(&self.socket)?);
+            }
             error => return Err(error),
         }
         Ok(())
@@ -147,10 +159,15 @@ fn given_back(socket: &UdpSocket) -> io::Result<u32> {
         unsafe {
             let mut message = libc::CMSG_FIRSTHDR(&header);
             while !message.is_null() {
-                let told = libc::CMSG_DATA(message).cast::<libc::sock_extended_err>();
-                let told = told.read_unaligned();
-                if told.ee_origin == ORIGIN_ZEROCOPY {
-                    calls += 1 + told.ee_data.wrapping_sub(told.ee_info);
+                let kind = ((*message).cmsg_level, (*message).cmsg_type);
+                if [(libc::SOL_IP, libc::IP_RECVERR), (libc::SOL_IPV6, libc::IPV6_RECVERR)]
+                    .contains(&kind)
+                {
+                    let told = libc::CMSG_DATA(message).cast::<libc::sock_extended_err>();
+                    let told = told.read_unaligned();
+                    if told.ee_origin == ORIGIN_ZEROCOPY {
+                        calls += 1 + told.ee_data.wrapping_sub(told.ee_info);
+                    }
                 }
                 message = libc::CMSG_NXTHDR(&header, message);
             }

@@ -182,6 +182,7 @@ fn streams_are_counted_where_they_arrive_beside_raw_ones() {
                 "ratio_to_raw_gso_8192",
                 "ratio_to_raw_gso_aead_1400",
                 "ratio_to_raw_gso_aead_8192",
+                "ratio_to_raw_gso_zero_copy_8192",
             ],
         ),
     ] {
