@@ -117,6 +117,8 @@ pub(crate) struct Udp {
     events: VecDeque<UdpEvent>,
     /// Next look at the quiet socket, at errors and at silent peers.
     tick: Time,
+    /// A sleep was ended by packets that no turn would look for.
+    expected: bool,
     /// A peer is silent: it is asked at every tick, and ticks come often.
     probing: bool,
     /// Slot that the last packet was for.
@@ -185,6 +187,7 @@ impl Udp {
             peers,
             slots,
             tick: now,
+            expected: false,
             probing: false,
             recent: 0,
             serial: 0,
@@ -204,13 +207,16 @@ impl Udp {
     /// Receives, runs timers, dials. True if anything happened that the owner should look at.
     pub(crate) fn poll(&mut self, now: Time, own: &Own) -> bool {
         let mut happened = false;
-        // Where everybody is met in shared memory nothing is to come: no system call in every turn.
+        // Where everybody is met by other paths little is to come: no system call in every turn.
         let due = now >= self.tick;
-        if due || self.is_used() {
-            happened |= self.receive(now, own, false, due);
+        let all = due || std::mem::take(&mut self.expected);
+        if all || self.is_used() {
+            happened |= self.receive(now, own, false, all);
+        }
+        if all {
+            happened |= self.receive(now, own, true, all);
         }
         if due {
-            happened |= self.receive(now, own, true, due);
             self.on_tick(now);
         }
         for index in 0..self.slots.len() {
@@ -227,17 +233,18 @@ impl Udp {
         happened || !self.events.is_empty()
     }
 
-    /// Whether there are links, or peers to link with.
+    /// Whether there are links that carry lanes or are not up yet, or peers to link with. A link whose lanes another path
+    /// carries has signs of life only, and its close.
     fn is_used(&self) -> bool {
-        self.peers.iter().any(|peer| peer.wanted)
-            || self.slots.iter().any(|slot| slot.link.is_some())
+        let carries = |link: &Link| link.phase != Phase::Up || link.connection.is_read();
+        let is_met = |(index, peer): (usize, &Peer)| !peer.wanted || self.live(index).is_some();
+        self.slots.iter().any(|slot| slot.link.as_deref().is_some_and(carries))
+            || !self.peers.iter().enumerate().all(is_met)
     }
 
     /// A sleep was ended by packets: the next turn takes them, wanted or not, or the sleep after it would end at once.
     pub(crate) fn expect_packets(&mut self) {
-        if !self.is_used() {
-            self.tick = Time::ZERO;
-        }
+        self.expected = !self.is_used();
     }
 
     /// What happened to links; ask until `None`.

@@ -311,6 +311,11 @@ impl Connection {
         self.send[usize::from(lane)].is_attached()
     }
 
+    /// Whether the peer is among the readers of any lane.
+    pub fn is_read(&self) -> bool {
+        self.send.iter().any(|lane| lane.is_attached())
+    }
+
     /// How far the peer has released the own log of `lane`.
     pub fn released(&self, lane: u8) -> u64 {
         self.send[usize::from(lane)].released()

@@ -166,6 +166,35 @@ fn a_lane_is_read_only_where_it_was_opened() {
 }
 
 #[test]
+fn one_whose_lanes_go_by_another_path_is_listened_to_at_ticks_and_after_sleeps() {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    let (to_b, to_a) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
+    let heard = |a: &mut Node, b: &mut Node, wake: bool| {
+        b.udp.say(to_a, Note::new(b"are you there"));
+        b.turn();
+        a.udp.tick = Time::MAX;
+        if wake {
+            a.udp.expect_packets();
+        }
+        a.events.clear();
+        a.turn();
+        a.events.iter().any(|event| matches!(event, UdpEvent::Note { .. }))
+    };
+    assert!(heard(&mut a, &mut b, false), "its lanes go this way");
+    a.udp.detach(to_b, CONTROL);
+    assert!(!heard(&mut a, &mut b, false), "no system call in every turn");
+    assert!(heard(&mut a, &mut b, true), "a sleep would end at once again");
+    b.udp.say(to_a, Note::new(b"are you there"));
+    b.turn();
+    a.udp.tick = Time::ZERO;
+    a.events.clear();
+    a.turn();
+    assert!(a.events.iter().any(|event| matches!(event, UdpEvent::Note { .. })), "a tick");
+}
+
+#[test]
 fn a_restarted_peer_is_a_new_link() {
     let addrs = addresses(2);
     for restarted in 0..2 {
