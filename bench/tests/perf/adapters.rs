@@ -1,16 +1,11 @@
 //! Measurements over InfiniBand and RoCE.
 
-use crate::perf;
+use crate::fails;
 #[cfg(feature = "verbs")]
 use crate::{json, positive, skip};
 
 #[test]
 fn adapters_are_asked_for_where_there_may_be_some() {
-    let fails = |how: &str, said: &str| {
-        let output = perf(&format!("{how} -n 5"));
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && error.contains(said), "{how}: {error}");
-    };
     fails("pingpong --provider verbs --device rxe0", "rxe0,rxe1");
     fails("pingpong --provider udp --device rxe0,rxe1", "--provider verbs");
     fails("pingpong --provider verbs --compare raw", "--compare perftest");

@@ -26,6 +26,13 @@ fn json(arguments: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// It is refused before anything is measured, in these words among others.
+fn fails(how: &str, said: &str) {
+    let output = perf(&format!("{how} -n 5"));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains(said), "{how}: {error}");
+}
+
 fn positive(value: &Value) -> bool {
     value.as_f64().is_some_and(|value| value > 0.0)
 }
@@ -345,11 +352,6 @@ fn what_a_bad_network_takes_is_sent_again_and_counted() {
 
 #[test]
 fn a_bad_network_is_refused_where_it_cannot_be_made() {
-    let fails = |how: &str, said: &str| {
-        let output = perf(&format!("{how} -n 5"));
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && error.contains(said), "{how}: {error}");
-    };
     fails("pingpong --provider shm --loss 5", "--provider udp");
     fails("pingpong --provider udp --loss 95", "at most 90");
     if !cfg!(feature = "faults") {

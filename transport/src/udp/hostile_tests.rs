@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::rc::Rc;
 
 use super::socket::refusal;
-use super::tests::{Node, addresses, config, identity, linked, stream, until};
+use super::tests::{Node, addresses, config, identity, linked, linked_pair, stream, until};
 use super::*;
 use crate::lane::CONTROL;
 use crate::reliable::{COOKIE_LEN, Claim, FLAG_KEY_PHASE, Handshake, INIT_LEN, NOISE_1_LEN};
@@ -47,9 +47,7 @@ fn is_handshake(datagram: &[u8], kind: u8) -> bool {
 
 #[test]
 fn a_packet_sent_on_from_elsewhere_moves_nobody() {
-    let addrs = addresses(2);
-    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-    until(&mut [&mut a, &mut b], "links", linked);
+    let (addrs, mut a, mut b) = linked_pair();
     (0..20).for_each(|_| [&mut a, &mut b].into_iter().for_each(Node::turn));
     // A packet of `b` that `a` has not seen: it is caught on its way, and comes from somebody else.
     let caught = Rc::new(RefCell::new(Vec::new()));

@@ -133,15 +133,13 @@ mod tests {
     use std::rc::Rc;
 
     use super::super::socket::refusal;
-    use super::super::tests::{Node, addresses, linked, until};
+    use super::super::tests::{Node, linked_pair};
     use super::*;
     use crate::lane::CONTROL;
 
     #[test]
     fn the_answer_to_an_earlier_question_is_good_for_a_later_one() {
-        let addrs = addresses(2);
-        let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-        until(&mut [&mut a, &mut b], "links", linked);
+        let (addrs, mut a, mut b) = linked_pair();
         (0..20).for_each(|_| [&mut a, &mut b].into_iter().for_each(Node::turn));
         // What `b` sends comes from elsewhere; nobody answers there yet.
         let caught = Rc::new(RefCell::new(Vec::new()));

@@ -113,6 +113,14 @@ pub(super) fn linked(nodes: &mut [&mut Node]) -> bool {
     (0..nodes.len()).all(|a| (0..nodes.len()).all(|b| a == b || nodes[a].link_to(b).is_some()))
 }
 
+/// Two nodes with a link, and their addresses.
+pub(super) fn linked_pair() -> (Vec<SocketAddr>, Node, Node) {
+    let addrs = addresses(2);
+    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
+    until(&mut [&mut a, &mut b], "links", linked);
+    (addrs, a, b)
+}
+
 #[test]
 fn three_nodes_link_and_read_each_other() {
     let addrs = addresses(3);
@@ -146,9 +154,7 @@ fn three_nodes_link_and_read_each_other() {
 
 #[test]
 fn a_lane_is_read_only_where_it_was_opened() {
-    let addrs = addresses(2);
-    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-    until(&mut [&mut a, &mut b], "links", linked);
+    let (_, mut a, mut b) = linked_pair();
     let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
     a.publish(GROUP, b"old", 0);
     let from = a.own.lane(GROUP).log.head();
@@ -167,9 +173,7 @@ fn a_lane_is_read_only_where_it_was_opened() {
 
 #[test]
 fn one_whose_lanes_go_by_another_path_is_listened_to_at_ticks_and_after_sleeps() {
-    let addrs = addresses(2);
-    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-    until(&mut [&mut a, &mut b], "links", linked);
+    let (_, mut a, mut b) = linked_pair();
     let (to_b, to_a) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
     let heard = |a: &mut Node, b: &mut Node, wake: bool| {
         b.udp.say(to_a, Note::new(b"are you there"));
@@ -220,9 +224,7 @@ fn a_restarted_peer_is_a_new_link() {
 
 #[test]
 fn a_closed_port_is_death_after_unanswered_probes() {
-    let addrs = addresses(2);
-    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-    until(&mut [&mut a, &mut b], "links", linked);
+    let (_, mut a, b) = linked_pair();
     let link = a.link_to(1).unwrap();
     b.kill();
     until(&mut [&mut a], "death", |n| n[0].events.len() > 1);
@@ -231,9 +233,7 @@ fn a_closed_port_is_death_after_unanswered_probes() {
 
 #[test]
 fn a_false_alarm_is_answered_and_forgotten() {
-    let addrs = addresses(2);
-    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-    until(&mut [&mut a, &mut b], "links", linked);
+    let (_, mut a, mut b) = linked_pair();
     let link = a.link_to(1).unwrap();
     a.udp.get_mut(link).unwrap().on_unreachable(clock::now());
     let before = clock::now();
@@ -245,9 +245,7 @@ fn a_false_alarm_is_answered_and_forgotten() {
 
 #[test]
 fn a_false_alarm_over_a_long_way_is_answered_too() {
-    let addrs = addresses(2);
-    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-    until(&mut [&mut a, &mut b], "links", linked);
+    let (_, mut a, _b) = linked_pair();
     let now = clock::now();
     let link = a.link_to(1).unwrap();
     let link = a.udp.get_mut(link).unwrap();
@@ -277,9 +275,7 @@ fn over_ipv6_datagrams_are_as_large_as_they_may_be_with_their_tag() {
 
 #[test]
 fn a_fenced_link_shows_nothing_more_and_a_new_one_comes_up() {
-    let addrs = addresses(2);
-    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-    until(&mut [&mut a, &mut b], "links", linked);
+    let (_, mut a, mut b) = linked_pair();
     let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
     a.udp.close(ab);
     b.own.lane_mut(CONTROL).set_word(0, 1);
@@ -312,9 +308,7 @@ fn a_refused_incarnation_learns_it_and_a_later_one_is_welcome() {
 
 #[test]
 fn a_clean_end_is_told() {
-    let addrs = addresses(2);
-    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-    until(&mut [&mut a, &mut b], "links", linked);
+    let (_, mut a, b) = linked_pair();
     let link = a.link_to(1).unwrap();
     drop(b);
     until(&mut [&mut a], "death", |n| n[0].events.len() > 1);
@@ -408,9 +402,7 @@ pub(super) fn stream(a: &mut Node, b: &mut Node, records: u64) {
 
 #[test]
 fn a_sender_learns_that_its_packets_meet_congestion() {
-    let addrs = addresses(2);
-    let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
-    until(&mut [&mut a, &mut b], "links", linked);
+    let (addrs, mut a, mut b) = linked_pair();
     let congested = |node: &mut Node| {
         node.udp.links_mut().map(|link| link.connection.counters().congested).sum::<u64>()
     };
