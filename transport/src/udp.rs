@@ -12,6 +12,7 @@
 //! on the same instant.
 
 mod dial;
+mod entropy;
 #[cfg(feature = "faults")]
 mod faults;
 #[cfg(test)]
@@ -146,9 +147,7 @@ impl Udp {
             .identity
             .clone()
             .ok_or_else(|| Error::Config("UDP needs an identity, and there is none".into()))?;
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret)
-            .map_err(|e| Error::System { what: "entropy", source: std::io::Error::other(e) })?;
+        let cookies = Cookies::new(entropy::first()?);
         let mut doors = vec![Door::open(config.bind, config.interface.as_deref())?];
         for rail in &config.rails {
             doors.push(Door::open(rail.bind, rail.interface.as_deref())?);
@@ -174,7 +173,7 @@ impl Udp {
         Ok(Udp {
             me: config.me,
             identity,
-            cookies: Cookies::new(secret),
+            cookies,
             table,
             heartbeat: config.timing.heartbeat,
             give_up: config.timing.dead,

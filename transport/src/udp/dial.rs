@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::entropy::random;
 use super::link::{Agreement, Finish};
 use super::*;
 use crate::reliable::{
@@ -30,8 +31,6 @@ pub(super) const PENDING_MAX: usize = 2;
 pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 /// Wrong continuations that one handshake survives.
 pub(super) const TRIES_MAX: u8 = 8;
-/// Largest datagram, where the path allows it (loopback, jumbo frames).
-pub(super) const DATAGRAM_MAX: usize = 16_384;
 /// Longest handshake packet.
 pub(super) const HANDSHAKE_MAX: usize = NOISE_AT + CERTIFICATE_LEN + GREETING_MAX + NOISE_OVERHEAD;
 
@@ -150,14 +149,6 @@ pub(super) fn prologue(cluster: &[u8; 32], claim: &Claim, connection: u64) -> Ve
         &connection.to_le_bytes(),
     ]
     .concat()
-}
-
-/// Bytes that nobody can guess.
-pub(super) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .expect("the kernel gave entropy at start and does not run out of it");
-    bytes
 }
 
 impl Udp {

@@ -2,8 +2,9 @@
 //! sent one gets no more done than is said at each.
 
 use super::dial::{
-    Answered, COMPLAIN_EVERY, HANDSHAKE_MAX, HELLO_APART, HELLO_EVERY, TRIES_MAX, prologue, random,
+    Answered, COMPLAIN_EVERY, HANDSHAKE_MAX, HELLO_APART, HELLO_EVERY, TRIES_MAX, prologue,
 };
+use super::entropy::random;
 use super::link::Agreement;
 use super::*;
 use crate::reliable::{

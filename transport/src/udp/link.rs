@@ -176,6 +176,12 @@ impl Link {
         }
     }
 
+    /// Packets take another path from now on; see [`Connection::change_path`].
+    pub(crate) fn change_path(&mut self, datagram: usize) {
+        self.connection.change_path(datagram);
+        self.stash = Stash::default();
+    }
+
     pub(crate) fn replicas(&self) -> &Replicas {
         &self.replicas
     }

@@ -16,7 +16,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::dial::random;
+use super::entropy::random;
 use super::*;
 use crate::reliable::{Aside, RAILS_MAX};
 
@@ -107,8 +107,7 @@ impl Udp {
         way.moved = to.filter(|&to| to != way.addr);
         way.connect(socket);
         if rail == link.rails.current() {
-            link.connection.change_path(way.packet_max());
-            link.stash = link::Stash::default();
+            link.change_path(way.packet_max());
         }
     }
 

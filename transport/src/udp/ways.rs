@@ -6,10 +6,10 @@
 
 use std::net::SocketAddr;
 
-use super::dial::{DATAGRAM_MAX, random};
-use super::link::Stash;
+use super::entropy::random;
 use super::*;
 use crate::event::RailStatus;
+use crate::limits::DATAGRAM_MAX;
 use crate::reliable::{Aside, RailChange, Signs};
 
 /// The own end of a rail.
@@ -131,8 +131,7 @@ impl Udp {
         let Some(link) = self.slots[index].link.as_deref_mut() else { return };
         let peer = &mut self.peers[link.peer];
         let way = &peer.ways[change.to];
-        link.connection.change_path(way.packet_max());
-        link.stash = Stash::default();
+        link.change_path(way.packet_max());
         link.failovers += 1;
         peer.rail = change.to;
         let to = way.moved.unwrap_or(way.addr);

@@ -4,10 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::super::dial::DATAGRAM_MAX;
 use super::super::socket::refusal;
 use super::super::tests::{Node, addresses, linked, stream, until};
 use crate::lane::CONTROL;
+use crate::limits::DATAGRAM_MAX;
 use crate::reliable::TAG_LEN;
 
 /// What every path carries.
