@@ -47,8 +47,8 @@ pub use connection::{
     Aside, CloseReason, Connection, Counters, Received, Rejected, Settings, Transmit,
 };
 pub use handshake::{
-    COOKIE_LEN, Claim, GREETING_MAX, Greeting, Handshake, Hello, INIT_LEN, LaneShape, LaneTable,
-    NOISE_1_LEN, NOISE_AT,
+    COOKIE_AT, COOKIE_LEN, Claim, GREETING_MAX, Greeting, Handshake, Hello, INIT_LEN, LaneShape,
+    LaneTable, NOISE_1_LEN, NOISE_AT,
 };
 pub use note::Note;
 #[cfg(feature = "canary")]
@@ -56,8 +56,9 @@ pub use planted::Bug;
 pub use rails::{RAILS_MAX, RailChange, Rails, Signs};
 pub use rtt::{RTO_MAX, RTO_MIN, Rtt};
 pub use wire::{
-    AckFrame, AckRanges, FLAG_HANDSHAKE, FLAG_KEY_PHASE, FLAG_QUIET, Frame, Frames, HEADER_LEN,
-    Header, PacketView, TAG_LEN, VERSION, WireError, WordEntries, WordEntry, check_frames,
+    AckFrame, AckRanges, CONNECTION_MARK_AT, FLAG_HANDSHAKE, FLAG_KEY_PHASE, FLAG_QUIET, Frame,
+    Frames, HEADER_LEN, Header, PacketView, TAG_LEN, VERSION, WireError, WordEntries, WordEntry,
+    check_frames,
 };
 
 /// Where a connection reads what it sends.

@@ -15,6 +15,7 @@ mod dial;
 mod entropy;
 #[cfg(feature = "faults")]
 mod faults;
+mod filter;
 #[cfg(test)]
 mod flood;
 mod greet;
@@ -35,6 +36,7 @@ mod rebind;
 mod replica;
 mod send;
 mod socket;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod ways;
@@ -55,8 +57,7 @@ use crate::limits::LINKS_PER_PEER_MAX;
 use crate::log::{LogBytes, Malformed, Record};
 use crate::own::Own;
 use crate::reliable::{
-    CloseReason, FLAG_HANDSHAKE, Header, LaneShape, LaneTable, Note, Source, TAG_LEN, VERSION,
-    WireError,
+    CloseReason, FLAG_HANDSHAKE, Header, LaneShape, LaneTable, Note, Source, TAG_LEN,
 };
 use crate::secure::{Cookies, Identity};
 use crate::time::Time;
@@ -64,6 +65,7 @@ use dial::Peer;
 use link::{Change, Link, Phase};
 pub use socket::probe_busy_poll;
 use socket::{Batch, Origin, Port, SEGMENTS_MAX, Socket};
+use strangers::Strangers;
 use ways::{Door, Way};
 
 /// Calls of recvmmsg in one turn: a flood cannot keep the poller from its other work.
@@ -104,6 +106,7 @@ pub(crate) struct Udp {
     me: Member,
     identity: Arc<Identity>,
     cookies: Cookies,
+    strangers: Strangers,
     table: LaneTable,
     heartbeat: Duration,
     give_up: Duration,
@@ -134,8 +137,6 @@ pub(crate) struct Udp {
     door: usize,
     /// Packets that belonged to nothing, were unreadable or forged.
     pub(crate) strays: u64,
-    /// The first version of the wire format that was met and is not ours.
-    foreign: Option<u8>,
     #[cfg(feature = "faults")]
     faults: faults::Faults,
 }
@@ -147,7 +148,8 @@ impl Udp {
             .identity
             .clone()
             .ok_or_else(|| Error::Config("UDP needs an identity, and there is none".into()))?;
-        let cookies = Cookies::new(entropy::first()?);
+        let secret = entropy::first()?;
+        let mark = filter::mark(entropy::random());
         let mut doors = vec![Door::open(config.bind, config.interface.as_deref())?];
         for rail in &config.rails {
             doors.push(Door::open(rail.bind, rail.interface.as_deref())?);
@@ -170,10 +172,11 @@ impl Udp {
             .ok_or_else(|| Error::Config(format!("{} lanes are too many", config.lanes.len())))?;
         let slots =
             (0..(peers.len() * LINKS_PER_PEER_MAX).max(1)).map(|_| Slot::default()).collect();
-        Ok(Udp {
+        let mut udp = Udp {
             me: config.me,
             identity,
-            cookies,
+            cookies: Cookies::new(secret, mark),
+            strangers: Strangers::new(mark, now),
             table,
             heartbeat: config.timing.heartbeat,
             give_up: config.timing.dead,
@@ -195,10 +198,11 @@ impl Udp {
             from: None,
             door: 0,
             strays: 0,
-            foreign: None,
             #[cfg(feature = "faults")]
             faults: faults::Faults::default(),
-        })
+        };
+        udp.screen(now);
+        Ok(udp)
     }
 
     // ---- the turn ----
@@ -218,6 +222,7 @@ impl Udp {
         if due {
             self.on_tick(now);
         }
+        self.screen(now);
         for index in 0..self.slots.len() {
             let Some(link) = self.slots[index].link.as_deref_mut() else { continue };
             if link.next_timeout().is_some_and(|at| at <= now) {
@@ -438,19 +443,6 @@ impl Udp {
         self.hear(index, note) || happened
     }
 
-    /// Two releases that do not understand each other would be silent for ever: that is told, once.
-    fn on_unreadable(&mut self, error: WireError) -> bool {
-        self.strays += 1;
-        if let (WireError::Version(version), None) = (error, self.foreign) {
-            self.foreign = Some(version);
-            tracing::warn!(
-                "a packet has version {version} of the wire format, and this node speaks {VERSION}: run the same release of \
-                 Quintet on all nodes; if it is the same, something else sends to this port"
-            );
-        }
-        false
-    }
-
     /// Draws the consequences of what happened to a link; true if the owner should look.
     fn apply(&mut self, index: usize, change: Change) -> bool {
         let handle = self.handle(index);
@@ -512,6 +504,7 @@ impl Udp {
                 Phase::Up if silence >= self.heartbeat * 2 => {
                     link.connection.probe();
                     self.probing = true;
+                    self.strangers.doubt(now);
                     let peer = link.peer;
                     self.reopen_if_stranded(peer);
                 }

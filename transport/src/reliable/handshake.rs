@@ -38,6 +38,9 @@ pub const GREETING_MAX: usize = 36 + LANES_MAX * 12;
 /// Bytes of a handshake packet before its Noise message.
 pub const NOISE_AT: usize = HEADER_LEN + 1;
 
+/// Where the cookie of an Init is; a Knock has zeros there.
+pub const COOKIE_AT: usize = NOISE_AT + 20;
+
 const INIT: u8 = 1;
 const RETRY: u8 = 2;
 const ANSWER: u8 = 3;
@@ -352,6 +355,7 @@ mod tests {
         let mut expected = vec![3, 4, 0, 0, 0x12, 0x11];
         expected.resize(HEADER_LEN, 0);
         expected.extend([1, 2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 6, 5, 0, 0, 0, 0, 0, 0, 8, 7]);
+        assert_eq!(expected.len(), COOKIE_AT);
         expected.extend([3; COOKIE_LEN]);
         expected.extend([4; NOISE_1_LEN]);
         expected.resize(INIT_LEN, 0);

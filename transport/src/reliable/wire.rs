@@ -23,6 +23,8 @@
 pub const VERSION: u8 = 3;
 /// Bytes before the first frame.
 pub const HEADER_LEN: usize = 20;
+/// Where the upper half of the connection id begins.
+pub const CONNECTION_MARK_AT: usize = 8;
 /// Bytes that sealing appends to a packet.
 pub const TAG_LEN: usize = 16;
 /// The packet is a heartbeat: it asks for nothing and may wait in a queue of its own until the receiver

@@ -152,9 +152,20 @@ pub(super) fn prologue(cluster: &[u8; 32], claim: &Claim, connection: u64) -> Ve
 }
 
 impl Udp {
-    /// A connection id that is not zero.
+    /// A connection id with our mark that nothing else has.
     pub(super) fn fresh_id(&self) -> u64 {
-        u64::from_le_bytes(random()).max(1)
+        let mark = u64::from(u32::from_le_bytes(self.strangers.mark())) << 32;
+        loop {
+            let id = mark | u64::from(u32::from_le_bytes(random()));
+            let ours = |peer: &Peer| {
+                peer.offer.as_ref().is_some_and(|offer| offer.connection == id)
+                    || peer.answered.iter().flatten().any(|other| other.connection == id)
+            };
+            let held = |slot: &Slot| slot.link.as_ref().is_some_and(|link| link.id == id);
+            if !self.peers.iter().any(ours) && !self.slots.iter().any(held) {
+                return id;
+            }
+        }
     }
 
     pub(super) fn fresh_serial(&mut self) -> u64 {

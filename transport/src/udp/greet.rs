@@ -60,8 +60,7 @@ impl Udp {
     }
 
     /// Unproven. Without a cookie it costs a few hashes and one short packet to the configured address of the peer; with
-    /// one a few operations on keys, at most every [`HELLO_APART`]. Cookies are not rationed: in a flood the peer that
-    /// is meant would hardly ever get one.
+    /// one a few operations on keys, at most every [`HELLO_APART`].
     fn on_init(
         &mut self,
         now: Time,
@@ -70,12 +69,17 @@ impl Udp {
         cookie: &[u8; COOKIE_LEN],
         first: &[u8; NOISE_1_LEN],
     ) -> bool {
+        let asked = self.cookies.check(now, claim.from.node, id, cookie);
+        if !asked && !self.strangers.admit(now) {
+            self.strays += 1;
+            return false;
+        }
         let Some(index) = self.claimed(now, claim) else { return false };
         if self.me.node > claim.from.node || id == 0 {
             self.strays += 1;
             return false;
         }
-        if !self.cookies.check(now, claim.from.node, id, cookie) {
+        if !asked {
             let cookie = self.cookies.make(now, claim.from.node, id);
             self.send_handshake(index, None, id, &Handshake::Retry { cookie });
             return false;
@@ -277,6 +281,10 @@ impl Udp {
 
     /// Unproven: at most it makes us begin a handshake, beside the link if there is one.
     fn on_knock(&mut self, now: Time, claim: &Claim) -> bool {
+        if !self.strangers.admit(now) {
+            self.strays += 1;
+            return false;
+        }
         let Some(index) = self.claimed(now, claim) else { return false };
         let apart = if self.live(index).is_some() { HELLO_EVERY } else { HELLO_APART };
         if self.me.node > claim.from.node && now.since(self.peers[index].last_hello) >= apart {

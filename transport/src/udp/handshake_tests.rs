@@ -7,7 +7,7 @@ use super::dial::{COMPLAIN_EVERY, HELLO_APART, HELLO_EVERY, PENDING_MAX};
 use super::socket::refusal;
 use super::tests::{Node, addresses, identity};
 use super::*;
-use crate::reliable::{COOKIE_LEN, Claim, HEADER_LEN, Handshake, INIT_LEN, NOISE_1_LEN};
+use crate::reliable::{COOKIE_LEN, Claim, HEADER_LEN, Handshake, INIT_LEN, NOISE_1_LEN, VERSION};
 
 const INIT: u8 = 1;
 const RETRY: u8 = 2;
@@ -191,7 +191,7 @@ fn another_version_and_another_cluster_are_told_but_not_again_and_again() {
         old[0] = version;
         post.low_gets(&old);
     }
-    assert_eq!(post.low.udp.foreign, Some(VERSION - 1));
+    assert_eq!(post.low.udp.strangers.foreign, Some(VERSION - 1));
     let mut knock = [0; INIT_LEN];
     Handshake::Knock(Claim { cluster: 5, ..claim(1, 2) }).emit(0, &mut knock);
     let mut told = Vec::new();

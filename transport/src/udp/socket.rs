@@ -1,9 +1,9 @@
 //! Sockets: the system calls of the UDP driver, and the only `unsafe` for them.
 //!
 //! A node receives on *one* port, with two sockets. Both are bound to it (SO_REUSEPORT) and a three-instruction
-//! filter in the kernel sorts: packets with the heartbeat flag go to the *quiet* socket, all others to the
+//! program in the kernel sorts: packets with the heartbeat flag go to the *quiet* socket, all others to the
 //! *main* one. Only the main socket wakes a sleeping poller; heartbeats wait until the poller's own heartbeat
-//! is due, and cost no wake-up. Where the filter is refused everything arrives on the main socket, which is
+//! is due, and cost no wake-up. Where that is refused everything arrives on the main socket, which is
 //! right too, just not as cheap.
 //!
 //! The main socket is bound first and *without* SO_REUSEPORT, so that an occupied port is noticed.
@@ -20,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+use super::filter::{self, Filter};
 use crate::error::Error;
 use crate::limits::{RECEIVE_BUFFER, SEND_BUFFER};
 use crate::reliable::FLAG_QUIET;
@@ -107,6 +108,15 @@ impl Port {
         main.tell_marks().ok();
         let quiet = main.local().and_then(|addr| main.sort_heartbeats(&origin, addr.port())).ok();
         Ok(Port { main, quiet })
+    }
+
+    /// From now on the kernel drops what the filter does not let through; nothing without one.
+    pub(crate) fn filter(&self, filter: Option<&Filter>) -> io::Result<()> {
+        let mut sockets = std::iter::once(&self.main).chain(&self.quiet);
+        sockets.try_for_each(|socket| match filter {
+            Some(filter) => socket.attach(libc::SO_ATTACH_FILTER, &filter.program()),
+            None => socket.option(libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0),
+        })
     }
 }
 
@@ -235,26 +245,15 @@ impl Socket {
         let quiet = Socket::unbound(origin)?;
         quiet.option(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         quiet.bind(SocketAddr::new(origin.ip, port))?;
-        // Byte 1 of the payload is the flags; its heartbeat bit is the index of the socket: 0 main, 1 quiet.
-        let filter = [
-            libc::sock_filter {
-                code: (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16,
-                jt: 0,
-                jf: 0,
-                k: 1,
-            },
-            libc::sock_filter {
-                code: (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16,
-                jt: 0,
-                jf: 0,
-                k: u32::from(FLAG_QUIET),
-            },
-            libc::sock_filter { code: (libc::BPF_RET | BPF_A) as u16, jt: 0, jf: 0, k: 0 },
-        ];
-        let program =
-            libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-        self.raw_option(libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)?;
+        self.attach(libc::SO_ATTACH_REUSEPORT_CBPF, &filter::sorting(FLAG_QUIET))?;
         Ok(quiet)
+    }
+
+    /// Gives the kernel a program about packets that arrive.
+    fn attach(&self, option: i32, program: &[libc::sock_filter]) -> io::Result<()> {
+        let program =
+            libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        self.raw_option(libc::SOL_SOCKET, option, &program)
     }
 
     /// Each message tells whether the network marked it as having met congestion.
@@ -381,9 +380,6 @@ pub(crate) mod refusal {
             .with_borrow_mut(|policy| policy.as_mut()?(socket.0.peer_addr().ok()?, bytes, segment))
     }
 }
-
-/// `BPF_RET | A`: not in libc.
-const BPF_A: u32 = 0x10;
 
 /// Ancillary data of one message, aligned for `cmsghdr`.
 #[derive(Clone, Copy)]
