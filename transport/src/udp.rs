@@ -239,7 +239,7 @@ impl Udp {
 
     /// Whether there are links that carry lanes or are not up yet, or peers to link with. A link whose lanes another path
     /// carries has signs of life only, and its close.
-    fn is_used(&self) -> bool {
+    pub(crate) fn is_used(&self) -> bool {
         let carries = |link: &Link| link.phase != Phase::Up || link.connection.is_read();
         let is_met = |(index, peer): (usize, &Peer)| !peer.wanted || self.live(index).is_some();
         self.slots.iter().any(|slot| slot.link.as_deref().is_some_and(carries))

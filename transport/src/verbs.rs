@@ -16,6 +16,8 @@ mod device;
 #[cfg(feature = "verbs")]
 mod discover;
 #[cfg(feature = "verbs")]
+mod immediate;
+#[cfg(feature = "verbs")]
 mod layout;
 #[cfg(feature = "verbs")]
 mod library;

@@ -72,13 +72,17 @@ impl Poller {
     /// looking, and what is quiet or due may wait for a turn, but not long.
     fn look(&mut self, has_work: &mut dyn FnMut() -> bool) -> Time {
         let now = clock::now();
-        let looks = if self.udp.is_some() { 1 } else { LOOKS };
+        let looks = if self.udp.as_ref().is_some_and(|udp| udp.is_used()) { 1 } else { LOOKS };
         for look in 0..looks {
             if look % LOOKS_A_PAUSE == 0 {
                 std::hint::spin_loop();
             }
             self.expect();
-            if self.has_news().is_some() || self.has_commits() || has_work() {
+            if self.has_news().is_some()
+                || self.adapters_have_news()
+                || self.has_commits()
+                || has_work()
+            {
                 break;
             }
         }

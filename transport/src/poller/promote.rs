@@ -180,6 +180,19 @@ impl Poller {
         news
     }
 
+    /// Looks what adapters have taken in, between two turns: the next one is told.
+    pub(super) fn adapters_have_news(&mut self) -> bool {
+        let mut news = false;
+        for (_, link) in self.roster.iter_mut() {
+            if let Wire::Verbs(_, verbs) = &mut link.wire
+                && link.alive
+            {
+                news |= verbs.notice();
+            }
+        }
+        news
+    }
+
     /// After a sleep that they may have ended.
     pub(super) fn silence_adapters(&mut self) {
         for (_, link) in self.roster.iter_mut() {

@@ -90,6 +90,9 @@ impl VerbsLink {
     pub(crate) fn refresh(&mut self) -> bool {
         match *self {}
     }
+    pub(crate) fn notice(&mut self) -> bool {
+        match *self {}
+    }
     pub(crate) fn attach(&mut self, _: LaneId, _: u64) {
         match *self {}
     }

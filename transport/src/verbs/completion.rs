@@ -1,6 +1,7 @@
 //! The completion queue of one link, and the descriptor by which it wakes a sleeper.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub(super) struct Completion {
     pub(super) id: u64,
     /// `None`: done. Else the `ibv_wc_status`.
     pub(super) failure: Option<u32>,
+    /// What the sender's write came with; 0 if with nothing.
+    pub(super) immediate: u32,
 }
 
 /// A completion queue with its channel. It cannot overflow: its owner gives it room for every request that it may
@@ -66,16 +69,26 @@ impl Completions {
 
     /// Takes completions; fewer than [`TAKEN`] means that the queue is empty.
     pub(super) fn take(&mut self, mut each: impl FnMut(Completion)) -> io::Result<usize> {
-        // SAFETY: all-zero is a valid value of these plain numbers.
-        let mut entries: [ibv_wc; TAKEN] = unsafe { std::mem::zeroed() };
+        let mut entries = [const { MaybeUninit::<ibv_wc>::uninit() }; TAKEN];
         // SAFETY: a live queue, and room for as many as are asked for.
-        let taken = unsafe { ibv_poll_cq(self.raw(), TAKEN as i32, entries.as_mut_ptr()) };
+        let taken = unsafe { ibv_poll_cq(self.raw(), TAKEN as i32, entries.as_mut_ptr().cast()) };
         let Ok(taken) = usize::try_from(taken) else {
             return Err(io::Error::other("the completion queue failed"));
         };
         for entry in &entries[..taken.min(TAKEN)] {
-            let failed = entry.status != ibv_wc_status::IBV_WC_SUCCESS;
-            each(Completion { id: entry.wr_id, failure: failed.then_some(entry.status) });
+            let entry = entry.as_ptr();
+            // SAFETY: so many were filled in; a failed one has its number and its status at least.
+            let (id, status) = unsafe { ((*entry).wr_id, (*entry).status) };
+            if status != ibv_wc_status::IBV_WC_SUCCESS {
+                each(Completion { id, failure: Some(status), immediate: 0 });
+                continue;
+            }
+            // SAFETY: a good one has its flags, and where they say so its immediate.
+            let immediate = unsafe {
+                let carries = (*entry).wc_flags & ibv_wc_flags::IBV_WC_WITH_IMM.0 != 0;
+                if carries { (*entry).imm_data_invalidated_rkey_union.imm_data } else { 0 }
+            };
+            each(Completion { id, failure: None, immediate: u32::from_be(immediate) });
         }
         Ok(taken)
     }

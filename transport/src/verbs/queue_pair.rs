@@ -209,49 +209,71 @@ impl QueuePair {
         remote_key: u32,
         ending: Ending,
     ) -> io::Result<()> {
+        // Most batches are of one write: no more is filled in than it takes.
+        if let [write] = writes {
+            // SAFETY: handed on to the caller.
+            return unsafe {
+                self.chain::<1>(std::slice::from_ref(write), remote_key, ending, true)
+            };
+        }
         let pieces = writes.len().div_ceil(CHAIN);
         for (number, piece) in writes.chunks(CHAIN).enumerate() {
-            // SAFETY: all-zero is a valid value (null pointers, zero numbers).
-            let (mut chain, mut ranges): ([ibv_send_wr; CHAIN], [ibv_sge; CHAIN]) =
-                unsafe { (zeroed(), zeroed()) };
-            let (first, range) = (chain.as_mut_ptr(), ranges.as_mut_ptr());
-            for (i, write) in piece.iter().enumerate() {
-                let last = i + 1 == piece.len();
-                let mut flags = if write.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 };
-                // SAFETY: `i` is in both arrays, which are reached by these pointers alone.
-                let (request, range) = unsafe { (&mut *first.add(i), range.add(i)) };
-                // SAFETY: in the array.
-                unsafe {
-                    *range =
-                        ibv_sge { addr: write.local, length: write.len, lkey: write.local_key };
-                }
-                request.wr_id = ending.id;
-                request.sg_list = range;
-                request.num_sge = 1;
-                request.opcode = ibv_wr_opcode::IBV_WR_RDMA_WRITE;
-                request.wr.rdma = rdma_t { remote_addr: write.remote, rkey: remote_key };
-                if last && number + 1 == pieces {
-                    if let Some(doorbell) = ending.doorbell {
-                        request.opcode = ibv_wr_opcode::IBV_WR_RDMA_WRITE_WITH_IMM;
-                        request.imm_data_invalidated_rkey_union =
-                            imm_data_invalidated_rkey_union_t { imm_data: doorbell.to_be() };
-                    }
-                    flags |= if ending.wakes { ibv_send_flags::IBV_SEND_SOLICITED.0 } else { 0 };
-                    flags |= if ending.signaled { ibv_send_flags::IBV_SEND_SIGNALED.0 } else { 0 };
-                }
-                request.send_flags = flags;
-                // SAFETY: in the array.
-                request.next = if last { null_mut() } else { unsafe { first.add(i + 1) } };
-            }
-            let mut refused = null_mut();
-            // SAFETY: a live queue pair; chain and ranges live through the call, after which the driver does not need
-            // them; what the ranges name is the caller's promise.
-            match unsafe { ibv_post_send(self.raw.as_ptr(), first, &mut refused) } {
-                0 => {}
-                error => return Err(io::Error::from_raw_os_error(error)),
-            }
+            // SAFETY: handed on to the caller.
+            unsafe { self.chain::<CHAIN>(piece, remote_key, ending, number + 1 == pieces)? };
         }
         Ok(())
+    }
+
+    /// Posts at most `N` writes, `ends` the batch.
+    ///
+    /// # Safety
+    /// As of [`QueuePair::post`].
+    unsafe fn chain<const N: usize>(
+        &mut self,
+        writes: &[Write],
+        remote_key: u32,
+        ending: Ending,
+        ends: bool,
+    ) -> io::Result<()> {
+        // SAFETY: all-zero is a valid value (null pointers, zero numbers).
+        let (mut chain, mut ranges): ([ibv_send_wr; N], [ibv_sge; N]) =
+            unsafe { (zeroed(), zeroed()) };
+        let writes = &writes[..writes.len().min(N)];
+        let (first, range) = (chain.as_mut_ptr(), ranges.as_mut_ptr());
+        for (i, write) in writes.iter().enumerate() {
+            let last = i + 1 == writes.len();
+            let mut flags = if write.inline { ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 };
+            // SAFETY: `i` is in both arrays, which are reached by these pointers alone.
+            let (request, range) = unsafe { (&mut *first.add(i), range.add(i)) };
+            // SAFETY: in the array.
+            unsafe {
+                *range = ibv_sge { addr: write.local, length: write.len, lkey: write.local_key };
+            }
+            request.wr_id = ending.id;
+            request.sg_list = range;
+            request.num_sge = 1;
+            request.opcode = ibv_wr_opcode::IBV_WR_RDMA_WRITE;
+            request.wr.rdma = rdma_t { remote_addr: write.remote, rkey: remote_key };
+            if last && ends {
+                if let Some(doorbell) = ending.doorbell {
+                    request.opcode = ibv_wr_opcode::IBV_WR_RDMA_WRITE_WITH_IMM;
+                    request.imm_data_invalidated_rkey_union =
+                        imm_data_invalidated_rkey_union_t { imm_data: doorbell.to_be() };
+                }
+                flags |= if ending.wakes { ibv_send_flags::IBV_SEND_SOLICITED.0 } else { 0 };
+                flags |= if ending.signaled { ibv_send_flags::IBV_SEND_SIGNALED.0 } else { 0 };
+            }
+            request.send_flags = flags;
+            // SAFETY: in the array.
+            request.next = if last { null_mut() } else { unsafe { first.add(i + 1) } };
+        }
+        let mut refused = null_mut();
+        // SAFETY: a live queue pair; chain and ranges live through the call, after which the driver does not need
+        // them; what the ranges name is the caller's promise.
+        match unsafe { ibv_post_send(self.raw.as_ptr(), first, &mut refused) } {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
     }
 
     /// Ends all traffic: what is posted is flushed with an error.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::discover::{Place, discover};
+use super::immediate::Immediate;
 use super::link::VerbsLink;
 use super::offer::Offer;
 use super::queue_pair::{RECEIVES, SENDS};
@@ -70,6 +71,15 @@ impl End {
         self.link.flush(&self.own, true);
         self.own.flushed();
     }
+
+    /// A turn's housekeeping: what was put off goes with the next flush.
+    fn housekeep(&mut self) {
+        self.link.life(crate::clock::now(), None).expect("a good link");
+    }
+
+    fn head(&self, lane: LaneId) -> u64 {
+        self.own.lane(lane).log.head()
+    }
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -110,6 +120,7 @@ fn logs_and_words_move_by_remote_writes() {
     assert_eq!(b.link.peek(GROUP, 0).expect("seen before its words").payload, b"by remote write");
     let end = b.link.head(GROUP);
     b.link.release(GROUP, end);
+    b.housekeep();
     b.flush();
     until("the release", || {
         a.link.refresh();
@@ -118,10 +129,172 @@ fn logs_and_words_move_by_remote_writes() {
     // Reclaiming waits for the adapter as well, and asks it.
     until("the completion", || {
         let floor = a.link.floor(GROUP, end);
+        a.housekeep();
         a.flush();
         a.link.refresh();
         floor == end
     });
+}
+
+#[test]
+fn the_news_of_one_log_are_one_write_and_words_wait_for_its_end() {
+    let Some(places) = adapters() else { return };
+    let (mut a, mut b) = pair(&places, |offer| offer);
+    a.link.attach(GROUP, 0);
+    b.link.open(GROUP, 0);
+    a.publish(GROUP, b"whose end is written, for nothing is known");
+    a.flush();
+    until("the first", || b.link.refresh() && b.link.head(GROUP) == a.head(GROUP));
+    let first = a.head(GROUP);
+    assert_eq!(b.link.told_end(GROUP), first);
+    // Over the end of the ring as well, where the news are two pieces.
+    for round in 0..100 {
+        let at = a.head(GROUP);
+        a.publish(GROUP, format!("message {round}, whose end its bell tells").as_bytes());
+        let bells = a.link.doorbells();
+        a.flush();
+        assert_eq!(a.link.doorbells(), bells + 1);
+        until("another", || b.link.refresh() && b.link.head(GROUP) == a.head(GROUP));
+        assert_eq!(b.link.told_end(GROUP), first, "no second write");
+        let record = b.link.peek(GROUP, at).expect("a record");
+        assert!(record.payload.starts_with(format!("message {round},").as_bytes()));
+        let end = record.end;
+        b.link.release(GROUP, end);
+        b.housekeep();
+        b.flush();
+        until("its release", || {
+            a.link.refresh();
+            a.link.released(GROUP, end) == Some(end)
+        });
+        // Small ones were copied when they were posted: no completion is waited for.
+        assert_eq!(a.link.floor(GROUP, end), end);
+        a.own.lane_mut(GROUP).log.reclaim(end);
+    }
+    // A word of the lane is ordered after its log by the inbox alone.
+    a.own.lane_mut(GROUP).set_word(0, 1);
+    a.flush();
+    until("the word", || b.link.refresh() && b.link.word(GROUP, 0) == 1);
+    assert_eq!(b.link.told_end(GROUP), a.head(GROUP), "written before the word");
+    // Once it is there, words go alone.
+    a.own.lane_mut(GROUP).set_word(0, 2);
+    a.flush();
+    until("the next word", || b.link.refresh() && b.link.word(GROUP, 0) == 2);
+}
+
+#[test]
+fn bells_that_come_late_change_nothing() {
+    let Some(places) = adapters() else { return };
+    let (mut a, mut b) = pair(&places, |offer| offer);
+    a.link.attach(GROUP, 0);
+    b.link.open(GROUP, 0);
+    // None of it is looked at before all has come.
+    let texts: [&[u8]; 4] = [b"written", b"rung", b"rung again", b"written, with a word"];
+    for (round, text) in texts.iter().enumerate() {
+        a.publish(GROUP, text);
+        if round == 3 {
+            a.own.lane_mut(GROUP).set_word(0, 7);
+        }
+        a.flush();
+    }
+    let head = a.head(GROUP);
+    until("all of it", || b.link.told_end(GROUP) == head);
+    until("the word", || {
+        b.link.refresh();
+        assert!(b.link.word(GROUP, 0) == 0 || b.link.head(GROUP) == head, "a word before its log");
+        b.link.word(GROUP, 0) == 7
+    });
+    let mut at = 0;
+    for text in texts {
+        let record = b.link.peek(GROUP, at).expect("a record");
+        assert_eq!(record.payload, text);
+        at = record.end;
+    }
+    assert_eq!((b.link.peek(GROUP, at), b.link.failure()), (None, None));
+    // A lane that is opened late knows what its bells told before.
+    a.link.attach(CONTROL, 0);
+    for text in [&b"one"[..], b"two"] {
+        a.publish(CONTROL, text);
+        a.flush();
+    }
+    let head = a.head(CONTROL);
+    until("both", || {
+        b.link.refresh();
+        b.link.rung(CONTROL) == head
+    });
+    assert_eq!(b.link.head(CONTROL), 0, "nobody reads it");
+    b.link.open(CONTROL, 0);
+    until("they are seen", || b.link.refresh() && b.link.head(CONTROL) == head);
+}
+
+#[test]
+fn a_bell_that_lies_shows_nothing_but_what_is_a_log() {
+    let Some(places) = adapters() else { return };
+    let end = |lane: LaneId, at: u64| Immediate::end(lane.index(), at).emit();
+    // What is rung, and whether the link goes on.
+    let lies = [
+        ("an old end", end(GROUP, 0), true),
+        ("one that wraps around", end(GROUP, 0u64.wrapping_sub(8)), true),
+        ("a lane that nobody reads", end(CONTROL, 512), true),
+        ("a lane that is not", end(LaneId(5), 8), false),
+        ("no lane", u32::MAX, false),
+        ("more than a ring", end(GROUP, 4096 + 8), false),
+        ("much more than a ring", end(GROUP, 1 << 30), false),
+        ("the middle of a record", end(GROUP, 8), false),
+        ("what was never written", end(GROUP, 1024), false),
+        ("nonsense", 0x1234_5678, true),
+    ];
+    for (what, immediate, goes_on) in lies {
+        let (mut a, mut b) = pair(&places, |offer| offer);
+        a.link.attach(GROUP, 0);
+        b.link.open(GROUP, 0);
+        let text = [7; 40];
+        a.publish(GROUP, &text);
+        a.link.lie(immediate);
+        until(what, || b.link.refresh());
+        assert_eq!(b.link.peek(GROUP, 0), None, "{what}");
+        assert_eq!(b.link.failure(), (!goes_on).then_some(Evidence::Malformed), "{what}");
+        if goes_on {
+            a.flush();
+            until("the truth", || b.link.refresh() && b.link.head(GROUP) == a.head(GROUP));
+            assert_eq!(b.link.peek(GROUP, 0).expect("a record").payload, text, "{what}");
+        }
+    }
+}
+
+/// The answer to a message may wait for something better to go with, but not for ever.
+#[test]
+fn releases_go_with_others_or_late_or_when_there_are_many() {
+    let Some(places) = adapters() else { return };
+    let (mut a, mut b) = pair(&places, |offer| offer);
+    for end in [&mut a, &mut b] {
+        end.link.attach(GROUP, 0);
+        end.link.open(GROUP, 0);
+        end.flush();
+    }
+    let released = |end: &mut End, upto| {
+        end.link.refresh();
+        end.link.released(GROUP, upto) == Some(upto)
+    };
+    let take = |a: &mut End, b: &mut End, len: usize| {
+        a.publish(GROUP, &vec![1; len]);
+        a.flush();
+        until("it comes", || b.link.refresh() && b.link.head(GROUP) == a.head(GROUP));
+        b.link.release(GROUP, a.head(GROUP));
+        let bells = b.link.doorbells();
+        b.flush();
+        b.link.doorbells() - bells
+    };
+    assert_eq!(take(&mut a, &mut b, 100), 0, "few: later");
+    b.housekeep();
+    b.flush();
+    until("after housekeeping", || released(&mut a, b.link.head(GROUP)));
+    assert_eq!(take(&mut a, &mut b, 100), 0, "few: later");
+    b.publish(GROUP, b"with something else");
+    b.own.lane_mut(GROUP).set_word(0, 1);
+    b.flush();
+    until("with the next ends", || released(&mut a, b.link.head(GROUP)));
+    assert_eq!(take(&mut a, &mut b, 600), 1, "an eighth of the ring: at once");
+    until("many", || released(&mut a, b.link.head(GROUP)));
 }
 
 #[test]

@@ -20,6 +20,7 @@ impl VerbsLink {
         now: Time,
         heard: Option<Time>,
     ) -> Result<Option<Time>, Evidence> {
+        self.remember();
         let stuck = self.is_stuck(now, heard).then_some(Evidence::PathBroken);
         self.failure().or(stuck).map_or(Ok(heard), Err)
     }

@@ -18,7 +18,7 @@ impl VerbsLink {
             }
         }
         l.freed = l.reader.as_ref().map_or(from, Reader::released);
-        self.releases = true;
+        self.owed.now = true;
         self.stale = true;
     }
 
@@ -59,15 +59,27 @@ impl VerbsLink {
             && reader.release(upto)
         {
             l.freed = reader.released();
-            self.releases = true;
+            self.owed.note(l);
         }
+    }
+
+    /// The end of the peer's log that is written in the inbox, and the one that bells have told.
+    #[cfg(test)]
+    pub(in crate::verbs) fn told_end(&self, lane: LaneId) -> u64 {
+        let at = crate::verbs::layout::AT_HEADS + 8 * lane.index();
+        self.memory.word(at).load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    #[cfg(test)]
+    pub(in crate::verbs) fn rung(&self, lane: LaneId) -> u64 {
+        self.lanes[lane.index()].rung
     }
 
     /// Says to have released what it likes: for tests of the other side.
     #[cfg(test)]
     pub(in crate::verbs) fn claim(&mut self, lane: LaneId, upto: u64) {
         self.lanes[lane.index()].freed = upto;
-        self.releases = true;
+        self.owed.now = true;
     }
 
     pub(crate) fn bytes(&self, lane: LaneId) -> Option<LogBytes> {
