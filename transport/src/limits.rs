@@ -16,8 +16,8 @@ pub const LOG_BYTES_MAX: usize = 1 << 30;
 pub const CLUSTER_NAME_MAX: usize = 64;
 /// Links that may exist per peer: the live one and dead ones not yet forgotten.
 pub const LINKS_PER_PEER_MAX: usize = 8;
-/// Largest datagram, where the path allows it (loopback, jumbo frames).
-pub const DATAGRAM_MAX: usize = 16_384;
+/// Largest datagram, where the path allows it (loopback; jumbo frames are smaller): what UDP over IPv4 can hold.
+pub const DATAGRAM_MAX: usize = 65_507;
 /// Bytes asked for as the receive buffer of a UDP socket.
 pub const RECEIVE_BUFFER: i32 = 4 << 20;
 /// Bytes asked for as the send buffer of a UDP socket, one per peer.

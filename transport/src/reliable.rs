@@ -44,7 +44,7 @@ mod simulation;
 
 pub use congestion::{Congestion, PRIORITY_RESERVE, Rank};
 pub use connection::{
-    Aside, CloseReason, Connection, Counters, Received, Rejected, Settings, Transmit,
+    Aside, CloseReason, Connection, Counters, Received, Rejected, Settings, Tail, Transmit,
 };
 pub use handshake::{
     COOKIE_AT, COOKIE_LEN, Claim, GREETING_MAX, Greeting, Handshake, Hello, INIT_LEN, LaneShape,
@@ -66,6 +66,12 @@ pub trait Source {
     /// Copies published log bytes from `position` on into `out`. Only asked for bytes that are published and
     /// not yet released by this reader.
     fn log(&self, lane: u8, position: u64, out: &mut [u8]);
+    /// Whether such bytes, which are the last of a packet, may be left out of it: they are sealed from where they are, so
+    /// the packet ends with [`Transmit::tail`].
+    fn seals_in_place(&self, lane: u8, position: u64, len: usize) -> bool {
+        let _ = (lane, position, len);
+        false
+    }
     /// The recorded value of a word, and the end of the lane's published log when it was set.
     fn word(&self, lane: u8, index: u16) -> (u64, u64);
 }

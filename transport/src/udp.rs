@@ -53,7 +53,7 @@ use crate::error::Error;
 use crate::event::{Evidence, LinkCounters};
 use crate::id::{Incarnation, Member, NodeId};
 use crate::lane::LaneId;
-use crate::limits::LINKS_PER_PEER_MAX;
+use crate::limits::{DATAGRAM_MAX, LINKS_PER_PEER_MAX};
 use crate::log::{LogBytes, Malformed, Record};
 use crate::own::Own;
 use crate::reliable::{
@@ -72,8 +72,8 @@ use ways::{Door, Way};
 const RECEIVES_PER_TURN: usize = 8;
 /// Distance of the probes of a peer that is silent.
 const PROBE_EVERY: Duration = Duration::from_millis(5);
-/// Bytes packed for one send; the kernel's limit for one segmented message is 65,507.
-const SEND_BUFFER: usize = 65_000;
+/// Bytes packed for one send: the kernel's limit for one segmented message, too.
+const SEND_BUFFER: usize = DATAGRAM_MAX;
 
 /// A UDP link. Never reused for another link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

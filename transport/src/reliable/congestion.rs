@@ -22,6 +22,8 @@ use crate::time::Time;
 const INITIAL_PACKETS: u64 = 64;
 const INITIAL_BYTES: u64 = 256 << 10;
 const MIN_PACKETS: u64 = 8;
+/// But not more bytes, if only two datagrams fit.
+const MIN_BYTES: u64 = 128 << 10;
 const MAX_BYTES: u64 = 4 << 20;
 /// By how much each round trip must be slower than the fastest ever, over a whole window, to count as a queue.
 const SLOW: Duration = Duration::from_millis(1);
@@ -110,7 +112,7 @@ impl Congestion {
     }
 
     fn min(&self) -> u64 {
-        MIN_PACKETS * self.datagram
+        least(self.datagram)
     }
 
     /// Whether one more full datagram may be sent by lanes of that rank.
@@ -221,7 +223,11 @@ impl Congestion {
 }
 
 fn initial(datagram: u64) -> u64 {
-    (INITIAL_PACKETS * datagram).min(INITIAL_BYTES).max(MIN_PACKETS * datagram)
+    (INITIAL_PACKETS * datagram).min(INITIAL_BYTES).max(least(datagram))
+}
+
+fn least(datagram: u64) -> u64 {
+    (MIN_PACKETS * datagram).min(MIN_BYTES).max(2 * datagram)
 }
 
 #[cfg(test)]
@@ -254,6 +260,15 @@ mod tests {
         assert_eq!(c.window(), window / 2);
         c.on_lost(1000, Time::from_nanos(5 * MS), Time::from_nanos(6 * MS));
         assert_eq!(c.window(), window / 4);
+    }
+
+    #[test]
+    fn two_of_the_largest_datagrams_always_fit_and_few_more() {
+        for (datagram, least) in [(1200, 9600), (9000, 72_000), (65_491, MIN_BYTES)] {
+            let mut c = Congestion::new(datagram);
+            c.on_persistent_congestion();
+            assert_eq!(c.window(), least);
+        }
     }
 
     #[test]

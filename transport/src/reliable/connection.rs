@@ -105,6 +105,19 @@ pub struct Transmit {
     pub len: usize,
     /// It is a mere sign of life.
     pub quiet: bool,
+    /// Its last bytes, if they were not put there.
+    pub tail: Option<Tail>,
+}
+
+/// Log bytes that a packet ends with and that [`Source`](super::Source) has kept: whoever seals it takes them from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The lane.
+    pub lane: u8,
+    /// Of the first byte.
+    pub position: u64,
+    /// How many.
+    pub len: usize,
 }
 
 /// What is said in a packet of its own.
@@ -175,6 +188,7 @@ pub struct Connection {
     /// Something was received since the last ack went out.
     pub(super) ack_pending: bool,
     pub(super) unacked: u32,
+    pub(super) unacked_bytes: usize,
     pub(super) ack_now: bool,
     pub(super) ping: bool,
     /// To be said, and heard; the latest of each.
@@ -226,6 +240,7 @@ impl Connection {
             largest_received_at: now,
             ack_pending: false,
             unacked: 0,
+            unacked_bytes: 0,
             ack_now: false,
             ping: true,
             note_out: None,

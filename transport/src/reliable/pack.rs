@@ -12,17 +12,21 @@
 
 use super::Source;
 use super::congestion::Rank;
-use super::connection::{Aside, Connection, Transmit, give_back};
+use super::connection::{Aside, Connection, Tail, Transmit, give_back};
 use super::mtu::BASE;
+use super::send_lane::SendLane;
 use super::sent::{ITEMS_MAX, Item};
 use super::wire::{
     ACK_OVERHEAD, ACK_RANGE, CREDIT_LEN, FLAG_QUIET, Header, LOG_OVERHEAD, NOTE_OVERHEAD,
-    START_LEN, WORD_ENTRY, WORDS_OVERHEAD, WordEntry, Writer,
+    START_LEN, TAG_LEN, WORD_ENTRY, WORDS_OVERHEAD, WordEntry, Writer,
 };
 use crate::time::Time;
 
 /// Log pieces smaller than this are not worth a frame at the end of a datagram.
 const LOG_PIECE_MIN: usize = 32;
+/// Largest packet while there are both words and log, or several lanes, to send: the whole of a packet must have come and been opened
+/// before anything in it is seen, so what is small would wait for what is large.
+const SHARED_MAX: usize = 16_384 - TAG_LEN;
 /// Of this many data packets one serves the last lane first.
 const TURNS: u32 = 4;
 
@@ -30,6 +34,8 @@ const TURNS: u32 = 4;
 struct Carried {
     items: [Item; ITEMS_MAX],
     count: usize,
+    /// What was left out of it.
+    tail: Option<Tail>,
 }
 
 impl Carried {
@@ -68,7 +74,8 @@ impl Connection {
         let quiet = !urgent && lowest.is_none();
         let number = self.sent.next_number();
         let mut writer = Writer::packet(out);
-        let mut carried = Carried { items: [Item::Credit { lanes: 0 }; ITEMS_MAX], count: 0 };
+        let items = [Item::Credit { lanes: 0 }; ITEMS_MAX];
+        let mut carried = Carried { items, count: 0, tail: None };
 
         self.pack_acks(now, &mut writer);
         let asks = self.pack_credit(quiet, &mut writer, &mut carried);
@@ -92,13 +99,20 @@ impl Connection {
         let flags = if quiet { FLAG_QUIET } else { 0 };
         Header { flags, connection: self.settings.remote, number }.emit(&mut out[..len]);
         self.record(now, len, ping || data, &carried.items[..carried.count]);
-        Some(Transmit { len, quiet })
+        Some(Transmit { len, quiet, tail: carried.tail })
     }
 
     /// Largest packet to pack now. When probing again and again for an answer, one that every path carries.
-    fn packet_max(&self) -> usize {
+    pub fn packet_max(&self) -> usize {
         let max = self.mtu.current();
-        if self.probe_packets > 0 && self.probe_attempt > 1 { max.min(BASE) } else { max }
+        if self.probe_packets > 0 && self.probe_attempt > 1 {
+            return max.min(BASE);
+        }
+        let kinds = |lane: &SendLane| u8::from(lane.has_words()) + u8::from(lane.has_log());
+        if max > SHARED_MAX && self.send.iter().map(kinds).sum::<u8>() > 1 {
+            return SHARED_MAX;
+        }
+        max
     }
 
     /// Packs a packet of padding that finds out whether the path carries larger ones than so far, if it is time for that
@@ -117,7 +131,7 @@ impl Connection {
         Header { flags: 0, connection: self.settings.remote, number }.emit(out);
         self.mtu.on_sent(number, size);
         self.record(now, size, true, &[]);
-        Some(Transmit { len: size, quiet: false })
+        Some(Transmit { len: size, quiet: false, tail: None })
     }
 
     /// Packs a packet of one frame that leaves by itself: to the address in question, or by a certain rail. `usual`: that is
@@ -149,7 +163,7 @@ impl Connection {
         if !usual {
             self.sent.set_aside();
         }
-        Some(Transmit { len, quiet: false })
+        Some(Transmit { len, quiet: false, tail: None })
     }
 
     fn pack_close(&mut self, now: Time, out: &mut [u8]) -> Option<Transmit> {
@@ -162,7 +176,7 @@ impl Connection {
         Header { flags: 0, connection: self.settings.remote, number }.emit(&mut out[..len]);
         self.sent.record(now, len, false, &[], |_, _| {});
         self.counters.sent += 1;
-        Some(Transmit { len, quiet: false })
+        Some(Transmit { len, quiet: false, tail: None })
     }
 
     fn record(&mut self, now: Time, len: usize, eliciting: bool, items: &[Item]) {
@@ -301,7 +315,13 @@ impl Connection {
         {
             let room = (writer.space() - LOG_OVERHEAD).min(usize::from(u16::MAX));
             let Some((position, len)) = lane.take_log(room) else { break };
-            source.log(id, position, writer.log(id, position, len as u16));
+            let ends = len + LOG_OVERHEAD == writer.space();
+            let place = writer.log(id, position, len as u16);
+            if ends && source.seals_in_place(id, position, len) {
+                carried.tail = Some(Tail { lane: id, position, len });
+            } else {
+                source.log(id, position, place);
+            }
             carried.push(Item::Log { lane: id, position, len: len as u32 });
         }
     }
@@ -315,3 +335,7 @@ fn rank(lane: usize, lanes: usize) -> Rank {
         _ => Rank::Group,
     }
 }
+
+#[cfg(test)]
+#[path = "pack_tests.rs"]
+mod tests;

@@ -18,6 +18,8 @@ use crate::time::Time;
 
 /// Packets that may go unacked before an ack is sent at once.
 const ACK_EVERY: u32 = 8;
+/// Bytes that may: datagrams may be large, and the sender's window is in bytes.
+const ACK_BYTES: usize = 128 << 10;
 /// Close packets are repeated at most this often.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -183,7 +185,9 @@ impl Connection {
             });
         if eliciting {
             self.unacked += 1;
-            if self.unacked >= ACK_EVERY || number != largest + 1 {
+            self.unacked_bytes += packet.payload.len();
+            let many = self.unacked >= ACK_EVERY || self.unacked_bytes >= ACK_BYTES;
+            if many || number != largest + 1 {
                 self.ack_now = true;
             } else {
                 self.timers.set_earliest(Timer::Ack, now + ACK_DELAY);
@@ -195,6 +199,7 @@ impl Connection {
         self.ack_pending = false;
         self.ack_now = false;
         self.unacked = 0;
+        self.unacked_bytes = 0;
         self.timers.set(Timer::Ack, None);
     }
 

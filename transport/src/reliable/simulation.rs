@@ -60,7 +60,10 @@ impl Class {
             trouble.clock = random.below(30);
         }
         if has(Class::Mtu) && random.chance(500) {
-            let size = |random: &mut Random| 1200 + random.below(8000) as usize;
+            let size = |random: &mut Random| {
+                let span = if random.chance(500) { 8000 } else { DATAGRAM as u64 };
+                1200 + random.below(span) as usize
+            };
             trouble.mtu = [size(random), size(random)];
         }
         if has(Class::Rebinding) && random.chance(500) {

@@ -16,6 +16,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
 use zeroize::Zeroizing;
 
+use crate::limits::DATAGRAM_MAX;
 use crate::reliable::{FLAG_KEY_PHASE, HEADER_LEN, Header, TAG_LEN};
 use crate::time::Time;
 
@@ -23,8 +24,9 @@ use crate::time::Time;
 const RENEW_PACKETS: u64 = 1 << 20;
 /// Time after which a key is replaced.
 const RENEW_AGE: Duration = Duration::from_secs(600);
-/// Packets that one key seals at most (RFC 9001 §6.6 has 2^23 for long packets).
+/// Packets that one key seals at most (RFC 9001 §6.6 and B.1 have 2^23 for packets of up to 2^16 bytes).
 const SEALED_MAX: u64 = 1 << 23;
+const _: () = assert!(DATAGRAM_MAX <= 1 << 16, "packets are counted, hence bytes");
 /// Packets after the first of a new phase in which old ones may still arrive.
 const OVERLAP: u64 = 1 << 10;
 
@@ -152,6 +154,11 @@ impl PacketKeys {
 
     /// Seals a packet in place: header, frames, and [`TAG_LEN`] bytes of room.
     pub fn seal(&mut self, packet: &mut [u8]) -> Result<(), UsedUp> {
+        self.seal_with(packet, &[])
+    }
+
+    /// The same of a packet whose last bytes before the room for its tag are not there yet: they are `tail`.
+    pub fn seal_with(&mut self, packet: &mut [u8], tail: &[u8]) -> Result<(), UsedUp> {
         let seal = &mut self.seal;
         let number = Header::parse(packet).map_err(|_| UsedUp)?.number;
         // A nonce that was used before would give the key away.
@@ -164,13 +171,11 @@ impl PacketKeys {
             packet[1] |= FLAG_KEY_PHASE;
         }
         let (head, rest) = packet.split_at_mut(HEADER_LEN);
-        let (body, room) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(UsedUp)?;
-        let tag = seal
-            .key
-            .seal_in_place_separate_tag(nonce(number), Aad::from(&*head), body)
-            .map_err(|_| UsedUp)?;
-        room.copy_from_slice(tag.as_ref());
-        Ok(())
+        let body = rest.len().checked_sub(tail.len() + TAG_LEN).ok_or(UsedUp)?;
+        let (body, room) = rest.split_at_mut(body);
+        seal.key
+            .seal_in_place_scatter(nonce(number), Aad::from(&*head), body, tail, room)
+            .map_err(|_| UsedUp)
     }
 
     /// Opens a packet in place and returns its length without the tag. One decryption at most, whatever arrives.

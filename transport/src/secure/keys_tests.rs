@@ -46,6 +46,24 @@ const SEALED: &str =
     "0300000007000000000000000900000000000000c25c3f6312f09cf4ea382dbffbeddf5e5dd56d0d6e";
 
 #[test]
+fn a_tail_that_lies_elsewhere_makes_no_difference() {
+    for (len, tail) in [(0, 0), (1, 1), (100, 31), (100, 99), (5000, 4096), (65_000, 64_935)] {
+        let mut whole = vec![0; HEADER_LEN + len + TAG_LEN];
+        Header { flags: 0, connection: 7, number: 9 }.emit(&mut whole);
+        let content = whole[HEADER_LEN..][..len].iter_mut();
+        content.enumerate().for_each(|(at, byte)| *byte = at as u8 ^ (at >> 8) as u8);
+        let at = HEADER_LEN + len - tail;
+        let (mut parted, elsewhere) = (whole.clone(), whole[at..][..tail].to_vec());
+        parted[at..].fill(0xff);
+        pair().0.seal(&mut whole).unwrap();
+        pair().0.seal_with(&mut parted, &elsewhere).unwrap();
+        assert_eq!(parted, whole, "{len} {tail}");
+    }
+    let mut short = sealed(&mut pair().0, 9);
+    assert_eq!(pair().0.seal_with(&mut short, &[0; 6]), Err(UsedUp), "longer than the packet");
+}
+
+#[test]
 fn every_flipped_bit_and_every_missing_byte_is_noticed() {
     let (mut a, mut b) = pair();
     let good = sealed(&mut a, 9);

@@ -7,7 +7,10 @@ use std::io;
 
 use crate::log::{LogBytes, Malformed, Reader, Record, Ring};
 use crate::own::Own;
-use crate::reliable::{LaneTable, Sink, Source};
+use crate::reliable::{LaneTable, Sink, Source, Tail};
+
+/// Shorter pieces are copied: two parts of a packet take longer to seal than one.
+const TAIL_MIN: usize = 1024;
 
 /// Replicas of all lanes of one peer.
 #[derive(Default)]
@@ -90,18 +93,34 @@ impl Sink for Replicas {
     }
 }
 
-impl Source for Own {
-    fn log(&self, lane: u8, position: u64, out: &mut [u8]) {
+impl Own {
+    /// Log bytes that are published and not reclaimed: one slice, or two at the wrap.
+    fn published(&self, lane: u8, position: u64, len: usize) -> (&[u8], &[u8]) {
         let log = &self.lanes[usize::from(lane)].log;
-        let end = position + out.len() as u64;
+        let end = position + len as u64;
         assert!(
             position >= log.low() && end <= log.head(),
             "only published, unreclaimed bytes are sent"
         );
         // SAFETY: published and not reclaimed (asserted): nobody writes them, and reclaiming needs `&mut Own`.
-        let (a, b) = unsafe { log.ring().range(position, out.len()) };
+        unsafe { log.ring().range(position, len) }
+    }
+
+    /// What [`Source::seals_in_place`] has left out of a packet.
+    pub(crate) fn tail(&self, tail: Tail) -> &[u8] {
+        self.published(tail.lane, tail.position, tail.len).0
+    }
+}
+
+impl Source for Own {
+    fn log(&self, lane: u8, position: u64, out: &mut [u8]) {
+        let (a, b) = self.published(lane, position, out.len());
         out[..a.len()].copy_from_slice(a);
         out[a.len()..].copy_from_slice(b);
+    }
+
+    fn seals_in_place(&self, lane: u8, position: u64, len: usize) -> bool {
+        len >= TAIL_MIN && self.published(lane, position, len).1.is_empty()
     }
 
     fn word(&self, lane: u8, index: u16) -> (u64, u64) {

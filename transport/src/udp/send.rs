@@ -160,7 +160,7 @@ fn fill(
     out: &mut [u8],
 ) -> Result<(usize, usize, bool), UsedUp> {
     let (mut len, mut segment) = (0, 0);
-    let max = link.connection.datagram_max() + TAG_LEN;
+    let max = link.connection.packet_max() + TAG_LEN;
     for _ in 0..SEGMENTS_MAX {
         // The first datagram decides the size; those after it must not be larger.
         let room = if segment == 0 { max } else { segment };
@@ -173,7 +173,8 @@ fn fill(
             return Ok((len, segment, false));
         };
         let sealed = packed.len + TAG_LEN;
-        link.keys.seal(&mut out[len..len + sealed])?;
+        let tail = packed.tail.map_or(&[][..], |tail| own.tail(tail));
+        link.keys.seal_with(&mut out[len..len + sealed], tail)?;
         len += sealed;
         if segment == 0 {
             segment = sealed;

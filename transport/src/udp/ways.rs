@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use super::entropy::random;
 use super::*;
 use crate::event::RailStatus;
-use crate::limits::DATAGRAM_MAX;
 use crate::reliable::{Aside, RailChange, Signs};
 
 /// The own end of a rail.

@@ -157,10 +157,10 @@ impl World {
             for _ in 0..20 {
                 let side = &mut self.sides[me];
                 let rail = side.rails.current();
-                let packed =
-                    side.connection.poll_transmit(self.now, &mut buffer, &side.own).map(|t| t.len);
-                let Some(len) = packed else { break };
-                self.post(me, rail, &buffer[..len]);
+                let packed = side.connection.poll_transmit(self.now, &mut buffer, &side.own);
+                let Some(packed) = packed else { break };
+                let packet = side.own.complete(&packed, &mut buffer).to_vec();
+                self.post(me, rail, &packet);
             }
         }
     }

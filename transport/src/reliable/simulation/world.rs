@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::*;
+use crate::limits::DATAGRAM_MAX;
 use crate::time::Time;
 
 pub(super) const LANES: [LaneShape; 3] = [
@@ -11,7 +12,7 @@ pub(super) const LANES: [LaneShape; 3] = [
     LaneShape { words: 70, log_bytes: 16384 },
     LaneShape { words: 1, log_bytes: 65536 },
 ];
-pub(super) const DATAGRAM: usize = 9000;
+pub(super) const DATAGRAM: usize = DATAGRAM_MAX - TAG_LEN;
 
 /// Stands in for sealing: what was damaged on its way must not reach the connection.
 fn sealed(packet: &[u8]) -> Vec<u8> {
@@ -81,6 +82,13 @@ impl Own {
         }
         own.head += len;
     }
+    /// The whole packet.
+    pub(super) fn complete<'a>(&self, packed: &Transmit, buffer: &'a mut [u8]) -> &'a [u8] {
+        if let Some(Tail { lane, position, len }) = packed.tail {
+            self.log(lane, position, &mut buffer[packed.len - len..packed.len]);
+        }
+        &buffer[..packed.len]
+    }
 }
 
 impl Source for Own {
@@ -91,6 +99,10 @@ impl Source for Own {
         for (offset, byte) in out.iter_mut().enumerate() {
             *byte = own.ring[((position + offset as u64) & mask) as usize];
         }
+    }
+    /// Now and then.
+    fn seals_in_place(&self, _: u8, position: u64, _: usize) -> bool {
+        position % 3 == 1
     }
     fn word(&self, lane: u8, index: u16) -> (u64, u64) {
         self.lanes[usize::from(lane)].words[usize::from(index)]
@@ -424,8 +436,9 @@ impl World {
             let Some(transmit) = side.connection.poll_transmit(time, &mut buffer, &side.own) else {
                 return;
             };
+            let packet = sealed(side.own.complete(&transmit, &mut buffer));
             let told = side.told;
-            self.post(1 - me, told, sealed(&buffer[..transmit.len]));
+            self.post(1 - me, told, packet);
         }
     }
 
