@@ -12,10 +12,14 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How long processes may take to tell what they did.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one may take to end when it is told to, and when it is not wanted any more: long enough for its last words.
+const END: Duration = Duration::from_secs(1);
+const UNWANTED: Duration = Duration::from_millis(100);
 
 /// What another process does for a measurement. It is told as data, so that both sides mean the same.
 pub(crate) trait Errand: Serialize + DeserializeOwned {
@@ -118,7 +122,24 @@ impl Peer {
 
     /// The next line that it prints.
     pub(crate) fn line(&mut self) -> io::Result<String> {
-        next_line(self.output.as_mut().ok_or_else(|| io::Error::other("somebody else reads"))?)
+        let mut output = self.output()?;
+        let (say, hear) = mpsc::channel();
+        std::thread::spawn(move || say.send((next_line(&mut output), output)));
+        let silent = |_| io::Error::other("the other process says nothing");
+        let (line, output) = hear.recv_timeout(PATIENCE).map_err(silent)?;
+        self.output = Some(output);
+        line
+    }
+
+    /// For an exchange that waits for this process and for nothing else: while the guard lives, this program ends with
+    /// an error when the process has stood still for long, or has died.
+    pub(crate) fn guard(&self) -> Guard {
+        let guarded = Arc::new(());
+        if let Process::Child(child) = &self.process {
+            let (pid, guarded) = (child.id(), Arc::downgrade(&guarded));
+            std::thread::spawn(move || watch(pid, &guarded));
+        }
+        Guard(guarded)
     }
 
     /// CPU time of its process so far, if it is on this machine.
@@ -151,16 +172,25 @@ impl Peer {
         Ok(())
     }
 
-    /// Tells it to end, and waits.
+    /// Tells it to end, and waits. Who does not is killed, and that is an error.
     pub(crate) fn end(mut self) -> io::Result<()> {
-        self.finish()
+        self.finish(END)
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self, patience: Duration) -> io::Result<()> {
         match &mut self.process {
             Process::Child(child) => {
                 drop(child.stdin.take());
-                child.wait().map(drop)
+                let deadline = clock::now() + patience;
+                while child.try_wait()?.is_none() {
+                    if clock::now() > deadline {
+                        child.kill()?;
+                        child.wait()?;
+                        return Err(io::Error::other("the other process hung and was killed"));
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(())
             }
             Process::Remote(server) => server.shutdown(Shutdown::Both),
         }
@@ -169,7 +199,29 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let _ = self.finish();
+        let _ = self.finish(UNWANTED);
+    }
+}
+
+/// See [`Peer::guard`].
+pub(crate) struct Guard(#[expect(dead_code, reason = "its end is what is seen")] Arc<()>);
+
+/// Looks after a process while somebody waits for it and for nothing else.
+fn watch(pid: u32, guarded: &Weak<()>) {
+    let mut since = clock::now();
+    while guarded.strong_count() > 0 {
+        std::thread::sleep(Duration::from_millis(100));
+        let state = cpu::state_of(pid);
+        if matches!(state, Some('T' | 't' | 'Z')) && guarded.strong_count() > 0 {
+            if clock::now().since(since) > PATIENCE || state == Some('Z') {
+                eprintln!("error: the other process of the comparison died or stands still");
+                // SAFETY: no pointers. It is a child that nobody has waited for while the guard lives.
+                unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+                std::process::exit(1);
+            }
+        } else {
+            since = clock::now();
+        }
     }
 }
 
@@ -222,4 +274,47 @@ pub(crate) fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
         .map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))
         .collect::<io::Result<Vec<_>>>()?;
     sockets.iter().map(UdpSocket::local_addr).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(script: &str) -> Peer {
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let output: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("piped"));
+        Peer { process: Process::Child(child), output: Some(BufReader::new(output)) }
+    }
+
+    fn pid(peer: &Peer) -> u32 {
+        match &peer.process {
+            Process::Child(child) => child.id(),
+            Process::Remote(_) => 0,
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_one_who_does_not_end() {
+        let mut stopped = peer("echo one; echo two; cat");
+        assert_eq!(
+            (stopped.line().unwrap(), stopped.line().unwrap()),
+            ("one".into(), "two".into())
+        );
+        let number = pid(&stopped);
+        stopped.freeze().expect("it is ours");
+        let error = stopped.end().expect_err("it cannot");
+        assert!(error.to_string().contains("killed"), "{error}");
+        assert_eq!(cpu::state_of(number), None, "it is gone");
+        let mut unwanted = peer("exec sleep 1000");
+        let number = pid(&unwanted);
+        unwanted.freeze().expect("it is ours");
+        drop(unwanted);
+        assert_eq!(cpu::state_of(number), None, "it is gone");
+        peer("cat").end().expect("it ends with its input");
+    }
 }

@@ -61,6 +61,12 @@ pub(crate) fn cpu_time_of(pid: u32) -> Option<Duration> {
     ticks_of(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).map(ticks)
 }
 
+/// What that process does, as the kernel abbreviates it: `T` stands still. None if it is gone.
+pub(crate) fn state_of(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
 /// Time that the host of this virtual machine gave to others while we wanted to run, over all cores, since boot.
 pub(crate) fn stolen() -> Duration {
     std::fs::read_to_string("/proc/stat")

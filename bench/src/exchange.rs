@@ -37,6 +37,14 @@ pub(crate) struct Extent {
     pub(crate) duration: Option<Duration>,
 }
 
+/// A span that is measured.
+pub(crate) fn span(text: &str) -> Result<f64, String> {
+    match seconds(text) {
+        Ok(seconds) if seconds > 0.0 => Ok(seconds),
+        _ => Err("seconds, more than 0 and at most a day".into()),
+    }
+}
+
 /// A span that a measurement may take.
 pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

@@ -14,9 +14,15 @@ pub(crate) fn describe() -> Value {
         "name": read("/proc/sys/kernel/hostname"),
         "kernel": read("/proc/sys/kernel/osrelease"),
         "cpu": model.trim_start_matches([' ', '\t', ':']),
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "cores": cores(),
         "load_average": load.split(' ').next().and_then(|load| load.parse::<f64>().ok()),
     })
+}
+
+/// Of the machine, however few of them this process keeps to.
+fn cores() -> i64 {
+    // SAFETY: no pointers.
+    unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }
 }
 
 /// Whether somebody has that port, and if it is one of TCP listens there.
@@ -114,6 +120,18 @@ unsafe fn address_at(at: *const libc::sockaddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pinned_measurement_is_of_the_same_machine() {
+        let before = describe()["cores"].clone();
+        std::thread::spawn(move || {
+            let core = *crate::cpu::allowed().last().expect("a core");
+            crate::cpu::pin(core).expect("an allowed core");
+            assert_eq!(describe()["cores"], before);
+        })
+        .join()
+        .expect("the thread");
+    }
 
     #[test]
     fn an_address_leads_to_its_interface() {

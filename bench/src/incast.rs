@@ -6,7 +6,7 @@
 
 use crate::children::{Errand, Peer, Reach, hear};
 use crate::cpu::{self, cpu_time};
-use crate::exchange::seconds;
+use crate::exchange::{seconds, span};
 use crate::output::Outputs;
 use crate::policy::Provider;
 use crate::report::{Report, Run};
@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
     /// Seconds measured, in each run.
-    #[arg(short = 'D', long, default_value_t = 3.0, value_parser = seconds)]
+    #[arg(short = 'D', long, default_value_t = 3.0, value_parser = span)]
     duration: f64,
     /// Seconds before that, not measured.
     #[arg(long, default_value_t = 0.5, value_parser = seconds)]
@@ -135,9 +135,9 @@ fn run(arguments: &Arguments, other_core: Option<usize>) -> Result<Run, Box<dyn 
     let usage = Usage::begin(None);
     let measured = Duration::from_secs_f64(arguments.duration);
     receiver.during(measured, |sent, now| record(&mut latencies, now.since(sent)))?;
-    let span = usage.end(&mut run);
+    let took = usage.end(&mut run);
     // What comes from here on does not count.
-    receiver.tell(&mut run, arguments.size, span);
+    receiver.tell(&mut run, arguments.size, took);
     if arguments.away.is_here() {
         // The stamps are the senders'.
         run.latency("sent_to_seen", latencies);

@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
     /// Seconds measured.
-    #[arg(short = 'D', long, default_value_t = 5)]
+    #[arg(short = 'D', long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     duration: u64,
     /// Pause between a delivery and the next message in the latency mode, microseconds.
     #[arg(long, default_value_t = 0)]
@@ -278,7 +278,7 @@ impl Part {
             }
             let id = self.group.send(&payload)?;
             let committed = clock::now();
-            self.until_own_delivery()?;
+            self.until_own_delivery(arguments)?;
             let now = clock::now();
             // Of each message, for there is room for one.
             let passage = self.passages.take();
@@ -302,11 +302,16 @@ impl Part {
         Ok(counted)
     }
 
-    fn until_own_delivery(&mut self) -> Result<(), Box<dyn Error>> {
+    fn until_own_delivery(&mut self, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         let deadline = clock::now() + FORM;
         while clock::now() < deadline {
             match self.deliveries.next(Duration::from_secs(1)) {
                 Some(Event::Message(message)) if message.own => return Ok(()),
+                Some(Event::View(change))
+                    if change.view.members.len() < usize::from(arguments.members) =>
+                {
+                    return Err("a member was lost while it was measured".into());
+                }
                 Some(Event::Evicted(view)) => {
                     return Err(format!("removed from the group in {view:?}").into());
                 }
@@ -343,6 +348,11 @@ impl Part {
             while taken < 256 {
                 match self.deliveries.try_next() {
                     Some(Event::Message(_)) => taken += 1,
+                    Some(Event::View(change))
+                        if change.view.members.len() < usize::from(arguments.members) =>
+                    {
+                        return Err("a member was lost while it was measured".into());
+                    }
                     Some(Event::Evicted(view)) => {
                         return Err(format!("removed from the group in {view:?}").into());
                     }

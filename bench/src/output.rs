@@ -4,14 +4,17 @@ mod baseline;
 mod condition;
 mod csv;
 mod hdr;
+mod names;
 mod svg;
 
 use crate::report::{Report, Run};
 use condition::Condition;
 use serde_json::Value;
 use std::error::Error;
+use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// Flags of every measurement.
@@ -61,20 +64,31 @@ impl Outputs {
     ) -> Result<(), Box<dyn Error>> {
         // Before the first run, so that nobody waits for a measurement in vain.
         let baseline = self.baseline.as_deref().map(read_json).transpose()?;
+        let known = names::of(report.measurement());
+        for condition in &self.fail_if {
+            condition.check(&known, baseline.is_some())?;
+        }
+        self.files().into_iter().try_for_each(writable)?;
         for _ in 0..self.repeat {
             report.add(measure()?);
+            debug_assert!(known.have(&report), "names.rs does not know all: {:#}", report.json());
         }
         let json = report.json();
-        if self.json {
-            println!("{json:#}");
+        let text = if self.json {
+            format!("{json:#}\n")
         } else if self.csv {
-            print!("{}", csv::text(&report));
+            csv::text(&report)
         } else {
-            print!("{}", report.table());
-        }
+            report.table()
+        };
+        let mut out = io::stdout().lock();
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        written.map_err(|error| format!("the outcome cannot be printed: {error}"))?;
         self.write_files(&report)?;
         if let Some(baseline) = &baseline {
-            eprint!("{}", baseline::changes(&json, baseline));
+            let changes = baseline::changes(&json, baseline);
+            let written = io::stderr().write_all(changes.as_bytes());
+            written.map_err(|error| format!("the changes cannot be printed: {error}"))?;
         }
         let mut failed = Vec::new();
         for condition in &self.fail_if {
@@ -83,35 +97,62 @@ impl Outputs {
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ").into()) }
     }
 
+    /// Where something is written beside what is printed.
+    fn files(&self) -> Vec<&Path> {
+        let files = [&self.hgrm, &self.hlog, &self.svg, &self.samples];
+        files.into_iter().flatten().map(PathBuf::as_path).collect()
+    }
+
     fn write_files(&self, report: &Report) -> Result<(), Box<dyn Error>> {
         if let Some(file) = &self.hgrm {
             for (name, histogram) in report.latencies() {
                 let mut path = file.as_os_str().to_owned();
                 path.push(format!(".{name}.hgrm"));
-                hdr::distribution(&mut create(Path::new(&path))?, &histogram)?;
+                write(Path::new(&path), |out| Ok(hdr::distribution(out, &histogram)?))?;
             }
         }
         if let Some(path) = &self.hlog {
-            hdr::log(&mut create(path)?, report.runs())?;
+            write(path, |out| hdr::log(out, report.runs()))?;
         }
         if let Some(path) = &self.svg {
-            let mut file = create(path)?;
-            file.write_all(svg::plot(&report.title(), &report.latencies()).as_bytes())?;
-            file.flush()?;
+            let plot = svg::plot(&report.title(), &report.latencies());
+            write(path, |out| Ok(out.write_all(plot.as_bytes())?))?;
         }
         if let Some(path) = &self.samples {
-            let mut file = create(path)?;
-            for sample in report.runs().iter().flat_map(|run| &run.samples_ns) {
-                writeln!(file, "{sample}")?;
-            }
-            file.flush()?;
+            let mut samples = report.runs().iter().flat_map(|run| &run.samples_ns);
+            write(path, |out| Ok(samples.try_for_each(|sample| writeln!(out, "{sample}"))?))?;
         }
         Ok(())
     }
 }
 
-fn create(path: &Path) -> Result<BufWriter<File>, String> {
-    File::create(path).map(BufWriter::new).map_err(|error| format!("{}: {error}", path.display()))
+/// A new file with what that writes; an error names it.
+fn write(
+    path: &Path,
+    content: impl FnOnce(&mut BufWriter<File>) -> Result<(), Box<dyn Error>>,
+) -> Result<(), String> {
+    let all = || {
+        let mut out = BufWriter::new(File::create(path)?);
+        content(&mut out)?;
+        Ok::<_, Box<dyn Error>>(out.flush()?)
+    };
+    all().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Whether it looks as if a file could be written there. Nothing is left behind.
+fn writable(path: &Path) -> Result<(), String> {
+    let (at, how) = match path.parent() {
+        _ if path.is_dir() => return Err(format!("{}: is a directory", path.display())),
+        _ if path.exists() => (path, libc::W_OK),
+        Some(dir) if dir != Path::new("") => (dir, libc::W_OK | libc::X_OK),
+        _ => (Path::new("."), libc::W_OK | libc::X_OK),
+    };
+    let name = CString::new(at.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+    // SAFETY: the name is NUL-terminated and lives through the call.
+    if unsafe { libc::access(name.as_ptr(), how) } < 0 {
+        return Err(format!("{}: {}", path.display(), io::Error::last_os_error()));
+    }
+    Ok(())
 }
 
 fn read_json(path: &Path) -> Result<Value, String> {

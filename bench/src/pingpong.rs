@@ -2,7 +2,7 @@
 //! side sends one back (`pingpong`), or says in a word of its row that it has taken it (`put`). With `--compare raw` the least code that does the same runs beside it.
 
 use crate::children::{Errand, Peer, Reach, ready};
-use crate::exchange::{Answer, Extent, keep, seconds, timed};
+use crate::exchange::{Answer, Extent, keep, span, timed};
 use crate::floor::{self, Medium, shm_pingpong, udp_pingpong};
 use crate::idle::{self, Idle};
 use crate::mesh::{self, Plan};
@@ -48,13 +48,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=32), conflicts_with_all = ["rate", "stages", "compare", "samples"])]
     nodes: Option<u16>,
     /// Round trips measured, in each run.
-    #[arg(short = 'n', long, default_value_t = 100_000)]
+    #[arg(short = 'n', long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
     count: u64,
     /// Seconds measured, in each run, instead of a number of round trips.
-    #[arg(short = 'D', long, conflicts_with_all = ["count", "samples"], value_parser = seconds)]
+    #[arg(short = 'D', long, conflicts_with_all = ["count", "samples"], value_parser = span)]
     duration: Option<f64>,
     /// Round trips before that, not measured.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000_000))]
     warm_up: u64,
     /// Messages per second, sent on schedule whether or not the last ones are answered. Latency counts from the instant
     /// that a message was meant to be sent at. Without it, the next message is sent when the last one is answered.
@@ -157,13 +157,14 @@ fn transport(
     other_core: Option<usize>,
     run: &mut Run,
 ) -> Result<(), Box<dyn Error>> {
+    let kept = if arguments.outputs.wants_samples() { arguments.count } else { 0 };
+    let room = run.samples_ns.try_reserve_exact(usize::try_from(kept)?);
+    room.map_err(|_| format!("there is no memory for {kept} single latencies: a smaller -n"))?;
     let place = arguments.away.place(arguments.setup.provider)?;
     let ends = Ends::new(&arguments.setup, place.addresses());
     let pong = Pong { ends: ends.clone(), answer, size: arguments.size };
     let other = place.start(&pong, other_core)?;
     let mut side = Side::connect(&ends, 1)?;
-    let kept = if arguments.outputs.wants_samples() { arguments.count } else { 0 };
-    run.samples_ns.reserve_exact(usize::try_from(kept)?);
     match arguments.rate {
         None => one_by_one(answer, arguments, &mut side, &other, run)?,
         Some(rate) => on_schedule(arguments, rate, &mut side, &other, run)?,
@@ -330,6 +331,7 @@ fn raw(
         Medium::Memory => {
             let (mut side, pong) = shm_pingpong::Side::first(size, rounds, wait)?;
             let other = Peer::start(&pong, other_core)?;
+            let _guard = other.guard();
             let mut exchange = || {
                 side.exchange();
                 Ok(())
@@ -342,6 +344,7 @@ fn raw(
                 udp_pingpong::Side::first(place.addresses(), size, rounds, wait)?;
             let mut other = place.start(&pong, other_core)?;
             other.line()?;
+            let _guard = other.guard();
             (time(&mut || Ok(side.exchange()?))?, other)
         }
     };

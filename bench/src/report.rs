@@ -94,6 +94,11 @@ impl Report {
         &self.runs
     }
 
+    /// What was measured.
+    pub(crate) fn measurement(&self) -> &'static str {
+        self.measurement
+    }
+
     /// Latencies by name, over all runs.
     pub(crate) fn latencies(&self) -> Vec<(&'static str, Histogram<u64>)> {
         let mut all: Vec<(&'static str, Histogram<u64>)> = Vec::new();
@@ -184,6 +189,23 @@ impl Report {
         facts.map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
     }
 
+    /// Percentiles in microseconds, with a head line.
+    fn rows(&self) -> Vec<Vec<String>> {
+        let latencies = self.latencies();
+        let Some((_, first)) = latencies.first() else { return Vec::new() };
+        let names = told(first).into_iter().map(|(what, _)| what.trim_end_matches("_ns").into());
+        let mut rows = vec![std::iter::once("µs".to_owned()).chain(names).collect()];
+        for (name, all) in &latencies {
+            let estimates = self.estimates(name, all).into_iter().map(|(_, estimate)| {
+                let around = |pm: f64| format!(" ±{:.2}", pm / 1e3);
+                let around = estimate.plus_minus.map_or_else(String::new, around);
+                format!("{:.2}{around}", estimate.value / 1e3)
+            });
+            rows.push(std::iter::once((*name).to_owned()).chain(estimates).collect());
+        }
+        rows
+    }
+
     /// The whole of it, for people.
     pub(crate) fn table(&self) -> String {
         let runs = match self.runs.len() {
@@ -196,29 +218,26 @@ impl Report {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             text += &format!("  {name:<26} {value}\n");
         }
-        let latencies = self.latencies();
-        if let Some((_, first)) = latencies.first() {
-            text += &format!("  {:<26}", "µs");
-            for (what, _) in told(first) {
-                text += &format!("{:>16}", what.trim_end_matches("_ns"));
-            }
-            text += "\n";
-        }
-        for (name, all) in &latencies {
-            text += &format!("  {name:<26}");
-            for (_, estimate) in self.estimates(name, all) {
-                let around = |pm: f64| format!(" ±{:.2}", pm / 1e3);
-                let around = estimate.plus_minus.map_or_else(String::new, around);
-                text += &format!("{:>16}", format!("{:.2}{around}", estimate.value / 1e3));
-            }
-            text += "\n";
-        }
+        text += &columns(&self.rows());
         for (name, estimate) in self.figures() {
             let around = estimate.plus_minus.map_or_else(String::new, |pm| format!(" ±{pm:.2}"));
             text += &format!("  {name:<26} {:.2}{around}\n", estimate.value);
         }
         text
     }
+}
+
+/// Names to the left, figures to the right, at least two spaces between.
+fn columns(rows: &[Vec<String>]) -> String {
+    let width = |cell: &String| cell.chars().count() + 2;
+    let width = rows.iter().flat_map(|row| &row[1..]).map(width).max().unwrap_or(0).max(16);
+    let mut text = String::new();
+    for row in rows {
+        text += &format!("  {:<26}", row[0]);
+        text.extend(row[1..].iter().map(|cell| format!("{cell:>width$}")));
+        text += "\n";
+    }
+    text
 }
 
 #[cfg(test)]
@@ -270,5 +289,16 @@ mod tests {
         let table = report.table();
         assert!(table.contains("2 runs") && table.contains("p99.999"), "{table}");
         assert!(table.contains("2.00 ±12.71"), "{table}");
+    }
+
+    #[test]
+    fn columns_do_not_run_together() {
+        let mut report = Report::new("pingpong", json!({}));
+        report.add(run(1_000_000, 1.0));
+        report.add(run(59_000_000, 1.0));
+        let table = report.table();
+        let line = table.lines().find(|line| line.trim_start().starts_with("rtt")).expect("a line");
+        let words = line.split_whitespace().count();
+        assert_eq!(words, 1 + 2 * told(&histogram()).len(), "a value and an interval each: {line}");
     }
 }

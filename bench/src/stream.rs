@@ -2,9 +2,9 @@
 
 mod writers;
 
-use crate::children::{Errand, Peer, Reach, ready};
+use crate::children::{Errand, PATIENCE, Peer, Reach, ready};
 use crate::counter::{Counted, Counter};
-use crate::exchange::seconds;
+use crate::exchange::{seconds, span};
 use crate::floor::gso_stream::{self, Way};
 use crate::floor::{Medium, copy_stream, sealing};
 use crate::output::Outputs;
@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with_all = ["size", "hgrm", "hlog", "svg", "samples", "baseline"])]
     all_sizes: bool,
     /// Seconds measured, in each run.
-    #[arg(short = 'D', long, default_value_t = 3.0, value_parser = seconds)]
+    #[arg(short = 'D', long, default_value_t = 3.0, value_parser = span)]
     duration: f64,
     /// Messages measured, in each run, however long they take.
     #[arg(short = 'n', long, conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
@@ -340,7 +340,12 @@ fn beside_datagrams(
             counted.is_some()
         };
         sender.run(clock::now() + counter.patience(), done)?;
-        let counted = counted.map_or_else(|| answer.recv(), Ok)??;
+        let counted = match counted {
+            Some(counted) => counted?,
+            None => {
+                answer.recv_timeout(PATIENCE).map_err(|_| "the other process says nothing")??
+            }
+        };
         let raw: Counted = serde_json::from_str(&counted)?;
         other.end()?;
         if small && way == Way::Copied {

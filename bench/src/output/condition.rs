@@ -1,5 +1,6 @@
 //! `--fail-if 'p99>30us'`: when a measurement is not good enough.
 
+use super::names::{Names, STATISTICS};
 use serde_json::Value;
 use std::str::FromStr;
 
@@ -73,6 +74,36 @@ impl FromStr for Condition {
 }
 
 impl Condition {
+    /// Before anything is measured: whether it can be told of what has these names. An error if not.
+    pub(super) fn check(&self, known: &Names, has_baseline: bool) -> Result<(), String> {
+        let failed = |what: String| format!("--fail-if '{}': {what}", self.text);
+        let is_latency = !known.figures.contains(&self.metric.as_str());
+        let of_series = |series: &&str| {
+            let rest = self.metric.strip_prefix(*series).and_then(|rest| rest.strip_prefix('.'));
+            rest.is_some_and(|what| STATISTICS.contains(&what))
+        };
+        let about = !known.latencies.is_empty() && STATISTICS.contains(&self.metric.as_str());
+        if is_latency && !about && !known.latencies.iter().any(of_series) {
+            let latencies = known.latencies.iter().map(|series| format!("{series}.p99"));
+            let plain = if known.latencies.is_empty() { &[][..] } else { &STATISTICS[..] };
+            let figures = plain.iter().chain(known.figures).map(|name| (*name).to_owned());
+            let names: Vec<String> = figures.chain(latencies).collect();
+            let (metric, measurement) = (&self.metric, known.measurement);
+            let names = names.join(", ");
+            return Err(failed(format!("there is no {metric}; {measurement} may tell {names}")));
+        }
+        match self.bound {
+            Bound::Plain(_) if is_latency => {
+                Err(failed("a latency needs a unit: ns, us, ms, s".into()))
+            }
+            Bound::Nanos(_) if !is_latency => Err(failed("that figure is no time".into())),
+            Bound::Times(_) if !has_baseline => {
+                Err(failed("x is times the --baseline, give one".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What to say if the outcome meets it. An error if it cannot be told.
     pub(super) fn met(
         &self,
@@ -115,7 +146,10 @@ pub(super) fn find(outcome: &Value, metric: &str) -> Option<(f64, bool)> {
     }
     let about = outcome["about"].as_str().unwrap_or_default();
     let of = |series: &str, metric: &str| {
-        outcome["latencies"][series][format!("{metric}_ns")].as_f64().map(|value| (value, true))
+        let series = &outcome["latencies"][series];
+        let value = series[format!("{metric}_ns")].as_f64()?;
+        // Of nothing there are no percentiles, whatever is printed.
+        (series["count"] != 0).then_some((value, true))
     };
     // A percentile has a point itself: the series ends at the first one.
     of(about, metric).or_else(|| {
@@ -128,9 +162,10 @@ fn names(outcome: &Value) -> String {
     let keys = |value: &Value| {
         value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
     };
-    let about = outcome["about"].as_str().unwrap_or_default();
-    let mut names: Vec<String> = keys(&outcome["latencies"][about])
+    let about = &outcome["latencies"][outcome["about"].as_str().unwrap_or_default()];
+    let mut names: Vec<String> = keys(about)
         .iter()
+        .filter(|_| about["count"] != 0)
         .filter_map(|key| key.strip_suffix("_ns").map(str::to_owned))
         .collect();
     names.extend(keys(&outcome["figures"]));
@@ -175,6 +210,47 @@ mod tests {
         ] {
             assert_eq!(met(text, None), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn nothing_measured_is_never_good_enough() {
+        let mut outcome = outcome(0.0);
+        outcome["latencies"]["rtt"]["count"] = 0.into();
+        for text in ["p99>30us", "rtt.p99>30us", "p99<30us"] {
+            let condition: Condition = text.parse().expect("a condition");
+            let error = condition.met(&outcome, None).expect_err(text);
+            assert!(error.contains("there is no ") && !error.contains("p99.9"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_is_known_before_anything_is_measured() {
+        let check = |measurement, text: &str, has_baseline| {
+            let condition: Condition = text.parse().expect("a condition");
+            condition.check(&super::super::names::of(measurement), has_baseline)
+        };
+        for (measurement, text) in [
+            ("pingpong", "p99>30us"),
+            ("pingpong", "raw_futex_rtt.p99.9>1ms"),
+            ("put", "ratio_p50>2"),
+            ("rate", "messages_per_s<3M"),
+            ("detect", "fault_to_dead.max>1s"),
+        ] {
+            assert_eq!(check(measurement, text, false), Ok(()), "{measurement} {text}");
+        }
+        for (measurement, text, said) in [
+            ("pingpong", "p98>30us", "there is no p98; pingpong may tell mean, p50"),
+            ("pingpong", "rtt.p98>30us", "there is no rtt.p98"),
+            ("pingpong", "fairness<1", "there is no fairness"),
+            ("rate", "p99>30us", "there is no p99; rate may tell messages_per_s"),
+            ("multicast", "p99>1.2x", "--baseline"),
+            ("multicast", "p99>1", "needs a unit"),
+            ("multicast", "messages_per_s<1ms", "no time"),
+        ] {
+            let error = check(measurement, text, false).expect_err(text);
+            assert!(error.contains(said), "{text}: {error}");
+        }
+        assert_eq!(check("multicast", "p99>1.2x", true), Ok(()));
     }
 
     #[test]

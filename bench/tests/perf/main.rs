@@ -1,6 +1,7 @@
 //! `quintet-perf` as its users start it. What it says is checked, not how fast anything was.
 
 mod adapters;
+mod refusals;
 mod waits;
 
 #[cfg(feature = "verbs")]
