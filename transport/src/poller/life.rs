@@ -119,6 +119,9 @@ impl Poller {
         // System calls: not in every housekeeping while busy, nor after a sleep that would have told.
         if autopsy {
             self.meet(now);
+            if let Some(verbs) = &mut self.verbs {
+                verbs.take_reports();
+            }
         }
     }
 

@@ -202,8 +202,5 @@ impl Poller {
                 verbs.silence();
             }
         }
-        if let Some(verbs) = &mut self.verbs {
-            verbs.take_reports();
-        }
     }
 }

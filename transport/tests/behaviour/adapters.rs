@@ -72,6 +72,34 @@ fn an_interface_that_goes_down_ends_the_link_and_another_comes_with_it() {
     });
 }
 
+#[test]
+fn what_an_adapter_reports_wakes_a_sleeper_once() {
+    if !has_adapters() {
+        return;
+    }
+    let mut config = patient([PathPolicy::Auto; 2]).remove(1);
+    // A sleeper wakes for what it is told, and for little else.
+    (config.wait, config.backstop) = (Wait::Block, Duration::from_secs(1));
+    let mut node = Node::new(config);
+    let mut parks_in_two_seconds = || {
+        let (before, start) = (node.poller.counters().parks, Instant::now());
+        while start.elapsed() < Duration::from_secs(2) {
+            if !node.turn() {
+                node.poller.park(clock::now(), None, &mut || false);
+            }
+        }
+        node.poller.counters().parks - before
+    };
+    let quiet = parks_in_two_seconds();
+    let down = Down::now();
+    let reported = parks_in_two_seconds();
+    drop(down);
+    let again = parks_in_two_seconds();
+    // Unread, a report ends thousands of sleeps a second.
+    let limit = quiet * 2 + 100;
+    assert!(reported < limit && again < limit, "{quiet}, then {reported}, then {again} parks");
+}
+
 /// The cable carries less than when the adapters were opened, while this lives.
 struct Narrow;
 
