@@ -8,7 +8,7 @@ use crate::config::{Config, PathChoice};
 use quintet_transport::{Finding, Verdict as Worth, discover_verbs};
 
 const AREA: &str = "rdma";
-const WHY_PATH: &str = "a daemon that may use verbs alone does not start without them";
+const WHY_PATH: &str = "a daemon that may use verbs alone does not start without them; another one does, and says so in its log";
 
 /// What was seen.
 pub(super) struct Facts {
@@ -20,6 +20,8 @@ pub(super) struct Facts {
     findings: Vec<Finding>,
     /// The configuration forbids every other path.
     only: bool,
+    /// It says that the fabric is to be trusted, and leaves the path open: it counts on verbs.
+    hoped: bool,
 }
 
 impl Facts {
@@ -32,6 +34,9 @@ impl Facts {
             findings: found.map_or_else(Vec::new, |report| report.findings),
             library: system::loadable(c"libibverbs.so.1"),
             only: config.is_some_and(|config| config.transport.path == PathChoice::Verbs),
+            hoped: config.is_some_and(|config| {
+                config.transport.path == PathChoice::Auto && config.transport.trusted_fabric
+            }),
         }
     }
 
@@ -46,7 +51,13 @@ impl Facts {
         ];
         let of = |f: &Finding| Check::new(AREA, f.subject.clone(), why_adapters, finding(f));
         checks.extend(self.findings.iter().map(of));
-        if self.only && !self.findings.iter().any(|f| f.verdict == Worth::Usable) {
+        let usable = self.findings.iter().any(|f| f.verdict == Worth::Usable);
+        if self.hoped && !usable {
+            let found = "trusted_fabric is stated, and no adapter here is usable: links between hosts go over UDP";
+            let fix = "put right what is said above, or leave trusted_fabric out";
+            checks.push(Check::new(AREA, "path", WHY_PATH, warning(found, fix)));
+        }
+        if self.only && !usable {
             let found = "transport.path is \"verbs\", and no adapter here is usable";
             let fix = "put right what is said above, or set transport.path = \"auto\"";
             checks.push(Check::new(AREA, "path", WHY_PATH, problem(found, fix)));
@@ -109,15 +120,21 @@ mod tests {
     }
 
     #[test]
-    fn that_nothing_is_usable_is_a_problem_where_nothing_else_may_be_used() {
-        let worst = |only, findings: &[Worth]| {
+    fn that_nothing_is_usable_is_said_where_verbs_are_counted_on() {
+        let worst = |only, hoped, findings: &[Worth]| {
             let of = |verdict: &Worth| Finding { subject: "rxe0".into(), verdict: verdict.clone() };
             let findings = findings.iter().map(of).collect();
-            let facts = Facts { adapters: vec![], library: Result::Ok(()), findings, only };
-            facts.judge().iter().any(|check| check.verdict == Problem)
+            let facts = Facts { adapters: vec![], library: Result::Ok(()), findings, only, hoped };
+            let checks = facts.judge();
+            checks.iter().find(|check| check.name == "path").map(|check| check.verdict)
         };
         let down = Worth::Unusable { reason: "no GID".into(), fix: "bring it up".into() };
-        assert!(worst(true, &[]) && worst(true, std::slice::from_ref(&down)));
-        assert!(!worst(true, &[down, Worth::Usable]) && !worst(false, &[]));
+        assert_eq!(worst(true, false, &[]), Some(Problem));
+        assert_eq!(worst(true, false, std::slice::from_ref(&down)), Some(Problem));
+        assert_eq!(worst(false, true, std::slice::from_ref(&down)), Some(Warning));
+        for (only, hoped) in [(true, false), (false, true)] {
+            assert_eq!(worst(only, hoped, &[down.clone(), Worth::Usable]), None);
+        }
+        assert_eq!(worst(false, false, &[down]), None);
     }
 }

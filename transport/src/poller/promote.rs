@@ -31,8 +31,14 @@ pub(super) fn provider(
         PathPolicy::Auto => match Verbs::new(config, source, entropy) {
             Ok(verbs) => Ok((Some(verbs), String::new())),
             Err(report) => {
-                tracing::debug!(why = report.obstacle(), "no verbs");
-                Ok((None, report.obstacle()))
+                let why = report.obstacle();
+                // Whoever states that the fabric is to be trusted counts on verbs.
+                if config.verbs.trusted_fabric {
+                    tracing::warn!(why, "no verbs: links go by shared memory or UDP");
+                } else {
+                    tracing::debug!(why, "no verbs");
+                }
+                Ok((None, why))
             }
         },
     }
@@ -140,6 +146,12 @@ impl Poller {
     pub(super) fn with_verbs(&mut self, member: Member, reason: String) -> String {
         match self.no_verbs_with.take() {
             Some((about, why)) if about == member => format!("{reason}; no verbs: {why}"),
+            _ if self.config.path == PathPolicy::Auto && self.verbs.is_none() => {
+                match self.config.verbs.trusted_fabric {
+                    true => format!("{reason}; no verbs: {}", self.no_verbs),
+                    false => reason,
+                }
+            }
             _ => reason,
         }
     }

@@ -69,8 +69,8 @@ pub(super) fn discover(only: Option<&str>) -> (Vec<Place>, VerbsReport) {
     let library = match Library::get() {
         Ok(library) => Some(library),
         Err(why) => {
-            let fix =
-                "install the packages libibverbs1 and ibverbs-providers (elsewhere: rdma-core)";
+            // The loader may have found one, and not liked it.
+            let fix = "install, or install anew, the packages libibverbs1 and ibverbs-providers (elsewhere: rdma-core)";
             report.add(Finding::unusable("library", why.to_owned(), fix));
             None
         }

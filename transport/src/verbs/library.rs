@@ -24,7 +24,7 @@ macro_rules! functions {
                     let found = unsafe {
                         library.get::<unsafe extern "C" fn($($argument),*) $(-> $result)?>($symbol.as_bytes())
                     };
-                    *found.map_err(|e| format!("{SONAME} lacks {}: {e}", $symbol))?
+                    *found.map_err(|e| format!("{SONAME} lacks {}: {}", $symbol, said(&e)))?
                 },)*
             })
         }
@@ -67,9 +67,16 @@ impl Library {
     }
 }
 
+/// The loader's own words: the error beside them only says which call failed.
+fn said(error: &libloading::Error) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), |source| source.to_string())
+}
+
 fn load() -> Result<Library, String> {
     // SAFETY: the library's initialisers do nothing that concerns us; it is what the system's packages installed.
-    let library = unsafe { libloading::Library::new(SONAME) }.map_err(|e| e.to_string())?;
+    let library = unsafe { libloading::Library::new(SONAME) }
+        .map_err(|e| format!("no library {SONAME}: {}", said(&e)))?;
     let functions = resolve(&library)?;
     // Kernels before 5.12 give a child the pages that an adapter reads, and the parent copies. What the library allocates
     // for its queues is kept from children too if that is said before anything else; newer kernels need no word of it.

@@ -73,6 +73,27 @@ fn an_interface_that_goes_down_ends_the_link_and_another_comes_with_it() {
 }
 
 #[test]
+fn a_library_that_does_not_load_is_told_in_the_loaders_words() {
+    const TEST: &str = "adapters::a_library_that_does_not_load_is_told_in_the_loaders_words";
+    if std::env::var_os("T_DAMAGED").is_some() {
+        let config = patient([PathPolicy::Verbs; 2]).remove(0);
+        let refusal = Poller::new(config).err().expect("no library").to_string();
+        let said = "library: no library libibverbs.so.1: ";
+        assert!(refusal.contains(said) && refusal.contains("file too short"), "{refusal}");
+        return;
+    }
+    // The loader of a child finds this before what the system has.
+    let dir = std::env::temp_dir().join(format!("quintet-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("libibverbs.so.1"), "\x7fELF").unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args([TEST, "--exact"]).env("T_DAMAGED", "1").env("LD_LIBRARY_PATH", &dir);
+    let status = child.status();
+    std::fs::remove_dir_all(&dir).ok();
+    assert!(status.unwrap().success());
+}
+
+#[test]
 fn what_an_adapter_reports_wakes_a_sleeper_once() {
     if !has_adapters() {
         return;

@@ -36,6 +36,21 @@ fn a_restarted_node_is_a_new_link(path: PathPolicy) {
     assert_eq!((links[0].link, links[0].peer.incarnation.0, links[0].alive), (second, 102, true));
 }
 
+#[test]
+fn a_link_over_udp_says_why_it_is_not_by_verbs_where_they_were_counted_on() {
+    for trusted in [true, false] {
+        let mut configs = configs(2, PathPolicy::Udp);
+        configs[0].path = PathPolicy::Auto;
+        configs[0].verbs.trusted_fabric = trusted;
+        // Adapters or not: not that one.
+        configs[0].verbs.device = Some("none0".into());
+        let nodes = connected(configs);
+        let link = &nodes[0].poller.links()[0];
+        assert_eq!(link.path, Path::Udp);
+        assert_eq!(link.reason.contains("; no verbs: "), trusted, "{}", link.reason);
+    }
+}
+
 fn a_fenced_incarnation_is_told_so(path: PathPolicy) {
     for refuser in [0, 1] {
         let mut nodes = connected(configs(2, path));
