@@ -65,7 +65,7 @@ impl Ends {
         config.path = self.provider.policy();
         // Whoever measures over an adapter has chosen to: nothing of what is sent is secret.
         let device = self.devices.get(usize::from(node - 1) % 2).cloned();
-        config.verbs = VerbsConfig { trusted_fabric: true, device };
+        config.verbs = VerbsConfig { trusted_fabric: true, device, ..VerbsConfig::default() };
         config.wait = self.wait.wait();
         config.timing.dead = self.dead.unwrap_or(config.timing.dead);
         // Not secret: a measurement has nothing to hide, and all sides must have the same authority.

@@ -34,6 +34,23 @@ pub struct VerbsConfig {
     pub trusted_fabric: bool,
     /// Use this adapter only.
     pub device: Option<String>,
+    /// How the network shall treat what is sent.
+    pub marks: Marks,
+}
+
+/// What adapters mark packets with, for switches that treat traffic by it. Unmarked is what a network carries by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// RoCE: the IP header's traffic class, that is DSCP times four. (InfiniBand routers see it as well.)
+    pub traffic_class: u8,
+    /// InfiniBand: the service level, at most [`SERVICE_LEVEL_MAX`](crate::limits::SERVICE_LEVEL_MAX). RoCE: the priority in a VLAN.
+    pub service_level: u8,
+}
+
+impl std::fmt::Display for Marks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "traffic class {}, service level {}", self.traffic_class, self.service_level)
+    }
 }
 
 /// What the poller's thread does when there is nothing to do.
@@ -214,6 +231,12 @@ impl Config {
                 }
             }
             before = &rail.peers;
+        }
+        let level = self.verbs.marks.service_level;
+        if level > SERVICE_LEVEL_MAX {
+            return wrong(format!(
+                "service level {level}; InfiniBand knows 0..={SERVICE_LEVEL_MAX}"
+            ));
         }
         if self.lanes.is_empty() || self.lanes.len() > LANES_MAX {
             return wrong(format!("{} lanes; 1..={LANES_MAX} are possible", self.lanes.len()));

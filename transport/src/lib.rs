@@ -51,7 +51,7 @@ mod verbs;
 mod wait;
 
 #[cfg(not(loom))]
-pub use config::{Config, PathPolicy, PeerConfig, Rail, Timing, VerbsConfig, Wait};
+pub use config::{Config, Marks, PathPolicy, PeerConfig, Rail, Timing, VerbsConfig, Wait};
 pub use error::Error;
 pub use event::{
     Event, Evidence, LinkCounters, LinkStatus, Path, PollerCounters, RailReason, RailStatus, Watch,

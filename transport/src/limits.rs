@@ -12,6 +12,8 @@ pub const LANE_WORDS_MAX: usize = 1024;
 pub const LOG_BYTES_MIN: usize = 128;
 /// Largest ring log in bytes.
 pub const LOG_BYTES_MAX: usize = 1 << 30;
+/// Highest service level of InfiniBand: four bits of a packet.
+pub const SERVICE_LEVEL_MAX: u8 = 15;
 /// Bytes of a cluster's name.
 pub const CLUSTER_NAME_MAX: usize = 64;
 /// Links that may exist per peer: the live one and dead ones not yet forgotten.

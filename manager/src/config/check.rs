@@ -1,7 +1,7 @@
 //! What types cannot say: each value by itself, and whether they fit together.
 
 use super::{Config, Error, NodeConfig, PathChoice};
-use quintet_transport::limits::{CLUSTER_NAME_MAX, NODE_ID_MAX, NODES_MAX};
+use quintet_transport::limits::{CLUSTER_NAME_MAX, NODE_ID_MAX, NODES_MAX, SERVICE_LEVEL_MAX};
 use quintet_transport::reliable::RAILS_MAX;
 use std::net::SocketAddr;
 
@@ -102,6 +102,16 @@ impl Config {
                 "transport.trusted_fabric",
                 "path = \"verbs\" moves everything over the RDMA network, unencrypted".to_owned(),
                 "write trusted_fabric = true if nobody else reaches that network",
+            );
+        }
+        if transport.service_level > SERVICE_LEVEL_MAX {
+            return bad(
+                "transport.service_level",
+                format!(
+                    "{} is none: InfiniBand knows 0 to {SERVICE_LEVEL_MAX}",
+                    transport.service_level
+                ),
+                "write one that the subnet manager has, or leave the line out",
             );
         }
         Ok(())

@@ -155,6 +155,10 @@ pub struct TransportConfig {
     /// The one RDMA adapter to use; any, if not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// What RDMA adapters mark packets with on RoCE: the IP header's traffic class, which is DSCP times four. Unmarked, if not said.
+    pub traffic_class: u8,
+    /// The service level on InfiniBand (0 to 15), or the priority in a VLAN.
+    pub service_level: u8,
 }
 
 /// What this node proves itself with.

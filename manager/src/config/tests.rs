@@ -25,6 +25,19 @@ fn verbs_want_the_operators_word() {
 }
 
 #[test]
+fn marks_of_packets_are_possible_ones() {
+    let with = |more: &str| format!("{GOOD}\n[transport]\n{more}");
+    let config = Config::parse(GOOD).unwrap();
+    assert_eq!((config.transport.traffic_class, config.transport.service_level), (0, 0));
+    let config = Config::parse(&with("traffic_class = 255\nservice_level = 15\n")).unwrap();
+    assert_eq!((config.transport.traffic_class, config.transport.service_level), (255, 15));
+    let text = message(&with("service_level = 16\n"));
+    assert!(text.contains("transport.service_level") && text.contains("0 to 15"), "{text}");
+    let text = message(&with("traffic_class = 256\n"));
+    assert!(text.contains("256") && text.contains("traffic_class"), "{text}");
+}
+
+#[test]
 fn what_is_written_can_be_read_again() {
     let mut config = Config::parse(GOOD).unwrap();
     config.transport.path = PathChoice::Udp;

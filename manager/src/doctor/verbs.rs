@@ -5,10 +5,12 @@
 
 use super::{Check, Host, Judgement, fine, not_applicable, problem, system, warning};
 use crate::config::{Config, PathChoice};
-use quintet_transport::{Finding, Verdict as Worth, discover_verbs};
+use quintet_transport::{Finding, Marks, Verdict as Worth, discover_verbs};
 
 const AREA: &str = "rdma";
 const WHY_PATH: &str = "a daemon that may use verbs alone does not start without them; another one does, and says so in its log";
+
+const WHY_MARKS: &str = "switches that keep RDMA apart, and lose none of it, know it by transport.traffic_class or service_level";
 
 /// What was seen.
 pub(super) struct Facts {
@@ -18,6 +20,8 @@ pub(super) struct Facts {
     library: Result<(), String>,
     /// Of the transport's discovery; none without an adapter.
     findings: Vec<Finding>,
+    /// What packets are marked with.
+    marks: Marks,
     /// The configuration forbids every other path.
     only: bool,
     /// It says that the fabric is to be trusted, and leaves the path open: it counts on verbs.
@@ -33,6 +37,10 @@ impl Facts {
             adapters,
             findings: found.map_or_else(Vec::new, |report| report.findings),
             library: system::loadable(c"libibverbs.so.1"),
+            marks: config.map_or_else(Marks::default, |config| Marks {
+                traffic_class: config.transport.traffic_class,
+                service_level: config.transport.service_level,
+            }),
             only: config.is_some_and(|config| config.transport.path == PathChoice::Verbs),
             hoped: config.is_some_and(|config| {
                 config.transport.path == PathChoice::Auto && config.transport.trusted_fabric
@@ -49,6 +57,9 @@ impl Facts {
             Check::new(AREA, "adapters", why_adapters, adapters(&self.adapters)),
             Check::new(AREA, "libibverbs", why_library, library(&self.adapters, &self.library)),
         ];
+        if !self.adapters.is_empty() {
+            checks.push(Check::new(AREA, "marks", WHY_MARKS, fine(self.marks.to_string())));
+        }
         let of = |f: &Finding| Check::new(AREA, f.subject.clone(), why_adapters, finding(f));
         checks.extend(self.findings.iter().map(of));
         let usable = self.findings.iter().any(|f| f.verdict == Worth::Usable);
@@ -116,7 +127,10 @@ mod tests {
         let (_dir, host) = plant(&[("sys/class/infiniband/rxe0/ports/1/state", "4: ACTIVE")]);
         let facts = Facts::look(&host, None);
         assert_eq!(facts.adapters, ["rxe0"]);
-        assert!(!facts.findings.is_empty() && facts.judge().len() == 2 + facts.findings.len());
+        assert!(!facts.findings.is_empty() && facts.judge().len() == 3 + facts.findings.len());
+        let told = facts.judge();
+        let marks = told.iter().find(|check| check.name == "marks").expect("a check");
+        assert_eq!(marks.found, "traffic class 0, service level 0");
     }
 
     #[test]
@@ -124,7 +138,9 @@ mod tests {
         let worst = |only, hoped, findings: &[Worth]| {
             let of = |verdict: &Worth| Finding { subject: "rxe0".into(), verdict: verdict.clone() };
             let findings = findings.iter().map(of).collect();
-            let facts = Facts { adapters: vec![], library: Result::Ok(()), findings, only, hoped };
+            let (adapters, marks) = (vec![], Marks::default());
+            let library = Result::Ok(());
+            let facts = Facts { adapters, library, findings, marks, only, hoped };
             let checks = facts.judge();
             checks.iter().find(|check| check.name == "path").map(|check| check.verdict)
         };

@@ -6,7 +6,7 @@ use crate::admin::types::{EventKind, NodeState};
 use crate::config::{Config, NodeConfig, PathChoice, WaitChoice};
 use crate::journal::{self, Entry, Journal, Recovered};
 use crate::transfer::stream;
-use quintet_transport::{Identity, VerbsConfig};
+use quintet_transport::{Identity, Marks, VerbsConfig};
 use quintet_vsync::{
     self as vsync, Node, NodeId, PathPolicy, PeerConfig, Position, Rail, ViewId, Wait,
 };
@@ -189,6 +189,10 @@ fn engine_config(config: &Config, identity: Option<Identity>, state: u64) -> vsy
     engine.verbs = VerbsConfig {
         trusted_fabric: config.transport.trusted_fabric,
         device: config.transport.device.clone(),
+        marks: Marks {
+            traffic_class: config.transport.traffic_class,
+            service_level: config.transport.service_level,
+        },
     };
     engine.wait = match config.transport.wait {
         WaitChoice::Spin => Wait::Spin,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Poller;
-use crate::config::{Config, PathPolicy};
+use crate::config::{Config, Marks, PathPolicy};
 use crate::error::Error;
 use crate::event::Evidence;
 use crate::id::Member;
@@ -138,8 +138,12 @@ impl Poller {
             PathPolicy::Verbs => "the configuration says verbs",
             _ => "both nodes have adapters, and data went both ways",
         };
+        let reason = match self.config.verbs.marks {
+            marks if marks == Marks::default() => reason.to_owned(),
+            marks => format!("{reason}; {marks}"),
+        };
         let wire = Wire::Verbs(handle, link);
-        self.announce(peer, member, wire, reason.to_owned(), tokens, (control_from, now));
+        self.announce(peer, member, wire, reason, tokens, (control_from, now));
     }
 
     /// Why a link is by UDP, with what is known about verbs.

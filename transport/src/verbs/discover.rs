@@ -12,6 +12,7 @@ use rdma_sys::{ibv_mtu, ibv_port_state};
 
 use super::device::{Device, Trouble};
 use super::library::Library;
+use crate::config::Marks;
 use crate::report::{Finding, VerbsReport};
 
 const CLASS: &str = "/sys/class/infiniband";
@@ -28,6 +29,8 @@ pub(super) struct Place {
     pub(super) gid_index: u8,
     pub(super) gid: [u8; 16],
     pub(super) lid: u16,
+    /// How what goes from there is marked.
+    pub(super) marks: Marks,
 }
 
 impl Place {
@@ -154,7 +157,14 @@ fn look_at(device: &Arc<Device>, places: &mut Vec<Place>, report: &mut VerbsRepo
             if gid[8..] == [0; 8] {
                 continue;
             }
-            let place = Place { device: device.clone(), port, gid_index, gid, lid: attributes.lid };
+            let place = Place {
+                device: device.clone(),
+                port,
+                gid_index,
+                gid,
+                lid: attributes.lid,
+                marks: Marks::default(),
+            };
             let kind = kind_of(&ports, port, gid_index);
             if attributes.link_layer == ETHERNET && kind.as_deref() != Some("RoCE v2") {
                 let kind = kind.unwrap_or_else(|| "unknown".into());

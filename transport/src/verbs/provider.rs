@@ -51,10 +51,11 @@ impl Verbs {
             ));
             return Err(report);
         }
-        let (places, report) = discover(config.verbs.device.as_deref());
+        let (mut places, report) = discover(config.verbs.device.as_deref());
         if places.is_empty() {
             return Err(report);
         }
+        places.iter_mut().for_each(|place| place.marks = config.verbs.marks);
         Ok(Verbs {
             me: config.me,
             lanes: config.lanes.clone(),

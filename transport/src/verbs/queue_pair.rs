@@ -151,6 +151,8 @@ impl QueuePair {
         to.ah_attr.grh.dgid = ibv_gid { raw: peer.gid };
         to.ah_attr.grh.sgid_index = place.gid_index;
         to.ah_attr.grh.hop_limit = 64;
+        to.ah_attr.grh.traffic_class = place.marks.traffic_class;
+        to.ah_attr.sl = place.marks.service_level;
         let mask = ibv_qp_attr_mask::IBV_QP_STATE
             | ibv_qp_attr_mask::IBV_QP_AV
             | ibv_qp_attr_mask::IBV_QP_PATH_MTU

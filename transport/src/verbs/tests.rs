@@ -1,5 +1,7 @@
 //! Links without pollers, between the two adapters of scripts/soft-roce-vm: what moves, and what is refused.
 
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use super::immediate::Immediate;
 use super::link::VerbsLink;
 use super::offer::Offer;
 use super::queue_pair::{RECEIVES, SENDS};
+use crate::config::Marks;
 use crate::event::Evidence;
 use crate::lane::{CONTROL, GROUP, LaneId, LaneSpec};
 use crate::log::Ring;
@@ -343,6 +346,113 @@ fn what_a_peer_claims_is_bounded() {
     a.publish(CONTROL, b"not sent yet");
     let head = a.own.lane(CONTROL).log.head();
     assert_eq!(a.link.released(CONTROL, head), Some(0));
+}
+
+/// The cable carries less than when the queue pairs were connected, while this lives.
+struct Narrow;
+
+impl Narrow {
+    fn set(mtu: u32) {
+        for end in ["eth-a", "eth-b"] {
+            let ip = ["link", "set", end, "mtu", &mtu.to_string()];
+            assert!(Command::new("ip").args(ip).status().expect("ip").success());
+        }
+    }
+}
+
+impl Drop for Narrow {
+    fn drop(&mut self) {
+        Narrow::set(4200);
+    }
+}
+
+#[test]
+fn a_path_that_carries_small_packets_only_is_not_proven() {
+    let Some(places) = adapters() else { return };
+    let (mut a, mut b) = pair(&places, |offer| offer);
+    let (mut c, mut d) = pair(&places, |offer| offer);
+    // As it is where adapters say more than what is between them carries.
+    let narrow = Narrow;
+    Narrow::set(1500);
+    a.link.prove();
+    b.link.prove();
+    // Small ones do get through there, sent after the proofs.
+    c.link.attach(CONTROL, 0);
+    d.link.open(CONTROL, 0);
+    for value in 1..=10 {
+        c.own.lane_mut(CONTROL).set_word(0, value);
+        c.flush();
+        until("a small write", || d.link.refresh() && d.link.word(CONTROL, 0) == value);
+    }
+    for end in [&mut a, &mut b] {
+        end.link.refresh();
+        assert_eq!(end.link.proven(77), (false, false));
+    }
+    drop((a, b, narrow));
+    let (mut a, mut b) = pair(&places, |offer| offer);
+    a.link.prove();
+    b.link.prove();
+    until("both are proven", || {
+        a.link.refresh();
+        b.link.refresh();
+        a.link.proven(77) == (true, true) && b.link.proven(77) == (true, true)
+    });
+}
+
+/// The traffic class of packets of RoCE that come in at an interface.
+fn classes_at(interface: &CStr) -> impl FnMut() -> Vec<u8> + use<> {
+    // SAFETY: no pointers, and a live name.
+    let (socket, index) = unsafe {
+        let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let protocol = i32::from((libc::ETH_P_IP as u16).to_be());
+        (libc::socket(libc::AF_PACKET, kind, protocol), libc::if_nametoindex(interface.as_ptr()))
+    };
+    assert!(socket >= 0 && index > 0);
+    // SAFETY: a descriptor just made; an all-zero address is a valid value.
+    let (socket, mut at) =
+        unsafe { (OwnedFd::from_raw_fd(socket), std::mem::zeroed::<libc::sockaddr_ll>()) };
+    at.sll_family = libc::AF_PACKET as u16;
+    at.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+    at.sll_ifindex = index as i32;
+    let len = size_of_val(&at) as u32;
+    // SAFETY: a live address of that length.
+    assert_eq!(unsafe { libc::bind(socket.as_raw_fd(), (&raw const at).cast(), len) }, 0);
+    move || {
+        let mut classes = Vec::new();
+        let mut packet = [0u8; 256];
+        loop {
+            let (to, len) = (packet.as_mut_ptr().cast(), packet.len());
+            // SAFETY: a live buffer of that length.
+            let len = unsafe { libc::recv(socket.as_raw_fd(), to, len, libc::MSG_TRUNC) };
+            if len < 0 {
+                return classes;
+            }
+            // IPv4 without options, UDP, to RoCE's port.
+            if packet[0] == 0x45 && packet[9] == 17 && packet[22..24] == 4791u16.to_be_bytes() {
+                classes.push(packet[1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn packets_are_marked_as_the_configuration_says() {
+    let Some(mut places) = adapters() else { return };
+    for traffic_class in [0, 104] {
+        places[0].marks = Marks { traffic_class, service_level: 3 };
+        let (mut a, mut b) = pair(&places, |offer| offer);
+        let mut classes = classes_at(c"eth-b");
+        a.link.attach(CONTROL, 0);
+        b.link.open(CONTROL, 0);
+        a.publish(CONTROL, b"marked");
+        a.flush();
+        until("it arrives", || b.link.refresh() && b.link.head(CONTROL) > 0);
+        let classes = classes();
+        assert!(
+            !classes.is_empty() && classes.iter().all(|&class| class == traffic_class),
+            "{classes:?}"
+        );
+    }
 }
 
 /// Neither end looks while both post and ring as much as they may, and ask for every completion: their queues are full.

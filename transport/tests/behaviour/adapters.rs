@@ -212,10 +212,14 @@ fn who_may_use_anything_and_is_not_in_shared_memory_is_met_by_verbs() {
         return;
     }
     for paths in [[PathPolicy::Auto, PathPolicy::Verbs], [PathPolicy::Verbs, PathPolicy::Auto]] {
-        let nodes = connected(patient(paths));
-        for node in &nodes {
+        let mut configs = patient(paths);
+        configs[0].verbs.marks = Marks { traffic_class: 104, service_level: 3 };
+        let nodes = connected(configs);
+        let marks = "; traffic class 104, service level 3";
+        for (node, marked) in nodes.iter().zip([true, false]) {
             let link = &node.poller.links()[0];
             assert_eq!(link.path, Path::Verbs, "{}", link.reason);
+            assert_eq!(link.reason.ends_with(marks), marked, "{}", link.reason);
         }
     }
 }

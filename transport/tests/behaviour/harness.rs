@@ -89,7 +89,11 @@ pub(crate) fn configs(n: u16, path: PathPolicy) -> Vec<Config> {
         c.lanes = lanes();
         c.path = path;
         c.identity = Some(identity(&cluster, i + 1));
-        c.verbs = VerbsConfig { trusted_fabric: true, device: Some(format!("rxe{}", i % 2)) };
+        c.verbs = VerbsConfig {
+            trusted_fabric: true,
+            device: Some(format!("rxe{}", i % 2)),
+            ..VerbsConfig::default()
+        };
         // The machine that runs the tests may be busy.
         c.timing.suspect = Duration::from_millis(250);
         c.timing.dead = Duration::from_millis(800);
@@ -286,8 +290,11 @@ pub(crate) fn child_config() -> Option<Config> {
     };
     config.timing.dead = Duration::from_millis(get("T_DEAD_MS")?.parse().unwrap());
     config.timing.suspect = config.timing.dead / 3;
-    config.verbs =
-        VerbsConfig { trusted_fabric: true, device: Some(format!("rxe{}", (node - 1) % 2)) };
+    config.verbs = VerbsConfig {
+        trusted_fabric: true,
+        device: Some(format!("rxe{}", (node - 1) % 2)),
+        ..VerbsConfig::default()
+    };
     for peer in get("T_PEERS")?.split(',').filter(|p| !p.is_empty()) {
         let (id, addr) = peer.split_once('=').unwrap();
         config

@@ -147,6 +147,10 @@ fn two_runs_of_one_node_on_one_host_are_an_error() {
 fn verbs_alone_are_refused_where_they_cannot_be_with_what_to_do() {
     let mut config = configs(1, PathPolicy::Verbs).remove(0);
     config.verbs = VerbsConfig::default();
+    config.verbs.marks.service_level = 16;
+    let Err(error) = Poller::new(config.clone()) else { panic!("there is no such level") };
+    assert!(error.to_string().contains("service level 16"), "{error}");
+    config.verbs.marks.service_level = 15;
     let error = Poller::new(config).map(|_| ()).expect_err("nobody vouches for the fabric");
     let expected = match cfg!(feature = "verbs") {
         true => "state trusted_fabric = true",

@@ -116,8 +116,11 @@ impl Options {
         let mut config = Config::new(self.cluster.clone(), id(index), self.addresses[index], peers);
         config.path = self.path;
         if self.path == PathPolicy::Verbs {
-            config.verbs =
-                VerbsConfig { trusted_fabric: true, device: Some(format!("rxe{}", index % 2)) };
+            config.verbs = VerbsConfig {
+                trusted_fabric: true,
+                device: Some(format!("rxe{}", index % 2)),
+                ..VerbsConfig::default()
+            };
             config.timing.suspect = Duration::from_secs(1);
             config.timing.dead = Duration::from_secs(3);
         }
