@@ -26,6 +26,13 @@ pub enum PathPolicy {
     Verbs,
 }
 
+impl PathPolicy {
+    /// Whether links may go over adapters, where the binary can do that.
+    pub(crate) fn may_be_verbs(self) -> bool {
+        cfg!(feature = "verbs") && matches!(self, PathPolicy::Auto | PathPolicy::Verbs)
+    }
+}
+
 /// InfiniBand and RoCE.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerbsConfig {

@@ -12,6 +12,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
+/// Bytes of a huge page.
+pub(crate) const HUGE: usize = 2 << 20;
+
 /// Where a lane lies in a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LanePlace {
@@ -51,7 +54,6 @@ impl Memory {
     /// of them aside and not much of one would be wasted.
     #[cfg(feature = "verbs")]
     pub(crate) fn for_adapters(len: usize) -> io::Result<Memory> {
-        const HUGE: usize = 2 << 20;
         let large = (len >= HUGE / 2).then(|| {
             // All of them are reserved by the call, so none can be missing when it is touched.
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -90,7 +92,6 @@ impl Memory {
         }
     }
 
-    #[cfg(any(test, feature = "verbs"))]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

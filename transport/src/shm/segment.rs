@@ -12,7 +12,7 @@ use super::thread::own_thread;
 use crate::config::Config;
 use crate::lane::LaneId;
 use crate::log::Ring;
-use crate::memory::{LanePlace, Memory};
+use crate::memory::{HUGE, LanePlace, Memory};
 use crate::own::Own;
 use crate::time::Time;
 
@@ -34,7 +34,10 @@ impl Segment {
         let (places, total) = layout::plan(&config.lanes);
         let at_size = |e| (total, e);
         let name = CString::new(format!("quintet-{}", config.me.node.0)).unwrap_or_default();
-        let (file, memory) = sealed(&name, total).map_err(at_size)?;
+        let adapters = config.verbs.trusted_fabric && config.path.may_be_verbs();
+        let huge = if adapters { huge(&name, total) } else { None };
+        let (file, memory) = huge.map_or_else(|| sealed(&name, total), Ok).map_err(at_size)?;
+        let total = memory.len();
         let memory = Arc::new(memory);
         let put = |at: usize, value: u64| memory.word(at).store(value, Ordering::Relaxed);
         put(AT_VERSION, VERSION);
@@ -165,15 +168,30 @@ impl Segment {
 
 /// Memory that others may map to read, and only we to write: all of it allocated, of a size that stays.
 pub(crate) fn sealed(name: &CStr, bytes: usize) -> io::Result<(OwnedFd, Memory)> {
-    let file = memfd(name)?;
+    sealed_of(name, bytes, 0)
+}
+
+/// The same of huge pages, for adapters that read it: where the host has set enough of them aside, and not much of one
+/// would be wasted.
+fn huge(name: &CStr, bytes: usize) -> Option<(OwnedFd, Memory)> {
+    let whole = bytes.next_multiple_of(HUGE);
+    let flags = libc::MFD_HUGETLB | libc::MFD_HUGE_2MB;
+    let made = (bytes >= HUGE / 2).then(|| sealed_of(name, whole, flags).ok()).flatten()?;
+    // Kernels before 5.13 take the seal against writers for huge pages, and do not heed it.
+    let is_sealed = Memory::shared(made.0.as_fd(), whole, true).is_err();
+    is_sealed.then_some(made)
+}
+
+fn sealed_of(name: &CStr, bytes: usize, pages: u32) -> io::Result<(OwnedFd, Memory)> {
+    let file = memfd(name, pages)?;
     allocate(file.as_fd(), bytes)?;
     let memory = Memory::shared(file.as_fd(), bytes, true)?;
     seal(file.as_fd())?;
     Ok((file, memory))
 }
 
-fn memfd(name: &CStr) -> io::Result<OwnedFd> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+fn memfd(name: &CStr, pages: u32) -> io::Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | pages;
     // SAFETY: `name` is NUL-terminated and lives through the call.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
     if fd < 0 {

@@ -12,6 +12,8 @@ use super::rendezvous::{Rendezvous, Scene, Standing};
 use super::replica::Replica;
 use super::segment::Segment;
 use super::socket;
+#[cfg(feature = "verbs")]
+use crate::config::PathPolicy;
 use crate::config::{Config, PeerConfig};
 use crate::id::{Member, NodeId};
 use crate::lane::{GROUP, LaneId, LaneSpec};
@@ -48,6 +50,45 @@ fn a_sound_segment_is_mapped_read_only() {
     assert!(Memory::shared(file.as_fd(), len, true).is_err());
     assert!(Replica::map(&file, 3, 0).is_err(), "another number of lanes");
     assert!(Replica::map(&file, 2, 64).is_err(), "no such row");
+}
+
+/// Writes the host's settings, so only where nobody else lives: in the guest of scripts/soft-roce-vm.
+#[cfg(feature = "verbs")]
+#[test]
+fn adapters_read_logs_from_huge_pages_where_there_are() {
+    if std::env::var_os("QUINTET_RXE").is_none() {
+        return crate::skip::skip("no adapters: run it with scripts/soft-roce-vm");
+    }
+    let set_aside = |count: u64| {
+        std::fs::write("/proc/sys/vm/nr_hugepages", count.to_string()).unwrap();
+    };
+    let free = || {
+        let at = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+        std::fs::read_to_string(at).expect("huge pages").trim().parse::<u64>().expect("a number")
+    };
+    let mut config = config();
+    config.lanes[1].log_bytes = 2 << 20;
+    config.verbs.trusted_fabric = true;
+    // The log's own size, and not quite another of everything else.
+    for (pages, taken) in [(0, 0), (1, 0), (3, 2)] {
+        set_aside(pages);
+        assert_eq!(free(), pages, "as many as asked for");
+        let segment = Segment::new(&config).map_err(|(_, e)| e).unwrap();
+        assert_eq!(pages - free(), taken);
+        let file = segment.file().try_clone_to_owned().unwrap();
+        let replica = Replica::map(&file, 2, 3).expect("peers of this host read it all the same");
+        assert_eq!(replica.member(), Member::new(1, 7));
+        assert!(Memory::shared(file.as_fd(), segment.memory().len(), true).is_err(), "sealed");
+        drop((segment, replica, file));
+        assert_eq!(free(), pages, "all are given back");
+    }
+    set_aside(8);
+    for path in [PathPolicy::Shm, PathPolicy::Udp] {
+        let config = Config { path, ..config.clone() };
+        let _segment = Segment::new(&config).map_err(|(_, e)| e).unwrap();
+        assert_eq!(free(), 8, "no adapter will read it");
+    }
+    set_aside(0);
 }
 
 #[test]
