@@ -113,7 +113,10 @@ pub(crate) struct Udp {
     doors: Vec<Door>,
     /// Adapters are polled; or why not.
     busy_poll: Option<std::io::Result<()>>,
-    batch: Batch,
+    /// Out while its packets are handled.
+    batch: Option<Box<Batch>>,
+    /// What [`Udp::look`] found, for the next turn: the own end of which rail, how much, and whether there is more.
+    looked: Option<(usize, usize, bool)>,
     out: Box<[u8]>,
     segmentation: bool,
     peers: Vec<Peer>,
@@ -182,7 +185,8 @@ impl Udp {
             give_up: config.timing.dead,
             doors,
             busy_poll,
-            batch: Batch::new(),
+            batch: Some(Box::new(Batch::new())),
+            looked: None,
             out: vec![0; SEND_BUFFER].into_boxed_slice(),
             segmentation: true,
             events: VecDeque::with_capacity(peers.len() * LINKS_PER_PEER_MAX),
@@ -213,7 +217,7 @@ impl Udp {
         // Where everybody is met by other paths little is to come: no system call in every turn.
         let due = now >= self.tick;
         let all = due || std::mem::take(&mut self.expected);
-        if all || self.is_used() {
+        if all || self.looked.is_some() || self.is_used() {
             happened |= self.receive(now, own, false, all);
         }
         if all {
@@ -244,6 +248,17 @@ impl Udp {
         let is_met = |(index, peer): (usize, &Peer)| !peer.wanted || self.live(index).is_some();
         self.slots.iter().any(|slot| slot.link.as_deref().is_some_and(carries))
             || !self.peers.iter().enumerate().all(is_met)
+    }
+
+    /// Whether something has come, for one who looks again and again without taking turns; the next turn takes it.
+    pub(crate) fn look(&mut self) -> bool {
+        for (index, door) in self.doors.iter().enumerate() {
+            if let (None, Some(batch)) = (self.looked, &mut self.batch) {
+                let (count, more) = batch.receive(&door.port.main, false);
+                self.looked = (count > 0).then_some((index, count, more));
+            }
+        }
+        self.looked.is_some()
     }
 
     /// A sleep was ended by packets: the next turn takes them, wanted or not, or the sleep after it would end at once.
@@ -342,15 +357,16 @@ impl Udp {
     /// its turn once a tick would else fall behind.
     fn receive(&mut self, now: Time, own: &Own, quiet: bool, all: bool) -> bool {
         let mut happened = false;
-        // The buffers leave `self` while their packets are handled.
-        let mut batch = std::mem::take(&mut self.batch);
+        let Some(mut batch) = self.batch.take() else { return false };
         for door in 0..self.doors.len() {
             self.door = door;
             for _ in 0..RECEIVES_PER_TURN {
                 let port = &self.doors[door].port;
                 let socket = if quiet { port.quiet.as_ref() } else { Some(&port.main) };
                 let Some(socket) = socket else { break };
-                let (count, more) = batch.receive(socket, all);
+                let looked = self.looked.take_if(|looked| looked.0 == door && !quiet);
+                let (count, more) = looked
+                    .map_or_else(|| batch.receive(socket, all), |(_, count, more)| (count, more));
                 // Not the turn's time: had we been descheduled since, a peer would seem heard before it even sent,
                 // and its read lease would outlive the silence we count.
                 let now = if count > 0 { clock::now().max(now) } else { now };
@@ -365,7 +381,7 @@ impl Udp {
                 }
             }
         }
-        self.batch = batch;
+        self.batch = Some(batch);
         happened
     }
 
@@ -433,14 +449,13 @@ impl Udp {
             self.strays += 1;
             return false;
         };
-        let note = link.connection.take_note();
         if let Some(token) = link.roaming.challenge.take() {
             self.answer_challenge(index, token, now);
             self.attend(index, now, true);
         }
         self.roam(index, now);
         let happened = self.apply(index, change);
-        self.hear(index, note) || happened
+        self.hear(index) || happened
     }
 
     /// Draws the consequences of what happened to a link; true if the owner should look.

@@ -10,6 +10,7 @@ use crate::id::LinkId;
 use crate::roster::Wire;
 use crate::shm::Rendezvous;
 use crate::time::Time;
+use crate::udp::Udp;
 use crate::wait::{Step, arm, disarm};
 
 /// A sleep that ended by time-out beside news: the doorbell is late by more than this only if it is lost.
@@ -17,6 +18,8 @@ const LATE: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Looks between two turns of one who spins: a microsecond or two.
 const LOOKS: u32 = 64;
+/// The same where each look asks the kernel for packets.
+const LOOKS_AT_SOCKETS: u32 = 8;
 /// Of which so many are between two pauses: a pause is longer than several looks, and news that come in it wait.
 const LOOKS_A_PAUSE: u32 = 4;
 
@@ -68,17 +71,19 @@ impl Poller {
         clock::now()
     }
 
-    /// Spins without taking turns: nothing but the lines that change with news is looked at. Packets are not seen by
-    /// looking, and what is quiet or due may wait for a turn, but not long.
+    /// Spins without taking turns: nothing is looked at but the lines that change with news, and the sockets where lanes go
+    /// by UDP. What is quiet or due may wait for a turn, but not long.
     fn look(&mut self, has_work: &mut dyn FnMut() -> bool) -> Time {
         let now = clock::now();
-        let looks = if self.udp.as_ref().is_some_and(|udp| udp.is_used()) { 1 } else { LOOKS };
+        let sockets = self.udp.as_ref().is_some_and(Udp::is_used);
+        let looks = if sockets { LOOKS_AT_SOCKETS } else { LOOKS };
         for look in 0..looks {
             if look % LOOKS_A_PAUSE == 0 {
                 std::hint::spin_loop();
             }
             self.expect();
-            if self.has_news().is_some()
+            if sockets && self.udp.as_mut().is_some_and(Udp::look)
+                || self.has_news().is_some()
                 || self.adapters_have_news()
                 || self.has_commits()
                 || has_work()

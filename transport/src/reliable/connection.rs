@@ -417,6 +417,11 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has said something that was not taken.
+    pub fn has_note(&self) -> bool {
+        self.note_in.is_some()
+    }
+
     /// What the peer said last, once.
     pub fn take_note(&mut self) -> Option<Note> {
         self.note_in.take()

@@ -12,9 +12,13 @@ impl Udp {
     }
 
     /// Passes on what the peer of a link that is up said.
-    pub(super) fn hear(&mut self, index: usize, note: Option<Note>) -> bool {
-        let up = self.slots[index].link.as_ref().is_some_and(|link| link.phase == Phase::Up);
-        match note {
+    pub(super) fn hear(&mut self, index: usize) -> bool {
+        let Some(link) = self.slots[index].link.as_deref_mut() else { return false };
+        if !link.connection.has_note() {
+            return false;
+        }
+        let up = link.phase == Phase::Up;
+        match link.connection.take_note() {
             Some(note) if up && self.events.len() < EVENTS_MAX => {
                 self.events.push_back(UdpEvent::Note { link: self.handle(index), note });
                 true

@@ -393,7 +393,7 @@ impl Control {
 }
 
 /// Receive buffers for [`BATCH`] messages, allocated once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     buffer: Box<[u8]>,
     received: [(usize, usize); BATCH],
@@ -421,43 +421,65 @@ impl Batch {
     /// receiving the first. So more than one are asked for only while one receive after the other finds something, or if
     /// `all` shall come.
     pub(crate) fn receive(&mut self, socket: &Socket, all: bool) -> (usize, bool) {
-        let most = if self.is_calm() && !all { 1 } else { BATCH };
+        let lone = self.is_calm() && !all;
+        let count = if lone { self.receive_one(socket) } else { self.receive_many(socket) };
+        if !all {
+            self.busy = if count == 0 { 0 } else { self.busy.saturating_add(1) };
+        }
+        (count, count == if lone { 1 } else { BATCH })
+    }
+
+    /// What one who spins does all the time: nothing is prepared that is not used.
+    fn receive_one(&mut self, socket: &Socket) -> usize {
+        let mut control = Control::new();
+        let mut iov = libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: MESSAGE };
+        // SAFETY: plain integers; all-zero is a valid value.
+        let mut name: libc::sockaddr_in6 = unsafe { zeroed() };
+        // SAFETY: an all-zero header is a valid one: null pointers with lengths of zero.
+        let mut header: libc::msghdr = unsafe { zeroed() };
+        prepare(&mut header, &mut iov, &mut name, &mut control);
+        // SAFETY: the header points to an iovec over the first chunk of the buffer, to a name and to control space; all of
+        // them live and are not touched otherwise through the call.
+        let len = unsafe { libc::recvmsg(socket.fd(), &raw mut header, libc::MSG_DONTWAIT) };
+        let Ok(len) = usize::try_from(len) else { return 0 };
+        self.keep(0, &header, len, &name);
+        1
+    }
+
+    fn receive_many(&mut self, socket: &Socket) -> usize {
         let mut controls = [const { Control::new() }; BATCH];
         let mut iovs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: MESSAGE }; BATCH];
         // SAFETY: plain integers; all-zero is a valid value.
         let mut names: [libc::sockaddr_in6; BATCH] = unsafe { zeroed() };
         // SAFETY: all-zero headers are valid ones: null pointers with lengths of zero.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-        for (index, chunk) in self.buffer.chunks_exact_mut(MESSAGE).take(most).enumerate() {
+        for (index, chunk) in self.buffer.chunks_exact_mut(MESSAGE).enumerate() {
             iovs[index].iov_base = chunk.as_mut_ptr().cast();
-            let header = &mut messages[index].msg_hdr;
-            header.msg_iov = &raw mut iovs[index];
-            header.msg_iovlen = 1;
-            header.msg_name = (&raw mut names[index]).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-            header.msg_control = controls[index].0.as_mut_ptr().cast();
-            header.msg_controllen = size_of::<Control>() as _;
+            let (iov, name) = (&mut iovs[index], &mut names[index]);
+            prepare(&mut messages[index].msg_hdr, iov, name, &mut controls[index]);
         }
         // SAFETY: every header points to one iovec over its own chunk of the buffer, to its own name and to its own
         // control space; all of them live and are not touched otherwise through the call.
         let count = unsafe {
             let flags = libc::MSG_DONTWAIT;
-            libc::recvmmsg(socket.fd(), messages.as_mut_ptr(), most as u32, flags, ptr::null_mut())
+            libc::recvmmsg(socket.fd(), messages.as_mut_ptr(), BATCH as u32, flags, ptr::null_mut())
         };
         let count = usize::try_from(count).unwrap_or(0);
-        if !all {
-            self.busy = if count == 0 { 0 } else { self.busy.saturating_add(1) };
-        }
         for (index, message) in messages.iter().take(count).enumerate() {
-            let len = (message.msg_len as usize).min(MESSAGE);
-            let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            let (segment, ecn) = ancillary(&message.msg_hdr);
-            let segment = segment.unwrap_or(len);
-            self.received[index] = if truncated { (0, 1) } else { (len, segment.max(1)) };
-            self.congested[index] = ecn & CE == CE;
-            self.from[index] = address(&names[index]);
+            self.keep(index, &message.msg_hdr, message.msg_len as usize, &names[index]);
         }
-        (count, count == most)
+        count
+    }
+
+    /// Notes what is known of a message whose bytes are in the buffer.
+    fn keep(&mut self, index: usize, header: &libc::msghdr, len: usize, name: &libc::sockaddr_in6) {
+        let len = len.min(MESSAGE);
+        let truncated = header.msg_flags & libc::MSG_TRUNC != 0;
+        let (segment, ecn) = ancillary(header);
+        let segment = segment.unwrap_or(len);
+        self.received[index] = if truncated { (0, 1) } else { (len, segment.max(1)) };
+        self.congested[index] = ecn & CE == CE;
+        self.from[index] = address(name);
     }
 
     /// Whether few datagrams came of late, so that the last reception is thought to have emptied the socket.
@@ -480,6 +502,21 @@ impl Batch {
         let (len, segment) = self.received[index];
         self.buffer[index * MESSAGE..index * MESSAGE + len].chunks_mut(segment)
     }
+}
+
+/// Tells the kernel where a message and what is known of it belong.
+fn prepare(
+    header: &mut libc::msghdr,
+    iov: &mut libc::iovec,
+    name: &mut libc::sockaddr_in6,
+    control: &mut Control,
+) {
+    header.msg_iov = iov;
+    header.msg_iovlen = 1;
+    header.msg_name = ptr::from_mut(name).cast();
+    header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = size_of::<Control>() as _;
 }
 
 /// The size of the joined datagrams, if the kernel joined any, and the octet of the IP header that holds the marks of ECN.

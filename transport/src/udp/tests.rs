@@ -172,6 +172,25 @@ fn a_lane_is_read_only_where_it_was_opened() {
 }
 
 #[test]
+fn what_is_found_by_looking_is_taken_by_the_next_turn() {
+    let (_, mut a, mut b) = linked_pair();
+    let to_b = a.link_to(1).unwrap();
+    (0..20).for_each(|_| [&mut a, &mut b].into_iter().for_each(Node::turn));
+    for value in 1..50 {
+        while a.udp.look() {
+            a.turn();
+        }
+        b.own.lane_mut(CONTROL).set_word(0, value);
+        b.turn();
+        let received = a.udp.counters(to_b).packets_received;
+        assert!(a.udp.look() && a.udp.look(), "it has come, and waits");
+        a.turn();
+        assert!(a.udp.counters(to_b).packets_received > received, "{value}");
+    }
+    until(&mut [&mut a, &mut b], "words", |nodes| nodes[0].udp.peer_word(to_b, CONTROL, 0) == 49);
+}
+
+#[test]
 fn one_whose_lanes_go_by_another_path_is_listened_to_at_ticks_and_after_sleeps() {
     let (_, mut a, mut b) = linked_pair();
     let (to_b, to_a) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
