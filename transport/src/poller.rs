@@ -241,9 +241,6 @@ impl Poller {
         if marked {
             self.segment.publish(&self.own, loud);
         }
-        if let Some(udp) = &mut self.udp {
-            udp.flush(now, &self.own);
-        }
         if self.verbs.is_some() {
             for (_, link) in self.roster.iter_mut() {
                 if let Wire::Verbs(_, verbs) = &mut link.wire
@@ -253,6 +250,9 @@ impl Poller {
                     verbs.flush(&self.own, loud || verbs.has_work());
                 }
             }
+        }
+        if let Some(udp) = &mut self.udp {
+            udp.flush(now, &self.own);
         }
         if marked {
             self.own.flushed();

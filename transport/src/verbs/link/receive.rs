@@ -18,7 +18,10 @@ const REPOST: u32 = RECEIVES / 8;
 impl VerbsLink {
     /// Takes doorbells and completions, and looks at what they tell of. True if anything happened.
     pub(crate) fn refresh(&mut self) -> bool {
-        let mut happened = std::mem::take(&mut self.noticed);
+        if std::mem::take(&mut self.noticed) {
+            return true;
+        }
+        let mut happened = false;
         for _ in 0..TAKES_PER_TURN {
             let (mut failed, mut finished) = (None, None);
             let VerbsLink { completions, lanes, memory, .. } = self;
