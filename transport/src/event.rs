@@ -38,7 +38,7 @@ pub enum Evidence {
     Fenced,
     /// What the peer sent or wrote breaks the format.
     Malformed,
-    /// The queue pair failed: the adapters lost each other, or the peer's end is gone.
+    /// The queue pair failed, and either the peer does not answer, or no other one came up, or too many have failed.
     PathBroken,
 }
 

@@ -12,6 +12,7 @@
 mod faults;
 mod life;
 mod meet;
+mod mend;
 mod park;
 mod promote;
 mod status;

@@ -244,7 +244,9 @@ impl Udp {
     /// Whether there are links that carry lanes or are not up yet, or peers to link with. A link whose lanes another path
     /// carries has signs of life only, and its close.
     pub(crate) fn is_used(&self) -> bool {
-        let carries = |link: &Link| link.phase != Phase::Up || link.connection.is_read();
+        let carries = |link: &Link| {
+            link.phase != Phase::Up || link.connection.is_read() || link.is_questioned()
+        };
         let is_met = |(index, peer): (usize, &Peer)| !peer.wanted || self.live(index).is_some();
         self.slots.iter().any(|slot| slot.link.as_deref().is_some_and(carries))
             || !self.peers.iter().enumerate().all(is_met)

@@ -54,6 +54,61 @@ fn a_join_under_load_leaves_no_gap(path: PathPolicy) {
     assert_eq!(back.ledger().entries.len(), 20_000);
 }
 
+/// The cable between the adapters is away while this lives.
+#[cfg(feature = "verbs")]
+struct Cut;
+
+#[cfg(feature = "verbs")]
+impl Cut {
+    fn sh(script: &str) {
+        let status = std::process::Command::new("sh").args(["-ec", script]).status().expect("sh");
+        assert!(status.success(), "{script}");
+    }
+
+    fn now() -> Cut {
+        Cut::sh("ip link set eth-b down");
+        Cut
+    }
+}
+
+#[cfg(feature = "verbs")]
+impl Drop for Cut {
+    /// With the interface the kernel has dropped what was said about it.
+    fn drop(&mut self) {
+        Cut::sh(
+            "ip link set eth-b up
+            ip neighbour replace 10.77.0.1 lladdr 02:00:00:00:00:0a dev eth-b nud permanent
+            ip route replace local 10.77.0.2 dev eth-b table 12
+            ip route replace 10.77.0.1 dev eth-b src 10.77.0.2 table 13",
+        );
+    }
+}
+
+#[test]
+#[cfg(feature = "verbs")]
+fn a_cable_that_is_away_for_a_while_removes_nobody_who_is_linked_by_verbs() {
+    if !cluster::has_adapters() {
+        return;
+    }
+    let apps = start_all(&options(3, PathPolicy::Verbs));
+    let all: Vec<&App> = apps.iter().collect();
+    wait_for_view(&all, 3);
+    (0..200).for_each(|k| all[k % 3].send(&format!("a{k}")));
+    wait_for_entries(&all, 200);
+    let view = all[0].view();
+    let cut = Cut::now();
+    (0..200).for_each(|k| all[k % 3].send(&format!("b{k}")));
+    // Far longer than a silent member would be waited for.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(all.iter().any(|app| app.ledger().entries.len() < 400), "the cable carries them");
+    drop(cut);
+    wait_for_entries(&all, 400);
+    assert_equal(&all);
+    for app in all {
+        assert_eq!((app.view(), app.ledger().evictions), (view, 0));
+    }
+}
+
 fn leaving_is_a_clean_hand_over(path: PathPolicy) {
     let apps = start_all(&options(3, path));
     let all: Vec<&App> = apps.iter().collect();

@@ -33,6 +33,9 @@ struct Need {
     lanes: u64,
     /// These, and replicas of all peers' lanes: what UDP keeps.
     all: u64,
+    /// What is registered with adapters: for every peer its inbox, and the own lanes once more, since what one peer's
+    /// queue pair may use is no other's. The kernel counts each time.
+    registered: u64,
     files: u64,
 }
 
@@ -41,9 +44,10 @@ impl Need {
         let sizes = quintet_vsync::Limits::default();
         let lanes = (sizes.control_log + sizes.group_log + sizes.bulk_log) as u64 + (64 << 10);
         let nodes = config.map_or(3, |config| config.nodes.len()) as u64;
+        let registered = 2 * lanes * nodes.saturating_sub(1);
         let limits = config.map_or_else(Limits::default, |config| config.limits.clone());
         let files = OWN_FILES + limits.connections as u64 + PEER_FILES * nodes;
-        Need { lanes, all: lanes * nodes, files }
+        Need { lanes, all: lanes * nodes, registered, files }
     }
 }
 
@@ -121,15 +125,18 @@ fn bound(host: &Host) -> Option<u64> {
     bounds.into_iter().filter(|bound| *bound < 1 << 60).min()
 }
 
-fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes >> 20)
+fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes >> 10),
+        mebibytes => format!("{mebibytes} MiB"),
+    }
 }
 
 fn lanes(need: &Need, tried: &Result<(), String>) -> Judgement {
     match tried {
-        Ok(()) => fine(format!("{} were allocated and sealed", mebibytes(need.lanes))),
+        Ok(()) => fine(format!("{} were allocated and sealed", size(need.lanes))),
         Err(said) => problem(
-            format!("{} of shared memory are refused: {said}", mebibytes(need.lanes)),
+            format!("{} of shared memory are refused: {said}", size(need.lanes)),
             "free memory or raise the memory limit of the unit or container (MemoryMax=); sealing needs a kernel of 5.1 or later",
         ),
     }
@@ -138,13 +145,9 @@ fn lanes(need: &Need, tried: &Result<(), String>) -> Judgement {
 fn room(need: &Need, available: Option<u64>, bound: Option<u64>) -> Judgement {
     let Some(available) = available else { return unknown("/proc/meminfo cannot be read") };
     let least = available.min(bound.unwrap_or(u64::MAX));
-    let limit =
-        bound.map_or_else(String::new, |bound| format!(", cgroup limit {}", mebibytes(bound)));
-    let found = format!(
-        "{} available{limit}; lanes and replicas take {}",
-        mebibytes(available),
-        mebibytes(need.all)
-    );
+    let limit = bound.map_or_else(String::new, |bound| format!(", cgroup limit {}", size(bound)));
+    let found =
+        format!("{} available{limit}; lanes and replicas take {}", size(available), size(need.all));
     let fix = "free memory, or raise the limit (MemoryMax= of the unit, --memory of the container)";
     if least < need.all {
         problem(found, fix)
@@ -176,17 +179,17 @@ fn locked(need: &Need, limit: Option<u64>, rdma: bool) -> Judgement {
         Some(u64::MAX) => fine("no limit"),
         Some(limit) if !rdma => not_applicable(format!(
             "{}; only RDMA locks memory, and there is no adapter",
-            mebibytes(limit)
+            size(limit)
         )),
-        Some(limit) if limit < need.all => warning(
+        Some(limit) if limit < need.registered => warning(
             format!(
-                "{}; registering lanes and replicas takes {}",
-                mebibytes(limit),
-                mebibytes(need.all)
+                "{}; registering lanes and inboxes for all peers takes {}",
+                size(limit),
+                size(need.registered)
             ),
             "set LimitMEMLOCK=infinity in quintetd.service, or ulimit -l unlimited before the start",
         ),
-        Some(limit) => fine(mebibytes(limit)),
+        Some(limit) => fine(size(limit)),
     }
 }
 
@@ -210,7 +213,7 @@ mod tests {
     use super::super::host::plant;
     use super::*;
 
-    const NEED: Need = Need { lanes: 13 << 20, all: 39 << 20, files: 1200 };
+    const NEED: Need = Need { lanes: 13 << 20, all: 39 << 20, registered: 52 << 20, files: 1200 };
 
     #[test]
     fn room_is_judged_by_what_is_least() {
@@ -220,6 +223,12 @@ mod tests {
         assert_eq!((judge(1000, None), judge(100, None), judge(30, None)), (Ok, Warning, Problem));
         assert_eq!((judge(1000, Some(20)), judge(1000, Some(500))), (Problem, Ok));
         assert_eq!(room(&NEED, None, None).0, Unknown);
+    }
+
+    #[test]
+    fn every_peer_costs_an_inbox_and_the_own_lanes_once_more() {
+        let need = Need::of(None);
+        assert_eq!((need.all, need.registered), (3 * need.lanes, 4 * need.lanes));
     }
 
     #[test]
@@ -242,6 +251,9 @@ mod tests {
             (NotApplicable, Warning)
         );
         assert_eq!((judge(Some(1 << 30), true), judge(Some(u64::MAX), true)), (Ok, Ok));
+        assert_eq!((judge(Some(51 << 20), true), judge(Some(52 << 20), true)), (Warning, Ok));
+        let said = locked(&NEED, Some(65_536), true).1;
+        assert!(said.starts_with("64 KiB; ") && said.ends_with(" 52 MiB"), "{said}");
         assert_eq!(
             (hugepages(Some(0), false).0, hugepages(Some(0), true).0),
             (NotApplicable, Warning)

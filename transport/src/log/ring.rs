@@ -74,7 +74,7 @@ impl Ring {
     }
 
     /// The same for an adapter that reads it there.
-    #[cfg(all(feature = "verbs", not(loom)))]
+    #[cfg(not(loom))]
     pub(crate) fn address(&self, position: u64) -> u64 {
         self.at(position) as u64
     }

@@ -51,6 +51,9 @@ impl Poller {
         if let Some(udp) = &mut self.udp {
             udp.excuse(stall);
         }
+        if let Some(verbs) = &mut self.verbs {
+            verbs.excuse(stall);
+        }
         self.next_housekeeping = Time::ZERO;
         self.next_autopsy = Time::ZERO;
     }
@@ -113,7 +116,10 @@ impl Poller {
             }
         }
         for (id, evidence) in dead {
-            self.bury(id, evidence, now);
+            match evidence {
+                Evidence::PathBroken => self.mend(id, now),
+                _ => self.bury(id, evidence, now),
+            }
         }
         self.settle_suspicion(now);
         // System calls: not in every housekeeping while busy, nor after a sleep that would have told.
@@ -141,6 +147,9 @@ impl Poller {
             (Wire::Udp(_), None) => {}
             (Wire::Verbs(handle, verbs), udp) => {
                 verbs.freeze();
+                if let Some(provider) = &mut self.verbs {
+                    provider.abandon(*handle);
+                }
                 if let Some(udp) = udp {
                     udp.close(*handle);
                 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Poller;
 use crate::config::{Config, Marks, PathPolicy};
 use crate::error::Error;
-use crate::event::Evidence;
 use crate::id::Member;
 use crate::lane::CONTROL;
 use crate::memory::Memory;
@@ -63,17 +62,9 @@ impl Poller {
         let Some(message) = Message::parse(note.bytes()) else { return };
         let established = self.roster.of_udp(handle);
         if let Some(id) = established
-            && let Some(Wire::Verbs(_, link)) = self.roster.get(id).map(|link| &link.wire)
+            && let Some(Wire::Verbs(..)) = self.roster.get(id).map(|link| &link.wire)
         {
-            // Notes are repeated, so what the link came of may come again. Anything else says that the peer's end is gone.
-            let late = match message {
-                Message::Answer(_) => true,
-                Message::Offer(offer) => offer == *link.remote(),
-                Message::Ask | Message::Decline(_) => false,
-            };
-            if !late {
-                self.bury(id, Evidence::PathBroken, now);
-            }
+            self.take_note_of_link(id, handle, message, now);
             return;
         }
         let head = self.own.lane(CONTROL).log.head();
@@ -87,7 +78,7 @@ impl Poller {
             (Some(_), Some(_)) => "the link went on by udp".to_owned(),
             (None, _) => self.no_verbs.clone(),
         };
-        if matches!(message, Message::Offer(_) | Message::Ask) {
+        if matches!(message, Message::Offer(_) | Message::Ask(_)) {
             let mut bytes = [0; NOTE_MAX];
             let len = Message::Decline(&why).emit(&mut bytes);
             if let Some(udp) = &mut self.udp {
@@ -107,7 +98,11 @@ impl Poller {
         }
     }
 
-    fn promoted(&mut self, outcome: Outcome, now: Time) {
+    pub(super) fn promoted(&mut self, outcome: Outcome, now: Time) {
+        let (Outcome::Up { handle, .. } | Outcome::Down { handle, .. }) = &outcome;
+        if let Some(id) = self.roster.of_udp(*handle) {
+            return self.mended(id, outcome, now);
+        }
         match outcome {
             Outcome::Up { handle, member, control_from, link } => {
                 self.up_verbs(handle, member, control_from, link, now);

@@ -34,6 +34,8 @@ pub(crate) enum Phase {
 
 #[derive(Clone, Copy, Debug)]
 struct Burst {
+    /// What it means if nobody answers.
+    evidence: Evidence,
     started: Time,
     next: Time,
     until: Time,
@@ -236,9 +238,14 @@ impl Link {
 
     /// The peer's port was reported unreachable.
     pub(crate) fn on_unreachable(&mut self, now: Time) {
+        self.question(Evidence::PortUnreachable, BURST, now);
+    }
+
+    /// The peer is asked whether it lives. If it does not answer within `patience` it is dead, of `evidence`.
+    pub(super) fn question(&mut self, evidence: Evidence, patience: Duration, now: Time) {
         if self.burst.is_none() && !self.is_dead() {
-            let patience = BURST.max(self.connection.rtt().smoothed() * BURST_ROUND_TRIPS);
-            self.burst = Some(Burst { started: now, next: now, until: now + patience });
+            let patience = patience.max(self.connection.rtt().smoothed() * BURST_ROUND_TRIPS);
+            self.burst = Some(Burst { evidence, started: now, next: now, until: now + patience });
         }
     }
 
@@ -249,12 +256,18 @@ impl Link {
         }
     }
 
+    /// Whether an answer is awaited that shows that the peer lives.
+    pub(super) fn is_questioned(&self) -> bool {
+        self.burst.is_some()
+    }
+
     /// Sends the next probe of a burst, or gives up.
     pub(crate) fn run_burst(&mut self, now: Time) -> Change {
         match &mut self.burst {
             Some(burst) if burst.until <= now => {
+                let evidence = burst.evidence;
                 self.burst = None;
-                Change::Dead(Evidence::PortUnreachable)
+                Change::Dead(evidence)
             }
             Some(burst) if burst.next <= now => {
                 burst.next = now + BURST_STEP;

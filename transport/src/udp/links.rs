@@ -111,6 +111,13 @@ impl Udp {
         }
     }
 
+    /// The queue pair beside a link failed: the peer is asked whether it lives, for `patience`.
+    pub(crate) fn question(&mut self, link: UdpLink, patience: Duration, now: Time) {
+        if let Some(link) = self.get_mut(link) {
+            link.question(Evidence::PathBroken, patience, now);
+        }
+    }
+
     /// Drops a link and its replicas.
     pub(crate) fn forget(&mut self, link: UdpLink) {
         if self.get(link).is_some() {

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::offer::Offer;
 use super::{Message, Outcome};
@@ -37,6 +38,12 @@ impl Verbs {
     pub(crate) fn begin(&mut self, _: UdpLink, _: Member, _: u64, _: Time) {
         match *self {}
     }
+    pub(crate) fn mend(&mut self, _: UdpLink, _: Member, _: Kept, _: Time) {
+        match *self {}
+    }
+    pub(crate) fn excuse(&mut self, _: Duration) {
+        match *self {}
+    }
     pub(crate) fn abandon(&mut self, _: UdpLink) {
         match *self {}
     }
@@ -67,6 +74,9 @@ impl Verbs {
         match *self {}
     }
 }
+
+/// There is none.
+pub(crate) enum Kept {}
 
 /// There is none.
 pub(crate) enum VerbsLink {}
@@ -139,6 +149,21 @@ impl VerbsLink {
         match *self {}
     }
     pub(crate) fn bytes(&self, _: LaneId) -> Option<LogBytes> {
+        match *self {}
+    }
+    pub(crate) fn suspend(&mut self, _: u64, _: Time) -> Option<Kept> {
+        match *self {}
+    }
+    pub(crate) fn is_suspended(&self) -> bool {
+        match *self {}
+    }
+    pub(crate) fn name(&self) -> (u32, u32) {
+        match *self {}
+    }
+    pub(crate) fn failures(&self) -> u32 {
+        match *self {}
+    }
+    pub(crate) fn inherit(&mut self, _: &mut VerbsLink) {
         match *self {}
     }
     pub(crate) fn freeze(&mut self) {

@@ -10,6 +10,7 @@
 //! - What does not fit into the send queue stays marked and goes with a later flush; nothing ever waits here.
 
 mod life;
+mod mend;
 mod read;
 mod receive;
 mod send;
@@ -20,6 +21,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub(crate) use self::mend::Kept;
 use self::send::Owed;
 use super::completion::Completions;
 use super::discover;
@@ -109,6 +111,14 @@ pub(crate) struct VerbsLink {
     gate: Gate,
     /// The batch whose end is awaited, or without one the number of the latest; and since when that is so.
     mark: ((Option<u64>, u64), Time),
+    /// By what the link is called in notes: the packet numbers that its first queue pairs began with, ours and theirs.
+    name: (u32, u32),
+    /// Where our CONTROL lane's ring lies, of a link that goes on.
+    control_at: Option<u64>,
+    /// Queue pairs that failed lately, and when the last of them did.
+    failures: u32,
+    failed_at: Time,
+    frozen: bool,
 }
 
 impl VerbsLink {
@@ -118,9 +128,19 @@ impl VerbsLink {
         source: &Arc<Memory>,
         lanes: &[LaneSpec],
     ) -> std::io::Result<VerbsLink> {
+        let memory = Arc::new(Memory::for_adapters(layout::plan(lanes).1)?);
+        VerbsLink::over(memory, place, source, lanes)
+    }
+
+    /// The same for an inbox that is there.
+    pub(super) fn over(
+        memory: Arc<Memory>,
+        place: &discover::Place,
+        source: &Arc<Memory>,
+        lanes: &[LaneSpec],
+    ) -> std::io::Result<VerbsLink> {
         let (places, size) = layout::plan(lanes);
         let domain = Domain::new(place.device.clone())?;
-        let memory = Arc::new(Memory::for_adapters(size)?);
         let inbox = Region::new(domain.clone(), memory.clone(), Access::Inbox)?;
         let source = Region::new(domain.clone(), source.clone(), Access::Source)?;
         let completions = Completions::new(place.device.clone(), SENDS + RECEIVES)?;
@@ -171,6 +191,11 @@ impl VerbsLink {
             doorbells: 0,
             gate: Gate::open(),
             mark: ((None, 0), Time::ZERO),
+            name: (0, 0),
+            control_at: None,
+            failures: 0,
+            failed_at: Time::ZERO,
+            frozen: false,
         })
     }
 
@@ -187,6 +212,7 @@ impl VerbsLink {
             inbox: self.inbox.as_ref().map_or(0, Region::address),
             inbox_len: self.size,
             control_from: from,
+            resumes: 0,
         }
     }
 
@@ -201,6 +227,7 @@ impl VerbsLink {
             return Err(std::io::Error::other("its lanes are not ours"));
         }
         self.remote = *peer;
+        self.name = (own.psn, peer.psn);
         self.packet = 128 << own.mtu.min(peer.mtu).clamp(1, 5);
         self.pair.as_ref().map_or(Ok(()), |pair| pair.connect(place, own, peer))
     }
@@ -253,6 +280,7 @@ impl VerbsLink {
     /// Nothing is sent or received any more. The inbox stays as it is, readable, and is ours alone: the queue pair is
     /// destroyed before the memory is deregistered, so that no peer can write what we may be reading.
     pub(crate) fn freeze(&mut self) {
+        self.frozen = true;
         self.pair = None;
         self.source = None;
         self.inbox = None;

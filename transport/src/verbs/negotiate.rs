@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::discover::Place;
-use super::link::VerbsLink;
+use super::link::{Kept, VerbsLink};
 use super::offer::{Message, NOTE_MAX, Offer};
 use super::{Outcome, Verbs};
 use crate::id::Member;
@@ -24,6 +24,10 @@ const AGAIN: Duration = Duration::from_millis(50);
 const TRY: Duration = Duration::from_millis(700);
 /// How long the other side may take for all of it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to replace a queue pair of a link: the peer lives, and a cable may come back.
+const MEND: Duration = Duration::from_secs(10);
+/// Distance of the tries meanwhile: each registers memory, and other links wait for that.
+const MEND_STEP: Duration = Duration::from_millis(250);
 /// After a failure of everything, where there is no other path to fall back to.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Pairs of addresses tried at most.
@@ -40,7 +44,7 @@ struct Try {
     until: Time,
 }
 
-/// A peer that is linked by UDP and not yet by verbs.
+/// A peer that is linked by UDP and not yet by verbs, or not any more: its queue pair is to be replaced.
 pub(super) struct Talk {
     pub(super) handle: UdpLink,
     member: Member,
@@ -52,6 +56,10 @@ pub(super) struct Talk {
     next: Time,
     until: Time,
     last_why: String,
+    /// Of the link that shall go on.
+    kept: Option<Kept>,
+    /// Of such a link: no try before that.
+    pause: Time,
 }
 
 /// What a talk needs of its surroundings.
@@ -81,12 +89,29 @@ impl Talk {
             next: now,
             until: now + PATIENCE,
             last_why: "no pair of addresses was tried".into(),
+            kept: None,
+            pause: now,
         }
+    }
+
+    /// The queue pair of a link failed, and another shall take its place.
+    pub(super) fn mend(handle: UdpLink, ids: (Member, Member), kept: Kept, now: Time) -> Talk {
+        Talk { kept: Some(kept), until: now + MEND, ..Talk::new(handle, ids, 0, now) }
+    }
+
+    pub(super) fn mends(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The link that it is about, as we call it and as the peer does; 0 if it is a new one.
+    fn name(&self) -> (u32, u32) {
+        self.kept.as_ref().map_or((0, 0), |kept| kept.name)
     }
 
     /// Our CONTROL log from here on is promised to the peer.
     pub(super) fn promised(&self) -> u64 {
-        self.current.as_ref().map_or(u64::MAX, |current| current.own.control_from)
+        let current = self.current.as_ref().filter(|_| !self.mends());
+        current.map_or(u64::MAX, |current| current.own.control_from)
     }
 
     /// When [`Talk::poll`] wants to be called. While data is awaited, often: its doorbell is not waited for.
@@ -102,20 +127,33 @@ impl Talk {
 
     /// Memory and queue pair for attempt `self.attempt`.
     fn begin(&mut self, ground: &Ground<'_>, now: Time) -> Option<()> {
+        if self.mends() {
+            self.pause = now + MEND_STEP;
+        }
         let count = ground.places.len();
         let attempt = usize::from(self.attempt);
         // The offering side goes through its addresses slowly, the other side quickly: all pairs are met.
         let place = if self.offers { attempt / count.max(1) } else { attempt } % count.max(1);
-        let made = VerbsLink::new(&ground.places[place], ground.source, ground.lanes);
+        let at = &ground.places[place];
+        let made = match &self.kept {
+            None => VerbsLink::new(at, ground.source, ground.lanes),
+            Some(kept) => {
+                let link = VerbsLink::over(kept.memory.clone(), at, ground.source, ground.lanes);
+                link.map(|link| link.going_on(kept))
+            }
+        };
         match made {
             Ok(mut link) => {
-                link.attach(CONTROL, ground.control_head);
-                let own = link.offer(
+                if self.kept.is_none() {
+                    link.attach(CONTROL, ground.control_head);
+                }
+                let mut own = link.offer(
                     &ground.places[place],
                     self.attempt,
                     ground.psn,
                     ground.control_head,
                 );
+                own.resumes = self.name().0;
                 self.current = Some(Try {
                     place,
                     link: Box::new(link),
@@ -153,10 +191,22 @@ impl Talk {
 
     /// A note came.
     pub(super) fn note(&mut self, ground: &Ground<'_>, message: Message<'_>, now: Time) {
+        // Of another link: said before that one ended, or by a peer that does not know this one any more.
+        let about = match message {
+            Message::Offer(theirs) | Message::Answer(theirs) => theirs.resumes,
+            Message::Ask(resumes) => resumes,
+            Message::Decline(_) => self.name().1,
+        };
+        if about != self.name().1 {
+            return;
+        }
         match message {
             Message::Offer(theirs) if !self.offers => {
                 if self.theirs == Some(theirs) && self.current.is_some() {
                     self.next = now; // Our answer was lost: again.
+                    return;
+                }
+                if now < self.pause {
                     return;
                 }
                 self.current = None;
@@ -175,7 +225,7 @@ impl Talk {
                     self.next = now;
                 }
             }
-            Message::Ask if self.offers => self.next = now,
+            Message::Ask(_) if self.offers => self.next = now,
             _ => {}
         }
     }
@@ -217,7 +267,7 @@ impl Talk {
                 self.fail(format!("{place}: no data within {TRY:?}"));
             }
             if self.current.is_none() {
-                self.attempt = self.attempt.saturating_add(u8::from(self.offers));
+                self.attempt = self.attempt.wrapping_add(u8::from(self.offers));
                 self.next = now;
             }
         }
@@ -233,12 +283,20 @@ impl Talk {
                 Some(current) if current.connected => {
                     say(Message::Answer(current.own));
                 }
-                _ => say(Message::Ask),
+                _ => say(Message::Ask(self.name().0)),
             }
             return None;
         }
+        // As often as there is time for, but not in a row: what is missing may come back.
+        if self.mends()
+            && self.current.is_none()
+            && now >= self.pause
+            && self.begin(ground, now).is_none()
+        {
+            self.attempt = self.attempt.wrapping_add(1);
+        }
         let attempts = (ground.places.len() * ground.places.len()).min(ATTEMPTS_MAX.into()) as u8;
-        while self.current.is_none() {
+        while self.current.is_none() && !self.mends() {
             if self.attempt >= attempts {
                 let why = format!("no pair of addresses carried data; last: {}", self.last_why);
                 say(Message::Decline(&why));
@@ -268,6 +326,11 @@ impl Talk {
     pub(super) fn given_up(&mut self, why: String) -> Outcome {
         self.current = None;
         Outcome::Down { handle: self.handle, member: self.member, udp_from: self.udp_from, why }
+    }
+
+    /// We stood still: that time is nobody's fault.
+    pub(super) fn excuse(&mut self, stall: Duration) {
+        self.until += stall;
     }
 
     /// Begins anew after a pause: for a policy that knows no other path.

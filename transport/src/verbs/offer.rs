@@ -1,11 +1,11 @@
 //! What two nodes tell each other before they have a queue pair: notes, carried by their UDP link, whose peer is known.
 //!
 //! A note may be lost; who waits for an answer says it again. Layout, little-endian: version, kind, then per kind the
-//! fields below in order, or a reason in UTF-8.
+//! fields below in order, the link that is meant, or a reason in UTF-8.
 
 /// Most bytes of a note.
 pub(crate) const NOTE_MAX: usize = 200;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// All that the peer must know to connect its queue pair with ours, and to write into our inbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct Offer {
     pub(crate) inbox_len: u64,
     /// Our CONTROL log begins here for the peer.
     pub(crate) control_from: u64,
+    /// The link that shall go on over it: the packet number that its first queue pair began with here. 0: a new one.
+    pub(crate) resumes: u32,
 }
 
 /// A note's content.
@@ -34,8 +36,8 @@ pub(crate) enum Message<'a> {
     Offer(Offer),
     /// To an offer, with the same attempt: connected, and waiting for your data.
     Answer(Offer),
-    /// From the node with the lower id: make me an offer, or decline.
-    Ask,
+    /// From the node with the lower id: make me an offer, or decline. With the link that shall go on, as in an offer.
+    Ask(u32),
     /// No verbs with you, because.
     Decline(&'a str),
 }
@@ -46,7 +48,7 @@ impl<'a> Message<'a> {
         let (kind, offer) = match self {
             Message::Offer(offer) => (1, Some(offer)),
             Message::Answer(offer) => (2, Some(offer)),
-            Message::Ask => (3, None),
+            Message::Ask(_) => (3, None),
             Message::Decline(_) => (4, None),
         };
         let mut at = 0;
@@ -65,6 +67,10 @@ impl<'a> Message<'a> {
             for field in [offer.inbox, offer.inbox_len, offer.control_from] {
                 put(&field.to_le_bytes());
             }
+            put(&offer.resumes.to_le_bytes());
+        }
+        if let Message::Ask(resumes) = self {
+            put(&resumes.to_le_bytes());
         }
         if let Message::Decline(why) = self {
             let mut len = why.len().min(NOTE_MAX - 2);
@@ -85,7 +91,7 @@ impl<'a> Message<'a> {
         match kind {
             1 => Some(Message::Offer(parse_offer(body)?)),
             2 => Some(Message::Answer(parse_offer(body)?)),
-            3 if body.is_empty() => Some(Message::Ask),
+            3 => Some(Message::Ask(u32::from_le_bytes(body.try_into().ok()?))),
             4 => Some(Message::Decline(std::str::from_utf8(body).ok()?)),
             _ => None,
         }
@@ -111,6 +117,7 @@ fn parse_offer(mut body: &[u8]) -> Option<Offer> {
         inbox: u64::from_le_bytes(take(body)?),
         inbox_len: u64::from_le_bytes(take(body)?),
         control_from: u64::from_le_bytes(take(body)?),
+        resumes: u32::from_le_bytes(take(body)?),
     };
     let possible = (1..=5).contains(&offer.mtu)
         && offer.qpn < 1 << 24
@@ -138,14 +145,16 @@ mod tests {
             inbox: 0x2122232425262728,
             inbox_len: 0x1000,
             control_from: 0x40,
+            resumes: 0x31323334,
         };
         let mut out = [0; NOTE_MAX];
         let len = Message::Answer(offer).emit(&mut out);
-        let mut expected = vec![1, 2, 3, 5, 1, 2];
+        let mut expected = vec![2, 2, 3, 5, 1, 2];
         expected.extend(b"0123456789abcdef");
         expected.extend([0x0c, 0x0b, 0x0a, 0, 0x0f, 0x0e, 0x0d, 0, 0x14, 0x13, 0x12, 0x11]);
         expected.extend([0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21]);
         expected.extend([0, 0x10, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([0x34, 0x33, 0x32, 0x31]);
         assert_eq!(&out[..len], expected);
         assert_eq!(Message::parse(&expected), Some(Message::Answer(offer)));
         for cut in 0..expected.len() {

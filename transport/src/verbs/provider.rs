@@ -2,8 +2,10 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::discover::{Place, discover};
+use super::link::Kept;
 use super::negotiate::{Ground, Talk, emit};
 use super::offer::Message;
 use super::{NOTE_MAX, Outcome};
@@ -73,6 +75,17 @@ impl Verbs {
         self.talks.push(Talk::new(handle, (self.me, member), udp_from, now));
     }
 
+    /// The queue pair beside a UDP link failed: brings up another for the same link.
+    pub(crate) fn mend(&mut self, handle: UdpLink, member: Member, kept: Kept, now: Time) {
+        self.abandon(handle);
+        self.talks.push(Talk::mend(handle, (self.me, member), kept, now));
+    }
+
+    /// The own loop stood still for `stall`.
+    pub(crate) fn excuse(&mut self, stall: Duration) {
+        self.talks.iter_mut().for_each(|talk| talk.excuse(stall));
+    }
+
     /// The UDP link is gone, or has another use.
     pub(crate) fn abandon(&mut self, handle: UdpLink) {
         self.talks.retain(|talk| talk.handle != handle);
@@ -80,7 +93,7 @@ impl Verbs {
 
     /// Links that are not up yet: their UDP handles.
     pub(crate) fn talks(&self) -> impl Iterator<Item = UdpLink> {
-        self.talks.iter().map(|talk| talk.handle)
+        self.talks.iter().filter(|talk| !talk.mends()).map(|talk| talk.handle)
     }
 
     /// The peer of a UDP link said something. `None`: there is no talk with it.
@@ -128,10 +141,11 @@ impl Verbs {
         (Ground { places, source, lanes, control_head, psn }, talks)
     }
 
-    /// A talk has ended. Where verbs are the only path, it begins again.
+    /// A talk has ended. Where verbs are the only path, it begins again; not so if there was a link, which ends then.
     fn settle(&mut self, index: usize, outcome: Outcome, now: Time) -> Option<Outcome> {
         if let Outcome::Down { member, why, .. } = &outcome
             && self.only
+            && !self.talks[index].mends()
         {
             tracing::warn!(peer = %member, why, "no verbs with this peer, and no other path is allowed");
             self.talks[index].restart(now);

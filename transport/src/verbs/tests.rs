@@ -252,6 +252,8 @@ fn a_bell_that_lies_shows_nothing_but_what_is_a_log() {
         b.link.open(GROUP, 0);
         let text = [7; 40];
         a.publish(GROUP, &text);
+        // What was opened is looked at once without a bell.
+        b.link.refresh();
         a.link.lie(immediate);
         until(what, || b.link.refresh());
         assert_eq!(b.link.peek(GROUP, 0), None, "{what}");

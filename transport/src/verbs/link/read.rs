@@ -6,7 +6,7 @@ use crate::log::{LogBytes, Malformed, Reader, Record, Ring};
 
 impl VerbsLink {
     pub(crate) fn open(&mut self, lane: LaneId, from: u64) {
-        let Some(l) = self.lanes.get_mut(lane.index()).filter(|_| self.pair.is_some()) else {
+        let Some(l) = self.lanes.get_mut(lane.index()).filter(|_| !self.frozen) else {
             return;
         };
         match &mut l.reader {

@@ -18,6 +18,9 @@ const REPOST: u32 = RECEIVES / 8;
 impl VerbsLink {
     /// Takes doorbells and completions, and looks at what they tell of. True if anything happened.
     pub(crate) fn refresh(&mut self) -> bool {
+        if self.pair.is_none() {
+            return false;
+        }
         if std::mem::take(&mut self.noticed) {
             return true;
         }

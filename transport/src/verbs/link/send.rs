@@ -259,14 +259,20 @@ impl VerbsLink {
 
     /// Writes into the peer's inbox what only we can know: its own packet number, seen in its offer. Before it goes one
     /// packet as large as they get, to where its reader has not begun to read: a path that only carries small ones is
-    /// found out here, and not by a link that dies of its first large write, again and again.
+    /// found out here, and not by a link that dies of its first large write, again and again. Of a link that goes on it is
+    /// our own ring, as it is: what of it the reader sees it has seen like that before.
     pub(in crate::verbs) fn prove(&mut self) {
         let proof = [u64::from(self.remote.psn)];
-        let Some((inbox, lane)) = self.inbox.as_ref().zip(self.lanes.first()) else { return };
+        let (Some(inbox), Some(source)) = (&self.inbox, &self.source) else { return };
+        let Some(lane) = self.lanes.first() else { return };
         let at = lane.place.log_at as u64;
+        let (local, local_key) = match self.control_at {
+            Some(ring) => (ring, source.local_key()),
+            None => (inbox.address() + at, inbox.local_key()),
+        };
         let large = Write {
-            local: inbox.address() + at,
-            local_key: inbox.local_key(),
+            local,
+            local_key,
             len: self.packet.min(lane.place.log_bytes as u32),
             remote: self.remote.inbox + at,
             inline: false,
@@ -302,8 +308,8 @@ impl VerbsLink {
         let ending = Ending { id: self.next, doorbell: Some(bell.emit()), wakes, signaled };
         // SAFETY: log ranges are published bytes of our rings, which lie in the source region that the key names.
         // Nobody writes them until they are reclaimed, and `Poller::reclaim` stops at `floor`, which this batch's
-        // completion moves; or the queue pair is destroyed first (`freeze`, `drop`). A proof is of the inbox, which is
-        // registered as well, and what it says is of no concern. Inline values are in `stage` or are such log bytes,
+        // completion moves; or the queue pair is destroyed first (`freeze`, `suspend`, `drop`). A proof is of the inbox,
+        // or of a ring as it is, both registered; what it says matters only where the ring is published, and so still. Inline values are in `stage` or are such log bytes,
         // and `stage` is not touched before the call returns.
         if unsafe { pair.post(writes, self.remote.rkey, ending) }.is_err() {
             self.failure = self.failure.or(Some(Evidence::PathBroken));

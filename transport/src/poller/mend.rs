@@ -1,0 +1,109 @@
+//! A queue pair failed: that is no death.
+//!
+//! An adapter gives a queue pair up when a cable, a port or a switch is away for a tenth of a second, when somebody
+//! misuses a key, and when the peer's process is gone. The UDP connection of the same link tells these apart: the peer
+//! is asked over it, a millisecond apart, and who answers lives. Meanwhile the link stays up and carries nothing; both
+//! ends destroy their queue pair, bring up another one as they did the first, and go on where they were
+//! ([`crate::verbs::VerbsLink::inherit`]). The link is dead if nobody answers, if the next queue pair does not come up
+//! in time, or if too many fail.
+
+use super::Poller;
+use crate::event::Evidence;
+use crate::id::LinkId;
+use crate::lane::CONTROL;
+use crate::roster::Wire;
+use crate::time::Time;
+use crate::udp::UdpLink;
+use crate::verbs::{Message, Outcome};
+use crate::wait::Class;
+
+/// What is said of the link, after why it is by verbs.
+const FAILED: &str = "; queue pairs that failed lately: ";
+
+impl Poller {
+    /// The queue pair of a link failed, here or at the peer.
+    pub(super) fn mend(&mut self, id: LinkId, now: Time) {
+        let control = self.own.lane(CONTROL).log.ring().address(0);
+        let Some(link) = self.roster.get_mut(id).filter(|link| link.alive) else { return };
+        let Wire::Verbs(handle, verbs) = &mut link.wire else { return };
+        if verbs.is_suspended() {
+            return;
+        }
+        // Its descriptor goes with the queue pair.
+        for token in link.tokens.drain(..) {
+            self.sleep.remove(token);
+        }
+        let (handle, peer, kept) = (*handle, link.member, verbs.suspend(control, now));
+        let reason = link.reason.split(FAILED).next().unwrap_or_default();
+        link.reason =
+            format!("{reason}{FAILED}{}, the next is being made", verbs.failures()).into();
+        match (kept, &mut self.verbs, &mut self.udp) {
+            (Some(kept), Some(provider), Some(udp)) => {
+                tracing::warn!(link = %id, %peer, "the queue pair failed: another one is made");
+                udp.question(handle, self.config.timing.suspect, now);
+                provider.mend(handle, peer, kept, now);
+            }
+            _ => {
+                tracing::warn!(link = %id, %peer, "queue pairs fail again and again");
+                self.bury(id, Evidence::PathBroken, now);
+            }
+        }
+    }
+
+    /// What the peer of an established link says about verbs. Notes are repeated, so what the link came of may come
+    /// again. What is about the link says that the peer's queue pair failed; anything else, that its end is gone.
+    pub(super) fn take_note_of_link(
+        &mut self,
+        id: LinkId,
+        handle: UdpLink,
+        message: Message<'_>,
+        now: Time,
+    ) {
+        let Some(Wire::Verbs(_, link)) = self.roster.get(id).map(|link| &link.wire) else { return };
+        let late = match message {
+            Message::Answer(_) => !link.is_suspended(),
+            Message::Offer(offer) => offer == *link.remote(),
+            Message::Ask(_) | Message::Decline(_) => false,
+        };
+        if late {
+            return;
+        }
+        let about = match message {
+            Message::Offer(offer) | Message::Answer(offer) => Some(offer.resumes),
+            Message::Ask(resumes) => Some(resumes),
+            Message::Decline(_) => None,
+        };
+        match about {
+            Some(name) if name == link.name().1 => self.mend(id, now),
+            // To an offer that was made for the queue pair before.
+            Some(_) if matches!(message, Message::Answer(_)) => return,
+            _ => return self.bury(id, Evidence::PathBroken, now),
+        }
+        let head = self.own.lane(CONTROL).log.head();
+        if let Some(verbs) = &mut self.verbs
+            && let Some(outcome) = verbs.note(handle, message, head, now)
+        {
+            self.mended(id, outcome, now);
+        }
+    }
+
+    /// The talk about another queue pair has ended.
+    pub(super) fn mended(&mut self, id: LinkId, outcome: Outcome, now: Time) {
+        let mut next = match outcome {
+            Outcome::Up { link, .. } => link,
+            Outcome::Down { why, .. } => {
+                tracing::warn!(link = %id, why, "no other queue pair");
+                return self.bury(id, Evidence::PathBroken, now);
+            }
+        };
+        let Some(link) = self.roster.get_mut(id).filter(|link| link.alive) else { return };
+        let Wire::Verbs(_, verbs) = &mut link.wire else { return };
+        next.inherit(verbs);
+        link.tokens.push(self.sleep.add_fd(next.fd(), Class::Packets));
+        let failures = next.failures();
+        *verbs = next;
+        let reason = link.reason.split(FAILED).next().unwrap_or_default();
+        link.reason = format!("{reason}{FAILED}{failures}").into();
+        tracing::info!(link = %id, peer = %link.member, "the link goes on over another queue pair");
+    }
+}

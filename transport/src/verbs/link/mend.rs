@@ -1,0 +1,99 @@
+//! A queue pair that failed is replaced, and the link goes on.
+//!
+//! A queue pair only carries; what makes a link is the inbox, and what both ends know of their lanes. Log bytes stay as
+//! they are until the reader has released them, and their place follows from their position; ends, words and releases
+//! only grow. So it does not matter how much of what was posted has arrived: all that the reader is not known to have
+//! released is written again over the next queue pair, to the same places, and what it knows already changes nothing.
+//! Nothing is lost or doubled by that, and the two ends need not tell each other how far they got.
+//!
+//! Each end destroys its old queue pair before it makes the next: what the peer still has under way over the old pair
+//! meets nobody, and what we had posted is read by the adapter no more.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::VerbsLink;
+use super::send::Owed;
+use crate::faults::Gate;
+use crate::memory::Memory;
+use crate::time::Time;
+
+/// Queue pairs of one link that may fail within [`MEMORY`]: after that what breaks them is believed to stay.
+const FAILURES_MAX: u32 = 8;
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// What the next queue pair of a link must be made for.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    /// The inbox.
+    pub(in crate::verbs) memory: Arc<Memory>,
+    /// By what this link is called in notes: ours, and the peer's.
+    pub(in crate::verbs) name: (u32, u32),
+    /// Where the ring of our CONTROL lane lies.
+    pub(in crate::verbs) control_at: u64,
+}
+
+impl VerbsLink {
+    /// Destroys the queue pair, so that another can take its place. `None` if too many have failed.
+    /// `control_at`: where the ring of our CONTROL lane lies.
+    pub(crate) fn suspend(&mut self, control_at: u64, now: Time) -> Option<Kept> {
+        if now.since(self.failed_at) > MEMORY {
+            self.failures = 0;
+        }
+        (self.failed_at, self.failures) = (now, self.failures + 1);
+        if self.failures > FAILURES_MAX {
+            return None;
+        }
+        (self.pair, self.source, self.inbox) = (None, None, None);
+        self.batches.clear();
+        (self.posted, self.unsignaled) = (0, 0);
+        (self.hurry, self.asks, self.failure) = (false, false, None);
+        Some(Kept { memory: self.memory.clone(), name: self.name, control_at })
+    }
+
+    /// It is made for a link that goes on.
+    pub(in crate::verbs) fn going_on(mut self, kept: &Kept) -> VerbsLink {
+        self.control_at = Some(kept.control_at);
+        self
+    }
+
+    /// Between two queue pairs: nothing is sent or received.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.pair.is_none() && !self.frozen
+    }
+
+    /// By what this link is called in notes: ours, and the peer's.
+    pub(crate) fn name(&self) -> (u32, u32) {
+        self.name
+    }
+
+    /// How often its queue pair failed lately.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Goes on as `old`, whose inbox it was made for.
+    pub(crate) fn inherit(&mut self, old: &mut VerbsLink) {
+        (self.name, self.failures, self.failed_at) = (old.name, old.failures, old.failed_at);
+        self.malformed = Cell::new(old.malformed.get());
+        self.doorbells += old.doorbells;
+        self.gate = std::mem::replace(&mut old.gate, Gate::open());
+        for (lane, was) in self.lanes.iter_mut().zip(&mut old.lanes) {
+            lane.reader = was.reader.take();
+            lane.words = std::mem::take(&mut was.words);
+            (lane.freed, lane.said) = (was.freed, 0);
+            lane.rung = lane.rung.max(was.rung);
+            lane.released = lane.released.max(was.released);
+            lane.attached = was.attached;
+            if let Some(from) = was.attached {
+                lane.sent = from.max(lane.released.min(was.sent));
+                lane.done = lane.sent;
+                (lane.told, lane.kept) = (None, None);
+                lane.dirty = (lane.place.words > 0).then(|| (0, lane.place.words - 1));
+            }
+        }
+        self.owed = Owed { now: true, later: true };
+        (self.unfinished, self.wakes, self.stale) = (true, true, true);
+    }
+}
