@@ -13,44 +13,65 @@ pub(super) async fn links(cluster: &Cluster, json: bool) -> Result<(), Error> {
         let rows: Vec<_> = whole
             .nodes
             .iter()
-            .map(|row| serde_json::json!({"node": row.node, "links": row.links}))
+            .map(|row| match &row.links_unknown {
+                None => serde_json::json!({"node": row.node, "links": row.links}),
+                Some(why) => serde_json::json!({"node": row.node, "links": null, "unknown": why}),
+            })
             .collect();
         print_json(&rows)?;
     } else {
         table(&whole.nodes).print();
     }
-    whole.answered()
+    whole.answered()?;
+    match whole.nodes.iter().filter(|row| row.links_unknown.is_some()).count() {
+        0 => Ok(()),
+        silent => {
+            Err(Error::new(format!("{silent} of {} nodes did not answer", whole.nodes.len())).hint(
+                "`quintet stat -d DATA_DIR` shows the links of one on this machine all the same",
+            ))
+        }
+    }
 }
 
+/// The last one says why, whatever there is to say.
+const COLUMNS: [&str; 16] = [
+    "link",
+    "path",
+    "state",
+    ">round trip",
+    ">heard ago",
+    ">longest silence",
+    ">beat/suspect/dead",
+    ">packets out/in",
+    ">bytes out/in",
+    ">sent again",
+    ">marked",
+    ">slowed down",
+    ">datagram",
+    ">doorbells",
+    "network",
+    "why this path",
+];
+
 fn table(rows: &[NodeRow]) -> Table {
-    let mut table = Table::new(&[
-        "link",
-        "path",
-        "state",
-        ">round trip",
-        ">heard ago",
-        ">longest silence",
-        ">beat/suspect/dead",
-        ">packets out/in",
-        ">bytes out/in",
-        ">sent again",
-        ">marked",
-        ">slowed down",
-        ">datagram",
-        ">doorbells",
-        "network",
-        "why this path",
-    ]);
+    let mut table = Table::new(&COLUMNS);
     for row in rows {
+        let node = row.node.map_or_else(|| "?".into(), |node| node.to_string());
+        if let Some(why) = &row.links_unknown {
+            let mut cells = vec![String::new(); COLUMNS.len()];
+            (cells[0], cells[2]) = (format!("{node} → ?"), "no answer".into());
+            cells[COLUMNS.len() - 1].clone_from(why);
+            table.row(cells);
+        }
         for link in &row.links {
-            table.row(cells(row.node.unwrap_or(0), link));
+            table.row(cells(&node, link));
         }
     }
     table
 }
 
 /// Cells of what is not counted on a path stay empty.
-fn cells(node: u16, link: &Link) -> Vec<String> {
+fn cells(node: &str, link: &Link) -> Vec<String> {
     let count = |name: &str| link.counters.get(name).copied();
     let text = |name: &str| count(name).map_or_else(String::new, |count| count.to_string());
     let pair = |one: &str, two: &str, show: fn(u64) -> String| match (count(one), count(two)) {
@@ -134,7 +155,7 @@ mod tests {
             ])
         };
         assert_eq!(
-            cells(1, &udp),
+            cells("1", &udp),
             [
                 "1 → 3",
                 "udp",
@@ -154,7 +175,7 @@ mod tests {
                 "the configuration says so"
             ]
         );
-        let shm = cells(1, &link(&[("doorbells", 9)]));
+        let shm = cells("1", &link(&[("doorbells", 9)]));
         assert_eq!(shm[7..14], ["", "", "", "", "", "", "9"]);
     }
 
@@ -175,6 +196,6 @@ mod tests {
     #[test]
     fn a_daemon_that_says_less_leaves_cells_empty() {
         let old = Link { heard_ms: None, watch: None, rtt_us: None, ..link(&[]) };
-        assert!(cells(1, &old)[3..15].iter().all(String::is_empty));
+        assert!(cells("1", &old)[3..15].iter().all(String::is_empty));
     }
 }

@@ -41,6 +41,9 @@ pub(super) struct NodeRow {
     parking: Option<String>,
     limits: Option<Limits>,
     pub(super) links: Vec<Link>,
+    /// Why nothing is known of its links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) links_unknown: Option<String>,
 }
 
 /// What the proxy's status page says, as far as it is shown here.
@@ -207,6 +210,10 @@ async fn ask_proxy(proxy: &Proxy) -> Result<ProxyRow, String> {
 async fn ask(daemon: &Daemon) -> (NodeRow, Option<Status>) {
     match api::get::<Status>(&daemon.door, "/v1/status").await {
         Ok(status) => {
+            let (links, links_unknown) = match api::get(&daemon.door, "/v1/links").await {
+                Ok(links) => (links, None),
+                Err(failure) => (Vec::new(), Some(Error::from(failure).to_string())),
+            };
             let row = NodeRow {
                 node: Some(status.node),
                 pid: Some(status.pid),
@@ -219,16 +226,18 @@ async fn ask(daemon: &Daemon) -> (NodeRow, Option<Status>) {
                 client: Some(status.addresses.client.to_string()),
                 parking: status.parking.clone(),
                 limits: Some(status.limits.clone()),
-                links: api::get(&daemon.door, "/v1/links").await.unwrap_or_default(),
+                links,
+                links_unknown,
             };
             (row, Some(status))
         }
         Err(failure) => {
+            let why = Error::from(failure).to_string();
             let row = NodeRow {
                 node: daemon.node,
                 pid: None,
                 state: "unreachable".into(),
-                reason: Some(Error::from(failure).to_string()),
+                reason: Some(why.clone()),
                 view: None,
                 incarnation: None,
                 incarnations: None,
@@ -237,6 +246,7 @@ async fn ask(daemon: &Daemon) -> (NodeRow, Option<Status>) {
                 parking: None,
                 limits: None,
                 links: Vec::new(),
+                links_unknown: Some(why),
             };
             (row, None)
         }
