@@ -103,13 +103,14 @@ fn handshakes() -> Vec<Vec<u8>> {
 
 fn board() -> Vec<u8> {
     let mut bytes = b"QNTSTATS".to_vec();
-    for number in [1u32, 2, 8, 32] {
+    for number in [2u32, 2, 12, 48, 1, 256] {
         bytes.extend(number.to_le_bytes());
     }
-    bytes.extend(b"\x03one\x03two");
+    bytes.extend(b"\x03one\x03two\x03why\0\0\0\0");
     for value in [1u64, 2] {
         bytes.extend(value.to_le_bytes());
     }
+    bytes.resize(bytes.len() + 256, b'x');
     bytes
 }
 

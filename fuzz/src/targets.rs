@@ -143,8 +143,8 @@ pub(crate) fn shm_segment(bytes: &[u8]) {
 
 /// Counters in another process's memory.
 pub(crate) fn stats(bytes: &[u8]) {
-    if let Ok(cells) = stats::read(bytes) {
-        assert!(cells.iter().all(|(name, _)| (1..=stats::NAME_MAX).contains(&name.len())));
+    if let Ok(shown) = stats::read(bytes) {
+        assert!(shown.cells.iter().all(|(name, _)| (1..=stats::NAME_MAX).contains(&name.len())));
     }
 }
 

@@ -7,7 +7,7 @@
 
 use crate::config::Config;
 use quintet_transport::stats::{BYTES_MAX, Board, Cell, Damage};
-use quintet_vsync::{NodeId, stat_names};
+use quintet_vsync::{NodeId, stat_names, stat_texts};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
@@ -38,7 +38,8 @@ const NAMES: [&str; 13] = [
 pub fn board(config: &Config, started_ns: u64) -> io::Result<Arc<Board>> {
     let peers = config.nodes.iter().map(|node| NodeId(node.id)).filter(|id| id.0 != config.node);
     let own = NAMES.iter().map(|name| (*name).to_owned());
-    let board = Board::new(own.chain(stat_names(peers)).collect())?;
+    let texts = stat_texts(peers.clone());
+    let board = Board::with_texts(own.chain(stat_names(peers)).collect(), texts)?;
     cell(&board, "process.pid").set(u64::from(std::process::id()));
     cell(&board, "process.node").set(u64::from(config.node));
     cell(&board, "process.started_ns").set(started_ns);
@@ -105,8 +106,17 @@ pub enum Unreadable {
     },
 }
 
-/// The counters of the daemon with that data directory, in their order.
-pub fn read(data_dir: &Path) -> Result<Vec<(String, u64)>, Unreadable> {
+/// What a daemon shows: figures, and what is said in words.
+#[derive(Debug)]
+pub struct Found {
+    /// In their order.
+    pub cells: Vec<(String, u64)>,
+    /// In theirs.
+    pub texts: Vec<(String, String)>,
+}
+
+/// The counters of the daemon with that data directory.
+pub fn read(data_dir: &Path) -> Result<Found, Unreadable> {
     let path = data_dir.join(FILE);
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => Unreadable::NoDaemon(data_dir.to_owned()),
@@ -121,8 +131,11 @@ pub fn read(data_dir: &Path) -> Result<Vec<(String, u64)>, Unreadable> {
     }
     let mut bytes = Vec::new();
     file.take(BYTES_MAX as u64).read_to_end(&mut bytes).map_err(failed)?;
-    let cells = quintet_transport::stats::read(&bytes).map_err(damaged)?;
-    Ok(cells.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    let shown = quintet_transport::stats::read(&bytes).map_err(damaged)?;
+    Ok(Found {
+        cells: shown.cells.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        texts: shown.texts.into_iter().map(|(name, text)| (name.to_owned(), text)).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -139,7 +152,7 @@ mod tests {
         assert!(read(dir.path()).is_err(), "left over by a daemon that was killed");
         let published = Published::new(&board, dir.path()).unwrap();
         board.cell("b").unwrap().set(5);
-        assert_eq!(read(dir.path()).unwrap(), [("a".to_owned(), 0), ("b".to_owned(), 5)]);
+        assert_eq!(read(dir.path()).unwrap().cells, [("a".to_owned(), 0), ("b".to_owned(), 5)]);
         drop(published);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -151,7 +164,7 @@ mod tests {
         let first = Published::new(&one, dir.path()).unwrap();
         let _second = Published::new(&two, dir.path()).unwrap();
         drop(first);
-        assert_eq!(read(dir.path()).unwrap(), [("b".to_owned(), 0)]);
+        assert_eq!(read(dir.path()).unwrap().cells, [("b".to_owned(), 0)]);
     }
 
     #[test]

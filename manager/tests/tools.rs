@@ -268,7 +268,19 @@ fn counters_are_read_of_a_daemon_that_is_stopped() {
     assert_eq!(now["pid"].as_u64(), Some(u64::from(daemons[0].pid())));
     assert_eq!((counted(&now, "manager.updates"), counted(&now, "process.node")), (5, 1));
     assert!(counted(&now, "engine.views") >= 1 && counted(&now, "engine.members") == 3, "{now:#}");
-    assert_eq!((counted(&now, "link.n2.state"), counted(&now, "link.n3.path")), (1, 1));
+    let words = &now["words"];
+    assert_eq!((&words["link.n2.state"], &words["link.n3.path"]), (&"up".into(), &"shm".into()));
+    let reason = words["link.n3.reason"].as_str().unwrap();
+    assert!(reason.contains("memory"), "{reason}");
+    // Five updates, each a record in the lane of the group that all read; none of them by anybody else.
+    for lane in ["lane.group", "link.n2.group", "link.n3.group"] {
+        assert!(counted(&now, &format!("{lane}.records")) >= 5, "{lane}: {now:#}");
+        assert!(counted(&now, &format!("{lane}.words")) >= 5, "{lane}: {now:#}");
+    }
+    let bytes = counted(&now, "link.n2.group.bytes_sent");
+    assert!(bytes > 0 && bytes <= counted(&now, "lane.group.bytes"), "{now:#}");
+    assert!(counted(&now, "link.n2.control.bytes_received") > 0, "{now:#}");
+    assert!(now["counters"]["lane.group.credit_stalls"].is_u64(), "{now:#}");
     assert!(counted(&now, "link.n2.heard_ns") > 0 && counted(&now, "manager.position") > 0);
     // Its age grows, its counters do not, and the table says so aloud.
     daemons[1].wait_until("a second of standing still", |_| {
@@ -278,6 +290,15 @@ fn counters_are_read_of_a_daemon_that_is_stopped() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
     let text = printed(&command.args(["stat", "-d"]).arg(layout.data(1)).output().unwrap());
     assert!(text.contains("stopped): ITS POLLER STANDS STILL"), "{text}");
+    // Who is asked about its links and does not answer is not left out in silence.
+    let output = quintet(&daemons, &["links"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text.lines().any(|line| line.contains("→ ?") && line.contains("no answer")), "{text}");
+    assert!(text.contains("2 → 3") && text.contains("3 → 2"), "{text}");
+    let output = quintet(&daemons, &["links", "-o", "json"]);
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(rows[0]["links"].is_null() && rows[0]["unknown"].is_string(), "{rows:#}");
     daemons[0].signal(libc::SIGCONT);
 }
 

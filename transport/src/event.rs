@@ -73,6 +73,13 @@ pub enum Event {
         /// The link.
         link: LinkId,
     },
+    /// Packets to the peer take another network from here on.
+    Rail {
+        /// The link.
+        link: LinkId,
+        /// Which one, and why.
+        rail: RailStatus,
+    },
     /// The link is dead and will never carry anything again. Its replicas stay readable, frozen, until
     /// [`Poller::forget`](crate::Poller::forget).
     Dead {
@@ -199,23 +206,37 @@ pub struct PollerCounters {
     pub pardons: u64,
 }
 
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Path {
+    /// What it is called.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Path::Shm => "shm",
             Path::Udp => "udp",
             Path::Verbs => "verbs",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl RailReason {
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RailReason::First => "the first",
+            RailReason::Failover => "the one before carried nothing",
+            RailReason::Return => "it answers again",
+        }
     }
 }
 
 impl fmt::Display for RailReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RailReason::First => "the first",
-            RailReason::Failover => "the one before carried nothing",
-            RailReason::Return => "it answers again",
-        })
+        f.write_str(self.as_str())
     }
 }
 

@@ -45,6 +45,7 @@ pub mod stats;
 mod sync;
 mod time;
 #[cfg(not(loom))]
+mod traffic;
 mod udp;
 #[cfg(not(loom))]
 mod verbs;
@@ -70,6 +71,7 @@ pub use secure::{Authority, Certificate, Cluster, Identity, IdentityError, NodeK
 #[cfg(all(feature = "fuzz", not(loom)))]
 pub use shm::fuzz;
 pub use time::Time;
+pub use traffic::{LaneCounters, LaneTraffic};
 #[cfg(not(loom))]
 pub use udp::probe_busy_poll;
 #[cfg(not(loom))]

@@ -5,6 +5,7 @@
 
 use crate::lane::{LaneId, LaneSpec};
 use crate::log::{Publisher, Ring};
+use crate::traffic::LaneCounters;
 use crate::wait::Waker;
 
 /// A word as set by its owner.
@@ -28,6 +29,8 @@ pub(crate) struct OwnLane {
     pub(crate) known: bool,
     /// Published end as of the last flush.
     pub(crate) flushed: u64,
+    /// Values set.
+    sets: u64,
 }
 
 /// All own lanes.
@@ -49,6 +52,7 @@ impl Own {
                 is_changed: vec![false; spec.words],
                 known: false,
                 flushed: 0,
+                sets: 0,
             })
             .collect();
         Own { lanes }
@@ -86,11 +90,22 @@ impl OwnLane {
             return false;
         }
         *slot = Word { value, after };
+        self.sets += 1;
         if !self.is_changed[word] {
             self.is_changed[word] = true;
             self.changed.push(word as u16);
         }
         true
+    }
+
+    /// What was published in it.
+    pub(crate) fn counters(&self) -> LaneCounters {
+        LaneCounters {
+            bytes: self.log.head(),
+            records: self.log.records(),
+            words: self.sets,
+            credit_stalls: self.log.stalls(),
+        }
     }
 
     /// Whether there is anything to flush.

@@ -352,6 +352,7 @@ impl Poller {
         let from = from.min(self.head(lane));
         if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive) {
             link.attached |= 1 << lane.0;
+            link.begun.attached(lane, from, self.own.lane(lane));
             match (&mut link.wire, &mut self.udp) {
                 (Wire::Shm(shm), _) => shm.attach(lane, from),
                 (Wire::Udp(handle), Some(udp)) => udp.attach(*handle, lane, from, &self.own),
@@ -397,6 +398,7 @@ impl Poller {
     /// Starts reading a lane of the peer at byte `from`, which begins a record. CONTROL is opened by itself.
     pub fn open(&mut self, link: LinkId, lane: LaneId, from: u64) {
         if let Some(link) = self.roster.get_mut(link).filter(|l| l.alive) {
+            link.begun.opened(lane, from);
             match (&mut link.wire, &mut self.udp) {
                 (Wire::Shm(shm), _) => shm.open(lane, from, &self.segment),
                 (Wire::Udp(handle), Some(udp)) => {

@@ -10,6 +10,7 @@ use crate::id::{Incarnation, LinkId, Member, NodeId};
 use crate::limits::LINKS_PER_PEER_MAX;
 use crate::pressure::Reading;
 use crate::shm::{ShmLink, Standing};
+use crate::traffic::Begun;
 use crate::udp::UdpLink;
 use crate::verbs::VerbsLink;
 use crate::wait::Token;
@@ -30,6 +31,8 @@ pub(crate) struct Link {
     pub(crate) alive: bool,
     /// Own lanes that the peer reads, as a bit set.
     pub(crate) attached: u64,
+    /// Where what is counted of its lanes began.
+    pub(crate) begun: Begun,
     /// Its log broke the format.
     pub(crate) malformed: Cell<bool>,
     pub(crate) reason: Arc<str>,

@@ -15,5 +15,5 @@
 mod board;
 mod format;
 
-pub use board::{Board, Cell};
-pub use format::{BYTES_MAX, CELLS_MAX, Damage, NAME_MAX, read};
+pub use board::{Board, Cell, Text};
+pub use format::{BYTES_MAX, CELLS_MAX, Damage, NAME_MAX, Shown, TEXT_BYTES, TEXTS_MAX, read};

@@ -91,6 +91,8 @@ pub(crate) enum UdpEvent {
     Dead { link: UdpLink, evidence: Evidence },
     /// That node refuses our incarnation.
     Refused { node: NodeId },
+    /// Packets of a link take another rail.
+    Rail { link: UdpLink },
     /// The peer's driver says something.
     Note { link: UdpLink, note: Note },
 }

@@ -81,7 +81,7 @@ pub struct Config {
     pub lease: Option<Duration>,
     /// Sizes.
     pub limits: Limits,
-    /// Where the node shows its figures, made with [`stat_names`](crate::stat_names) of its peers.
+    /// Where the node shows its figures, made with [`stat_names`](crate::stat_names) and [`stat_texts`](crate::stat_texts) of its peers.
     pub stats: Option<Arc<Board>>,
     /// Where the stages of own messages are told, for measurements.
     pub passages: Option<Arc<Passages>>,

@@ -236,6 +236,7 @@ impl Deliveries {
                 Item::Donate(d) => Event::Donate(*d),
                 Item::Blocked(reason) => Event::Blocked(reason),
                 Item::Resumed => Event::Resumed,
+                Item::Rail(peer, rail) => Event::Rail { peer, rail },
                 Item::Evicted(v) => {
                     self.finished = true;
                     Event::Evicted(v)

@@ -6,13 +6,13 @@
 //! learner:  Chunk*  View(joined me)  Message* ...
 //! donor:    Donate  Message*  View(joined: the learner) -> writer.finish(view)
 //! ```
-//! `Blocked` and `Resumed` may come anywhere between. `Evicted`, `Left` and `Failed` are the last event of a node.
+//! `Blocked`, `Resumed` and `Rail` may come anywhere between. `Evicted`, `Left` and `Failed` are the last event of a node.
 
 use std::sync::Arc;
 
 use std::fmt;
 
-use quintet_transport::{LogBytes, Member, Time};
+use quintet_transport::{LogBytes, Member, NodeId, RailStatus, Time};
 
 use crate::core::{BlockedReason, Cause, Position, View, ViewId};
 use crate::donation::BulkWriter;
@@ -117,6 +117,13 @@ pub enum Event<'a> {
     Blocked(BlockedReason),
     /// A quorum is there again.
     Resumed,
+    /// Packets to that node take another of several networks. Nothing else changes.
+    Rail {
+        /// The other node.
+        peer: NodeId,
+        /// Which network, and why.
+        rail: RailStatus,
+    },
     /// This incarnation is over: the group went on without it in this view. Start a new [`Node`](crate::Node).
     Evicted(ViewId),
     /// The hand-over asked for by [`Node::leave`](crate::Node::leave) is complete.

@@ -53,7 +53,7 @@ pub use config::{Config, Limits, MAX_MESSAGE};
 pub use core::{BlockedReason, Cause, Departure, Origin, Position, Shortfall, View, ViewId, Why};
 pub use deliveries::Deliveries;
 pub use donation::BulkWriter;
-pub use engine::stat_names;
+pub use engine::{stat_names, stat_texts};
 pub use error::{Error, SendError, StoreError, TransferError};
 pub use event::{Donation, Event, Message, MessageId, Unresolved, ViewChange};
 pub use group::{Group, Reservation};

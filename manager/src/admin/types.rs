@@ -362,6 +362,8 @@ pub enum EventKind {
     Instance,
     /// A snapshot was written or the journal repaired.
     Journal,
+    /// Packets to another node take another network.
+    Link,
     /// A client did something worth knowing (corrupt frame, overload).
     Client,
 }

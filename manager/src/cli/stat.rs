@@ -4,7 +4,7 @@ use super::table::{Table, micros};
 use super::{Error, Scope, print_json};
 use crate::dev::layout::{Layout, default_dir};
 use crate::print::{complain, say, text_as_it_is};
-use crate::stats;
+use crate::stats::{self, Found};
 use clap::Args;
 use quintet_transport::clock;
 use serde::Serialize;
@@ -39,6 +39,8 @@ struct Stats {
     /// How long ago its poller copied its figures here, microseconds; nothing if it has not begun.
     age_us: Option<u64>,
     counters: BTreeMap<String, u64>,
+    /// What is said in words: of each link its state, path, and why that one.
+    words: BTreeMap<String, String>,
 }
 
 /// Prints them; with `--watch` until somebody ends it.
@@ -85,7 +87,7 @@ fn directories(arguments: &Arguments, scope: &Scope) -> Result<Vec<PathBuf>, Err
 fn gather(dirs: &[PathBuf]) -> (Vec<Stats>, Vec<String>) {
     let mut failed = Vec::new();
     let found = dirs.iter().filter_map(|dir| match stats::read(dir) {
-        Ok(cells) => Some(Stats::new(dir, cells, clock::now().as_nanos(), process_state)),
+        Ok(found) => Some(Stats::new(dir, found, clock::now().as_nanos(), process_state)),
         Err(why) => {
             failed.push(why.to_string());
             None
@@ -95,13 +97,8 @@ fn gather(dirs: &[PathBuf]) -> (Vec<Stats>, Vec<String>) {
 }
 
 impl Stats {
-    fn new(
-        dir: &Path,
-        cells: Vec<(String, u64)>,
-        now_ns: u64,
-        process: impl Fn(u64) -> &'static str,
-    ) -> Stats {
-        let counters: BTreeMap<_, _> = cells.into_iter().collect();
+    fn new(dir: &Path, found: Found, now_ns: u64, process: impl Fn(u64) -> &'static str) -> Stats {
+        let counters: BTreeMap<_, _> = found.cells.into_iter().collect();
         let value = |name: &str| counters.get(name).copied().unwrap_or(0);
         let at = value("engine.at_ns");
         Stats {
@@ -111,6 +108,7 @@ impl Stats {
             process: process(value("process.pid")),
             age_us: (at > 0).then(|| now_ns.saturating_sub(at) / 1000),
             counters,
+            words: found.texts.into_iter().collect(),
         }
     }
 
@@ -159,9 +157,12 @@ fn table(found: &[Stats], before: Option<&[Stats]>) -> Table {
         std::iter::once("counter").chain(nodes.iter().map(String::as_str)).collect();
     let mut table = Table::new(&head);
     let names: std::collections::BTreeSet<&String> =
-        found.iter().flat_map(|stats| stats.counters.keys()).collect();
+        found.iter().flat_map(|stats| stats.counters.keys().chain(stats.words.keys())).collect();
     for name in names {
         let cell = |stats: &Stats| {
+            if let Some(words) = stats.words.get(name) {
+                return words.clone();
+            }
             let Some(value) = stats.counters.get(name) else { return String::new() };
             let earlier =
                 before.and_then(|all| all.iter().find(|old| old.data_dir == stats.data_dir));
@@ -188,7 +189,8 @@ mod tests {
             ("manager.calls", calls),
         ];
         let cells = cells.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Stats::new(Path::new("/d"), cells, 5_000_000_000, |_| "stopped")
+        let texts = vec![("link.n1.reason".to_owned(), "it is near".to_owned())];
+        Stats::new(Path::new("/d"), Found { cells, texts }, 5_000_000_000, |_| "stopped")
     }
 
     #[test]
@@ -203,6 +205,7 @@ mod tests {
     fn what_was_added_since_stands_beside() {
         let (old, new) = ([stats(4_000, 10)], [stats(4_980, 17)]);
         let text = table(&new, Some(&old)).text();
+        assert!(text.contains("link.n1.reason  it is near"), "{text}");
         assert!(text.contains("17 (+7)") && text.lines().any(|l| l.ends_with("77")), "{text}");
         let mut other = stats(4_000, 10);
         other.pid = 78;

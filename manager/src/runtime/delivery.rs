@@ -133,6 +133,18 @@ impl Delivery {
                 self.shared.stand(state, None);
                 Ok(())
             }
+            Event::Rail { peer, rail } => {
+                let what = format!(
+                    "packets to node {} go by network {} of {}, {}: {}",
+                    peer.0,
+                    rail.rail + 1,
+                    rail.of,
+                    rail.to,
+                    rail.reason
+                );
+                self.shared.events.note(EventKind::Link, what);
+                Ok(())
+            }
             Event::Evicted(view) => {
                 let _ = self.flush();
                 Err(End::Evicted(view))

@@ -29,11 +29,22 @@ pub(crate) struct Publisher {
     shared: Arc<Shared>,
     head: u64,
     low: u64,
+    records: u64,
 }
 
 impl Publisher {
     pub(crate) fn new(ring: Ring, waker: Waker) -> Publisher {
-        Publisher { shared: Arc::new(Shared::new(ring, waker)), head: 0, low: 0 }
+        Publisher { shared: Arc::new(Shared::new(ring, waker)), head: 0, low: 0, records: 0 }
+    }
+
+    /// How many records were published.
+    pub(crate) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// How often the log became full.
+    pub(crate) fn stalls(&self) -> u64 {
+        self.shared.stalls.load(Ordering::Relaxed)
     }
 
     pub(crate) fn writer(&self) -> LogWriter {
@@ -96,6 +107,7 @@ impl Publisher {
         let position = self.head;
         self.shared.ring.word(position + 8).store(index, Ordering::Relaxed);
         self.head += super::entry::record_size(committed.len as u32);
+        self.records += 1;
         Published { position, len: committed.len as u32 }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Shared {
     pub(super) limit: Padded<AtomicU64>,
     /// A reservation was refused since space was last reclaimed.
     pub(super) starved: AtomicBool,
+    /// How often that began.
+    pub(super) stalls: AtomicU64,
     len_max: u32,
     waker: Waker,
 }
@@ -31,6 +33,7 @@ impl Shared {
             tail: Padded(AtomicU64::new(0)),
             limit: Padded(AtomicU64::new(capacity)),
             starved: AtomicBool::new(false),
+            stalls: AtomicU64::new(0),
             len_max,
             waker,
         }
@@ -80,7 +83,9 @@ impl LogWriter {
             // Acquire: pairs with `reclaim`, whose zeroes must be there before we write.
             let limit = shared.limit.0.load(Ordering::Acquire);
             if end > limit {
-                shared.starved.store(true, Ordering::Relaxed);
+                if !shared.starved.swap(true, Ordering::Relaxed) {
+                    shared.stalls.fetch_add(1, Ordering::Relaxed);
+                }
                 return Err(ReserveError::Full);
             }
             // AcqRel: pairs with the roll-back of an aborted reservation, as above.

@@ -178,6 +178,7 @@ impl Poller {
         self.events.retain(|event| match event {
             Event::Suspected { link: l }
             | Event::Trusted { link: l }
+            | Event::Rail { link: l, .. }
             | Event::Dead { link: l, .. } => *l != link,
             Event::Up { .. } | Event::Refused { .. } => true,
         });

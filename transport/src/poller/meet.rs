@@ -13,6 +13,7 @@ use crate::limits::EVENTS_MAX;
 use crate::roster::{Link, Wire};
 use crate::shm::{BACKOFF_MAX, Meeting, Reach, Scene, ShmLink};
 use crate::time::Time;
+use crate::traffic::Begun;
 use crate::udp::{Udp, UdpEvent, UdpLink};
 use crate::wait::{Class, Token};
 
@@ -69,6 +70,7 @@ impl Poller {
                         self.promotion_ended(link);
                     }
                 }
+                UdpEvent::Rail { link } => self.rail_changed(link),
                 UdpEvent::Note { link, note } => self.take_note(link, note, now),
                 UdpEvent::Refused { node } => {
                     if let Some(peer) = self.roster.index(node) {
@@ -76,6 +78,17 @@ impl Poller {
                     }
                 }
             }
+        }
+    }
+
+    /// Of a link that others know of.
+    fn rail_changed(&mut self, handle: UdpLink) {
+        let link = self.roster.of_udp(handle);
+        let rail = self.udp.as_ref().and_then(|udp| udp.rail(handle));
+        if let (Some(link), Some(rail)) = (link, rail)
+            && self.events.len() < EVENTS_MAX
+        {
+            self.events.push_back(Event::Rail { link, rail });
         }
     }
 
@@ -161,11 +174,15 @@ impl Poller {
         tokens: Vec<Token>,
         (control_from, now): (u64, Time),
     ) {
+        let mut begun = Begun::default();
+        begun.attached(CONTROL, self.head(CONTROL), self.own.lane(CONTROL));
+        begun.opened(CONTROL, control_from);
         let link = Link {
             peer,
             member,
             alive: true,
             attached: 1 << CONTROL.0,
+            begun,
             malformed: Cell::new(false),
             reason: reason.into(),
             health: Health::new(now),

@@ -4,7 +4,9 @@ use super::Poller;
 use crate::detect::Thresholds;
 use crate::event::{LinkCounters, LinkStatus, Path, Watch};
 use crate::id::LinkId;
+use crate::lane::LaneId;
 use crate::roster::{Link, Wire};
+use crate::traffic::{LaneCounters, LaneTraffic};
 
 impl Poller {
     /// All links that are not forgotten.
@@ -45,6 +47,32 @@ impl Poller {
             }
         };
         self.roster.iter().map(status)
+    }
+
+    /// What was published in an own lane.
+    pub fn lane_counters(&self, lane: LaneId) -> LaneCounters {
+        self.own.lane(lane).counters()
+    }
+
+    /// What goes over one lane of a link; nothing once it is dead.
+    pub fn traffic(&self, id: LinkId, lane: LaneId) -> LaneTraffic {
+        let Some(link) = self.roster.get(id).filter(|link| link.alive) else {
+            return LaneTraffic::default();
+        };
+        let own = self.own.lane(lane);
+        let sent = match link.attached >> lane.0 & 1 {
+            0 => LaneTraffic::default(),
+            _ => LaneTraffic {
+                unreleased: own.log.head().saturating_sub(self.released(id, lane)),
+                ..link.begun.sent(lane, own)
+            },
+        };
+        let retransmits = match (&link.wire, &self.udp) {
+            (Wire::Udp(handle), Some(udp)) => udp.resent(*handle, lane),
+            _ => 0,
+        };
+        let bytes_received = link.begun.received(lane, self.peer_head(id, lane));
+        LaneTraffic { bytes_received, retransmits, ..sent }
     }
 
     /// How the silence of that link's peer is judged.

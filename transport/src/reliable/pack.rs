@@ -49,6 +49,11 @@ impl Carried {
 }
 
 impl Connection {
+    /// Lost pieces of the own log of `lane` and of its words that were sent again.
+    pub fn resent(&self, lane: u8) -> u64 {
+        self.send[usize::from(lane)].resent()
+    }
+
     /// Packs the next datagram into `out`; `None` if there is nothing to send now.
     pub fn poll_transmit(
         &mut self,

@@ -31,6 +31,8 @@ pub(crate) struct SendLane {
     dirty_blocks: usize,
     /// Packet that last carried the word.
     carried_by: Box<[u64]>,
+    /// Lost pieces to be sent again, so far.
+    resent: u64,
 }
 
 impl SendLane {
@@ -48,6 +50,7 @@ impl SendLane {
             dirty: vec![0; words.div_ceil(64)].into_boxed_slice(),
             dirty_blocks: 0,
             carried_by: vec![0; words].into_boxed_slice(),
+            resent: 0,
         }
     }
 
@@ -128,6 +131,11 @@ impl SendLane {
         self.start_due = self.attached && self.credit.is_none();
     }
 
+    /// How many lost pieces there were to be sent again.
+    pub(crate) fn resent(&self) -> u64 {
+        self.resent
+    }
+
     fn is_open(&self) -> bool {
         self.attached && self.credit.is_some()
     }
@@ -187,6 +195,7 @@ impl SendLane {
         let start = position.max(self.released());
         if self.attached && start < end {
             self.lost.insert_covering(start, end);
+            self.resent += 1;
         }
     }
 
@@ -198,6 +207,7 @@ impl SendLane {
             rest &= rest - 1;
             if self.carried_by[usize::from(index)] == number {
                 self.mark_word(index);
+                self.resent += u64::from(self.attached);
             }
         }
     }
@@ -248,7 +258,7 @@ mod tests {
         lane.lost_log(0, 300);
         assert!(lane.on_credit(100));
         assert_eq!(lane.take_log(1000), Some((100, 200)));
-        assert_eq!(lane.take_log(1000), Some((300, 200)));
+        assert_eq!((lane.resent(), lane.take_log(1000)), (1, Some((300, 200))));
         assert_eq!(lane.take_log(1000), None);
     }
 

@@ -19,6 +19,7 @@ pub struct Board {
     memory: Memory,
     file: OwnedFd,
     names: Vec<String>,
+    texts: Vec<String>,
     cells_at: usize,
 }
 
@@ -26,10 +27,18 @@ impl Board {
     /// Makes a board with these cells, all zero. Its pages are allocated now: no store can fail later.
     ///
     /// # Panics
-    /// If there are more than [`CELLS_MAX`](super::CELLS_MAX) names, or one is not plain ASCII of 1 to
-    /// [`NAME_MAX`](super::NAME_MAX) bytes.
+    /// As [`Board::with_texts`].
     pub fn new(names: Vec<String>) -> io::Result<Arc<Board>> {
-        let (head, cells_at, len) = format::layout(&names);
+        Board::with_texts(names, Vec::new())
+    }
+
+    /// The same, and with these texts, all empty.
+    ///
+    /// # Panics
+    /// If there are more than [`CELLS_MAX`](super::CELLS_MAX) names or [`TEXTS_MAX`](super::TEXTS_MAX) texts, or a name is
+    /// not plain ASCII of 1 to [`NAME_MAX`](super::NAME_MAX) bytes.
+    pub fn with_texts(names: Vec<String>, texts: Vec<String>) -> io::Result<Arc<Board>> {
+        let (head, cells_at, len) = format::layout(&names, &texts);
         let (file, memory) = sealed(c"quintet-stats", crate::memory::pages(len))?;
         let (words, rest) = head.as_chunks::<8>();
         let mut last = [0; 8];
@@ -39,13 +48,20 @@ impl Board {
                 memory.word(index * 8).store(u64::from_le_bytes(*word), Ordering::Relaxed);
             }
         }
-        Ok(Arc::new(Board { memory, file, names, cells_at }))
+        Ok(Arc::new(Board { memory, file, names, texts, cells_at }))
     }
 
     /// The cell of that name, if there is one.
     pub fn cell(self: &Arc<Board>, name: &str) -> Option<Cell> {
         let index = self.names.iter().position(|known| known == name)?;
         Some(Cell { board: self.clone(), at: self.cells_at + 8 * index })
+    }
+
+    /// The text of that name, if there is one.
+    pub fn text(self: &Arc<Board>, name: &str) -> Option<Text> {
+        let index = self.texts.iter().position(|known| known == name)?;
+        let at = self.cells_at + 8 * self.names.len() + format::TEXT_BYTES * index;
+        Some(Text { board: self.clone(), at })
     }
 
     /// The memory as a file: whoever opens `/proc/PID/fd/N` for reading can [`read`](super::read) it.
@@ -57,6 +73,40 @@ impl Board {
 impl fmt::Debug for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Board").field("cells", &self.names.len()).finish_non_exhaustive()
+    }
+}
+
+/// A short text.
+#[derive(Clone)]
+pub struct Text {
+    board: Arc<Board>,
+    at: usize,
+}
+
+impl Text {
+    /// Sets it; what is too long is cut off. Plain stores, and none if it says that already.
+    pub fn set(&self, text: &str) {
+        let mut end = text.len().min(format::TEXT_BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = &text.as_bytes()[..end];
+        for at in (0..format::TEXT_BYTES).step_by(8) {
+            let mut word = [0; 8];
+            let rest = text.get(at..).unwrap_or_default();
+            let len = rest.len().min(8);
+            word[..len].copy_from_slice(&rest[..len]);
+            let (word, cell) = (u64::from_le_bytes(word), self.board.memory.word(self.at + at));
+            if cell.load(Ordering::Relaxed) != word {
+                cell.store(word, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Text").finish_non_exhaustive()
     }
 }
 
@@ -107,7 +157,7 @@ mod tests {
             first.fetch_add(1, Ordering::Relaxed);
             last.set(round << 40);
             let bytes = std::fs::read(&path).unwrap();
-            let found = super::super::read(&bytes).unwrap();
+            let found = super::super::read(&bytes).unwrap().cells;
             assert_eq!(
                 (found.len(), found[0], found[8]),
                 (9, ("cell.0", round), ("cell.8", round << 40))
@@ -120,11 +170,31 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_seen_as_far_as_there_is_room() {
+        let board = Board::with_texts(names(1), vec!["a".into(), "b".into()]).unwrap();
+        let path = format!("/proc/self/fd/{}", board.fd().as_raw_fd());
+        let seen = || {
+            let bytes = std::fs::read(&path).unwrap();
+            let shown = super::super::read(&bytes).unwrap();
+            shown.texts.into_iter().map(|(_, text)| text).collect::<Vec<_>>()
+        };
+        let (one, two) = (board.text("a").unwrap(), board.text("b").unwrap());
+        one.set("a long reason, and more");
+        two.set(&format!("{}\u{e4}", "x".repeat(format::TEXT_BYTES - 1)));
+        assert_eq!(seen(), ["a long reason, and more", &"x".repeat(format::TEXT_BYTES - 1)]);
+        one.set("short");
+        assert_eq!(seen()[0], "short");
+        assert_eq!(board.cell("cell.0").unwrap().load(Ordering::Relaxed), 0);
+        assert!(board.text("c").is_none());
+    }
+
+    #[test]
     fn the_largest_board_fits_and_a_larger_one_is_a_mistake() {
         let longest = (0..format::CELLS_MAX).map(|i| format!("{i:0>64}")).collect();
-        let board = Board::new(longest).unwrap();
+        let texts = (0..format::TEXTS_MAX).map(|i| format!("{i:0>64}")).collect();
+        let board = Board::with_texts(longest, texts).unwrap();
         let bytes = std::fs::read(format!("/proc/self/fd/{}", board.fd().as_raw_fd())).unwrap();
-        assert_eq!(super::super::read(&bytes).unwrap().len(), format::CELLS_MAX);
+        assert_eq!(super::super::read(&bytes).unwrap().cells.len(), format::CELLS_MAX);
         assert!(bytes.len() <= format::BYTES_MAX);
         assert!(std::panic::catch_unwind(|| Board::new(names(format::CELLS_MAX + 1))).is_err());
     }

@@ -33,6 +33,11 @@ impl Udp {
         self.get(link).map_or(0, |link| link.connection.released(lane.0))
     }
 
+    /// Lost pieces of that lane that were sent again.
+    pub(crate) fn resent(&self, link: UdpLink, lane: LaneId) -> u64 {
+        self.get(link).map_or(0, |link| link.connection.resent(lane.0))
+    }
+
     // ---- links: replicas ----
 
     /// Begins to read a lane of the peer at byte `from`, which begins a record.

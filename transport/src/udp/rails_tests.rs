@@ -25,6 +25,8 @@ struct Station {
     space: File,
     link: Option<LinkId>,
     deaths: Vec<Evidence>,
+    /// Rails that it was told of.
+    changes: Vec<(usize, RailReason)>,
     at: u64,
     sent: u64,
     seen: u64,
@@ -53,6 +55,7 @@ impl Station {
             space,
             link: None,
             deaths: Vec::new(),
+            changes: Vec::new(),
             at: 0,
             sent: 0,
             seen: 0,
@@ -70,6 +73,7 @@ impl Station {
                     (self.link, self.at) = (Some(link), control_from);
                 }
                 Event::Dead { evidence, .. } => self.deaths.push(evidence),
+                Event::Rail { rail, .. } => self.changes.push((rail.rail, rail.reason)),
                 _ => {}
             }
         }
@@ -183,6 +187,7 @@ fn a_link_outlives_the_cable_that_it_goes_by_and_returns_to_it() {
         let status = station.status();
         let rail = status.rail.unwrap();
         assert_eq!((rail.of, rail.reason), (2, RailReason::Failover));
+        assert_eq!(station.changes.last(), Some(&(1, RailReason::Failover)));
         assert!(rail.to.to_string().starts_with("10.231.78."), "{rail:?}");
         assert!(status.counters.failovers > 0 && status.datagram >= Some(1200), "{status:?}");
     }
@@ -191,6 +196,7 @@ fn a_link_outlives_the_cable_that_it_goes_by_and_returns_to_it() {
     });
     pair.cable(0, "up");
     pair.take("the first again", [0, 0]);
+    assert!(pair.stations.iter().all(|s| s.changes.last() == Some(&(0, RailReason::Return))));
     pair.talk(200);
     // With both of them goes the link.
     pair.cable(0, "down");

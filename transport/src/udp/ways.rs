@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use super::entropy::random;
 use super::*;
 use crate::event::RailStatus;
+use crate::limits::EVENTS_MAX;
 use crate::reliable::{Aside, RailChange, Signs};
 
 /// The own end of a rail.
@@ -136,6 +137,10 @@ impl Udp {
         let to = way.moved.unwrap_or(way.addr);
         let (from, to_number) = (change.from + 1, change.to + 1);
         tracing::info!(peer = %link.member, %to, reason = %change.reason, "rail {from} → {to_number}");
+        // Who does not look for so long reads it from the link's status.
+        if self.events.len() < EVENTS_MAX {
+            self.events.push_back(UdpEvent::Rail { link: self.handle(index) });
+        }
     }
 
     /// The network says that there is no way to a peer.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use quintet_transport::{LogBytes, LogWriter, Member};
+use quintet_transport::{LogBytes, LogWriter, Member, NodeId, RailStatus};
 
 use super::ring::Descriptor;
 use crate::core::{BlockedReason, ViewId};
@@ -48,6 +48,7 @@ pub(crate) enum Item {
     Donate(Box<Donation>),
     Blocked(BlockedReason),
     Resumed,
+    Rail(NodeId, RailStatus),
     /// What became of own messages that are not delivered; comes before the last event.
     Unresolved(Box<Remains>),
     Evicted(ViewId),

@@ -6,8 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quintet_transport::stats::{Board, Cell};
-use quintet_transport::{LinkStatus, NodeId, Path, PollerCounters, Time};
+use quintet_transport::stats::{Board, Cell, Text};
+use quintet_transport::{
+    BULK, CONTROL, GROUP, LaneCounters, LaneId, LaneTraffic, LinkStatus, NodeId, Poller,
+    PollerCounters, Time,
+};
 
 use super::sweep::Engine;
 use crate::status::Counters;
@@ -18,15 +21,74 @@ const EVERY: Duration = Duration::from_millis(50);
 /// Where the figures go.
 pub(crate) struct Gauges {
     engine: Vec<Cell>,
-    links: Vec<(NodeId, Vec<Cell>)>,
+    lanes: [Vec<Cell>; LANES.len()],
+    links: Vec<OfLink>,
     next: Time,
 }
 
-/// Names of the cells that a node with these peers fills, for [`Board::new`].
+/// Where the figures of one peer's link go.
+struct OfLink {
+    peer: NodeId,
+    cells: Vec<Cell>,
+    lanes: [Vec<Cell>; LANES.len()],
+    texts: Vec<Text>,
+}
+
+/// The lanes of a node, as they are called here.
+const LANES: [(LaneId, &str); 3] = [(CONTROL, "control"), (GROUP, "group"), (BULK, "bulk")];
+
+/// Names of the cells that a node with these peers fills, for [`Board::with_texts`].
 pub fn stat_names(peers: impl IntoIterator<Item = NodeId>) -> Vec<String> {
     let engine = engine(&Figures::default()).map(|(name, _)| format!("engine.{name}"));
-    let links = peers.into_iter().flat_map(|peer| link(None).map(|(name, _)| of_link(peer, name)));
-    engine.into_iter().chain(links).collect()
+    let own = LANES.iter().flat_map(|(_, lane)| {
+        of_lane(&LaneCounters::default()).map(|(name, _)| format!("lane.{lane}.{name}"))
+    });
+    let links = peers.into_iter().flat_map(|peer| {
+        let of_lanes = LANES.iter().flat_map(move |(_, lane)| {
+            traffic(&LaneTraffic::default())
+                .map(|(name, _)| of_link(peer, &format!("{lane}.{name}")))
+        });
+        link(None).map(|(name, _)| of_link(peer, name)).into_iter().chain(of_lanes)
+    });
+    engine.into_iter().chain(own).chain(links).collect()
+}
+
+/// Names of the texts beside them.
+pub fn stat_texts(peers: impl IntoIterator<Item = NodeId>) -> Vec<String> {
+    peers.into_iter().flat_map(|peer| TEXTS.map(|name| of_link(peer, name))).collect()
+}
+
+/// What is said of a link in words.
+const TEXTS: [&str; 4] = ["state", "path", "reason", "rail_reason"];
+
+fn words(status: Option<&LinkStatus>) -> [&str; TEXTS.len()] {
+    let Some(link) = status else { return ["none", "", "", ""] };
+    let state = match (link.alive, link.suspected) {
+        (false, _) => "dead",
+        (true, true) => "suspected",
+        (true, false) => "up",
+    };
+    [state, link.path.as_str(), &link.reason, link.rail.map_or("", |rail| rail.reason.as_str())]
+}
+
+fn of_lane(c: &LaneCounters) -> [(&'static str, u64); 4] {
+    [
+        ("bytes", c.bytes),
+        ("records", c.records),
+        ("words", c.words),
+        ("credit_stalls", c.credit_stalls),
+    ]
+}
+
+fn traffic(t: &LaneTraffic) -> [(&'static str, u64); 6] {
+    [
+        ("bytes_sent", t.bytes_sent),
+        ("bytes_received", t.bytes_received),
+        ("records", t.records),
+        ("words", t.words),
+        ("retransmits", t.retransmits),
+        ("unreleased", t.unreleased),
+    ]
 }
 
 fn of_link(peer: NodeId, name: &str) -> String {
@@ -66,25 +128,14 @@ fn engine(f: &Figures) -> [(&'static str, u64); 20] {
         ("rescues", p.rescues),
         ("stalls", p.stalls),
         ("pardons", p.pardons),
-        ("idle", c.parks),
+        ("idle_turns", c.parks),
     ]
 }
 
 /// The link to one peer; all zero without one.
-fn link(status: Option<&LinkStatus>) -> [(&'static str, u64); 16] {
+fn link(status: Option<&LinkStatus>) -> [(&'static str, u64); 14] {
     let get = |figure: fn(&LinkStatus) -> u64| status.map_or(0, figure);
     [
-        // 1 up, 2 suspected, 3 dead.
-        ("state", get(|l| if !l.alive { 3 } else { 1 + u64::from(l.suspected) })),
-        // 1 shared memory, 2 UDP, 3 verbs.
-        (
-            "path",
-            get(|l| match l.path {
-                Path::Shm => 1,
-                Path::Udp => 2,
-                Path::Verbs => 3,
-            }),
-        ),
         ("incarnation", get(|l| l.peer.incarnation.0)),
         ("heard_ns", get(|l| l.heard.as_nanos())),
         ("rtt_ns", get(|l| l.rtt.map_or(0, |rtt| rtt.as_nanos() as u64))),
@@ -104,31 +155,58 @@ fn link(status: Option<&LinkStatus>) -> [(&'static str, u64); 16] {
 }
 
 impl Gauges {
-    /// The cells of a node with these peers; `None` if the board was not made with [`stat_names`] of them.
+    /// The cells of a node with these peers; `None` if the board was not made with [`stat_names`] and [`stat_texts`] of
+    /// them.
     pub(crate) fn find(
         board: &Arc<Board>,
         peers: impl IntoIterator<Item = NodeId>,
     ) -> Option<Gauges> {
-        let cells = |names: Vec<String>| -> Option<Vec<Cell>> {
-            names.iter().map(|name| board.cell(name)).collect()
+        let cells = |prefix: &str, names: &[(&str, u64)]| -> Option<Vec<Cell>> {
+            names.iter().map(|(name, _)| board.cell(&format!("{prefix}.{name}"))).collect()
+        };
+        // A lane without cells is none that the board was made for.
+        let lanes = |prefix: &str, names: &[(&str, u64)]| {
+            let found = LANES.map(|(_, lane)| cells(&format!("{prefix}.{lane}"), names));
+            found.iter().all(Option::is_some).then(|| found.map(Option::unwrap_or_default))
         };
         let links = peers.into_iter().map(|peer| {
-            let names = link(None).map(|(name, _)| of_link(peer, name));
-            Some((peer, cells(names.into())?))
+            let prefix = format!("link.{peer}");
+            let texts = TEXTS.iter().map(|name| board.text(&of_link(peer, name)));
+            Some(OfLink {
+                peer,
+                cells: cells(&prefix, &link(None))?,
+                lanes: lanes(&prefix, &traffic(&LaneTraffic::default()))?,
+                texts: texts.collect::<Option<_>>()?,
+            })
         });
         Some(Gauges {
-            engine: cells(stat_names([]))?,
+            engine: cells("engine", &engine(&Figures::default()))?,
+            lanes: lanes("lane", &of_lane(&LaneCounters::default()))?,
             links: links.collect::<Option<_>>()?,
             next: Time::ZERO,
         })
     }
 
-    fn show<L: Iterator<Item = LinkStatus>>(&self, figures: &Figures, links: impl Fn() -> L) {
+    fn show(&self, figures: &Figures, poller: Option<&Poller>) {
         put(&self.engine, &engine(figures));
-        for (peer, cells) in &self.links {
-            let of_peer = || links().filter(|l| l.peer.node == *peer);
+        for (cells, (lane, _)) in self.lanes.iter().zip(LANES) {
+            let counters = poller.map(|poller| poller.lane_counters(lane)).unwrap_or_default();
+            put(cells, &of_lane(&counters));
+        }
+        for of_link in &self.links {
+            let of_peer = || {
+                let links = poller.into_iter().flat_map(Poller::each_link);
+                links.filter(|l| l.peer.node == of_link.peer)
+            };
             let shown = of_peer().find(|l| l.alive).or_else(|| of_peer().last());
-            put(cells, &link(shown.as_ref()));
+            put(&of_link.cells, &link(shown.as_ref()));
+            for (cells, (lane, _)) in of_link.lanes.iter().zip(LANES) {
+                let shown = poller.zip(shown.as_ref());
+                let traffic = shown.map(|(poller, link)| poller.traffic(link.link, lane));
+                put(cells, &self::traffic(&traffic.unwrap_or_default()));
+            }
+            let words = words(shown.as_ref());
+            of_link.texts.iter().zip(words).for_each(|(text, words)| text.set(words));
         }
     }
 }
@@ -154,7 +232,7 @@ impl Engine {
             poller: self.poller.counters(),
         };
         if let Some(gauges) = &self.gauges {
-            gauges.show(&figures, || self.poller.each_link());
+            gauges.show(&figures, Some(&self.poller));
         }
     }
 }
@@ -162,30 +240,36 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd as _;
     use std::sync::atomic::Ordering::Relaxed;
 
     #[test]
     fn every_name_has_its_cell_and_its_figure() {
         let peers = [NodeId(2), NodeId(7)];
-        let names = stat_names(peers);
+        let (names, texts) = (stat_names(peers), stat_texts(peers));
         let mut once = names.clone();
         once.sort();
         once.dedup();
         assert_eq!(once.len(), names.len(), "no name twice");
-        let board = Board::new(names).unwrap();
+        let board = Board::with_texts(names, texts).unwrap();
         let gauges = Gauges::find(&board, peers).unwrap();
         let counters = Counters { sent: 11, delivered: 12, ..Counters::default() };
         let figures = Figures { at: Time::from_millis(5), view: 3, counters, ..Figures::default() };
-        gauges.show(&figures, std::iter::empty);
+        gauges.show(&figures, None);
         let value = |name: &str| board.cell(name).unwrap().load(Relaxed);
         assert_eq!((value("engine.sent"), value("engine.delivered")), (11, 12));
         assert_eq!((value("engine.at_ns"), value("engine.view")), (5_000_000, 3));
-        assert_eq!(value("link.n7.state"), 0);
+        assert_eq!((value("link.n7.rtt_ns"), value("link.n2.group.bytes_sent")), (0, 0));
+        let bytes = std::fs::read(format!("/proc/self/fd/{}", board.fd().as_raw_fd())).unwrap();
+        let shown = quintet_transport::stats::read(&bytes).unwrap();
+        assert!(shown.texts.contains(&("link.n7.state", "none".to_owned())), "{:?}", shown.texts);
     }
 
     #[test]
     fn a_board_for_other_peers_is_not_taken() {
-        let board = Board::new(stat_names([NodeId(2)])).unwrap();
+        let peers = || [NodeId(2)];
+        assert!(Gauges::find(&Board::new(stat_names(peers())).unwrap(), peers()).is_none());
+        let board = Board::with_texts(stat_names(peers()), stat_texts(peers())).unwrap();
         assert!(Gauges::find(&board, [NodeId(2)]).is_some());
         assert!(Gauges::find(&board, [NodeId(3)]).is_none());
     }

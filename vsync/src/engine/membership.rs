@@ -48,6 +48,11 @@ impl Engine {
                     self.link_gone(now, link, member, why(evidence), heard);
                 }
                 LinkEvent::Refused { node } => self.core.handle_refused(now, node),
+                LinkEvent::Rail { link, rail } => {
+                    if let Some(member) = self.links.by_id(link).map(|l| l.member) {
+                        self.outbox.item(Item::Rail(member.node, rail));
+                    }
+                }
                 LinkEvent::Suspected { .. } | LinkEvent::Trusted { .. } => {}
             }
         }

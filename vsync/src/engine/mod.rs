@@ -23,5 +23,5 @@ mod storing;
 mod sweep;
 mod transfer;
 
-pub use gauges::stat_names;
+pub use gauges::{stat_names, stat_texts};
 pub(crate) use start::start;
