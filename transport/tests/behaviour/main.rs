@@ -6,6 +6,7 @@ mod deaths;
 #[cfg(feature = "faults")]
 mod faults;
 mod footprint;
+mod growth;
 mod harness;
 mod hostile;
 mod logs;
