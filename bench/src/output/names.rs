@@ -99,7 +99,7 @@ const OF_ROUND_TRIPS: [&str; 40] = [
     "ratio_p99_to_ucx_tcp",
 ];
 
-const OF_STREAMS: [&str; 34] = [
+const OF_STREAMS: [&str; 36] = [
     "messages_per_s",
     "megabytes_per_s",
     "own_cpu_percent",
@@ -122,6 +122,8 @@ const OF_STREAMS: [&str; 34] = [
     "ratio_to_raw_gso_aead_1400",
     "raw_gso_aead_8192_megabytes_per_s",
     "ratio_to_raw_gso_aead_8192",
+    "raw_gso_aead_65488_megabytes_per_s",
+    "ratio_to_raw_gso_aead_65488",
     "raw_gso_zero_copy_8192_megabytes_per_s",
     "ratio_to_raw_gso_zero_copy_8192",
     "sockperf_sent_megabytes_per_s",
