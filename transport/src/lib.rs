@@ -46,6 +46,7 @@ mod sync;
 mod time;
 #[cfg(not(loom))]
 mod traffic;
+#[cfg(not(loom))]
 mod udp;
 #[cfg(not(loom))]
 mod verbs;
@@ -71,6 +72,7 @@ pub use secure::{Authority, Certificate, Cluster, Identity, IdentityError, NodeK
 #[cfg(all(feature = "fuzz", not(loom)))]
 pub use shm::fuzz;
 pub use time::Time;
+#[cfg(not(loom))]
 pub use traffic::{LaneCounters, LaneTraffic};
 #[cfg(not(loom))]
 pub use udp::probe_busy_poll;

@@ -362,7 +362,9 @@ impl Udp {
     fn receive(&mut self, now: Time, own: &Own, quiet: bool, all: bool) -> bool {
         let mut happened = false;
         let Some(mut batch) = self.batch.take() else { return false };
-        for door in 0..self.doors.len() {
+        // What was looked at is in the batch: it comes first, or another door's packets would be written over it.
+        let first = self.looked.as_ref().filter(|_| !quiet).map_or(0, |looked| looked.0);
+        for door in (first..self.doors.len()).chain(0..first) {
             self.door = door;
             for _ in 0..RECEIVES_PER_TURN {
                 let port = &self.doors[door].port;

@@ -40,7 +40,9 @@ impl Poller {
         match (kept, &mut self.verbs, &mut self.udp) {
             (Some(kept), Some(provider), Some(udp)) => {
                 tracing::warn!(link = %id, %peer, "the queue pair failed: another one is made");
-                udp.question(handle, self.config.timing.suspect, now);
+                // To make the next queue pair takes the peer a while in which it answers nobody.
+                let timing = self.config.timing;
+                udp.question(handle, timing.suspect.max(timing.dead), now);
                 provider.mend(handle, peer, kept, now);
             }
             _ => {

@@ -110,7 +110,10 @@ impl Udp {
         self.strangers.attached = filter;
         for door in &self.doors {
             if let Err(error) = door.port.filter(filter.as_ref()) {
-                self.strangers.refused = true;
+                // A filter that could not be changed any more would be worse than none.
+                let doors = self.doors.iter();
+                doors.for_each(|door| _ = door.port.filter(None));
+                (self.strangers.refused, self.strangers.attached) = (true, None);
                 tracing::warn!(
                     "the kernel refuses a socket filter ({error}; seccomp of a container?): floods of forged packets cost \
                      this node more than they need"
@@ -217,9 +220,36 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_by_looking_is_taken_before_other_rails_are_asked() {
+        let addrs = addresses(2);
+        let mut config = config(&addrs, 0, 1);
+        let second = UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+        config.rails = vec![Rail { bind: second, interface: None, peers: Vec::new() }];
+        let mut node = Node::with(&config);
+        // Unfiltered.
+        node.udp.strangers.doubt(clock::now());
+        node.turn();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut packet = [0; 64];
+        Header { flags: 0, connection: 77, number: 5 }.emit(&mut packet);
+        let ours = packet;
+        packet[0] ^= 0x80;
+        assert!(matches!(Header::parse(&packet), Err(WireError::Version(_))));
+        socket.send_to(&packet, second).unwrap();
+        assert!(node.udp.look());
+        socket.send_to(&ours, addrs[0]).unwrap();
+        let before = node.udp.strays;
+        node.turn();
+        assert_eq!(node.udp.strays, before + 2);
+        assert!(node.udp.strangers.foreign.is_some(), "it was written over");
+    }
+
+    #[test]
     fn nothing_is_filtered_while_a_peer_is_silent() {
         let (addrs, mut a, mut b) = linked_pair();
-        until(&mut [&mut a, &mut b], "quiet", |_| true);
+        // One of them may have been silent for a moment, before or meanwhile.
+        until(&mut [&mut a, &mut b], "signs of life", |nodes| !nodes[0].udp.probing);
+        a.udp.strangers.doubt = Time::ZERO;
         assert!(!is_reached(&mut a, addrs[0]));
         // The filter could be at fault.
         until(&mut [&mut a], "silence", |nodes| nodes[0].udp.probing);

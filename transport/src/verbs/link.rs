@@ -117,7 +117,7 @@ pub(crate) struct VerbsLink {
     control_at: Option<u64>,
     /// Queue pairs that failed lately, and when the last of them did.
     failures: u32,
-    failed_at: Time,
+    failing_since: Time,
     frozen: bool,
 }
 
@@ -194,7 +194,7 @@ impl VerbsLink {
             name: (0, 0),
             control_at: None,
             failures: 0,
-            failed_at: Time::ZERO,
+            failing_since: Time::ZERO,
             frozen: false,
         })
     }

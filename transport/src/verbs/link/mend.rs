@@ -11,6 +11,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::VerbsLink;
@@ -18,6 +19,7 @@ use super::send::Owed;
 use crate::faults::Gate;
 use crate::memory::Memory;
 use crate::time::Time;
+use crate::verbs::layout::AT_HEADS;
 
 /// Queue pairs of one link that may fail within [`MEMORY`]: after that what breaks them is believed to stay.
 const FAILURES_MAX: u32 = 8;
@@ -38,14 +40,20 @@ impl VerbsLink {
     /// Destroys the queue pair, so that another can take its place. `None` if too many have failed.
     /// `control_at`: where the ring of our CONTROL lane lies.
     pub(crate) fn suspend(&mut self, control_at: u64, now: Time) -> Option<Kept> {
-        if now.since(self.failed_at) > MEMORY {
-            self.failures = 0;
+        if self.failures == 0 || now.since(self.failing_since) > MEMORY {
+            (self.failing_since, self.failures) = (now, 0);
         }
-        (self.failed_at, self.failures) = (now, self.failures + 1);
+        self.failures += 1;
         if self.failures > FAILURES_MAX {
             return None;
         }
         (self.pair, self.source, self.inbox) = (None, None, None);
+        // Nothing is written to the inbox any more. An end there that no bell told of must not be lost: words that came
+        // after it speak of it, and the peer's next queue pair may write a lower one first.
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            let end = self.memory.word(AT_HEADS + 8 * index).load(Ordering::Acquire);
+            lane.rung = lane.rung.max(end);
+        }
         self.batches.clear();
         (self.posted, self.unsignaled) = (0, 0);
         (self.hurry, self.asks, self.failure) = (false, false, None);
@@ -75,7 +83,8 @@ impl VerbsLink {
 
     /// Goes on as `old`, whose inbox it was made for.
     pub(crate) fn inherit(&mut self, old: &mut VerbsLink) {
-        (self.name, self.failures, self.failed_at) = (old.name, old.failures, old.failed_at);
+        (self.name, self.failures) = (old.name, old.failures);
+        self.failing_since = old.failing_since;
         self.malformed = Cell::new(old.malformed.get());
         self.doorbells += old.doorbells;
         self.gate = std::mem::replace(&mut old.gate, Gate::open());
