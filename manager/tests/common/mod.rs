@@ -158,6 +158,18 @@ impl Daemon {
 
     /// kill -9 of several, so close together that no view lies between.
     pub fn kill_at_once(mut daemons: Vec<Daemon>) {
+        // Stopped first, all their threads: one that outlived another by a millisecond could agree with a survivor on a
+        // view without that other, and would be the one that has to come back.
+        daemons.iter().for_each(|daemon| daemon.signal(libc::SIGSTOP));
+        for daemon in &daemons {
+            let until = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+            // SAFETY: an all-zero siginfo is a valid value, live and writable; it is our own child.
+            let waited = unsafe {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                libc::waitid(libc::P_PID, daemon.child.id(), &mut info, until)
+            };
+            assert_eq!(waited, 0, "{}", std::io::Error::last_os_error());
+        }
         daemons.iter_mut().for_each(|daemon| daemon.child.kill().unwrap());
         for daemon in &mut daemons {
             daemon.child.wait().unwrap();
