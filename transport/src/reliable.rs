@@ -41,6 +41,8 @@ mod wire;
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod zeros;
 
 pub use congestion::{Congestion, PRIORITY_RESERVE, Rank};
 pub use connection::{

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::{Connection, LaneShape, LaneTable, PacketView, Settings, Sink, Source};
+use super::super::zeros::Zeros;
+use super::super::{Connection, LaneShape, LaneTable, PacketView, Settings, Source};
 use super::*;
 use crate::limits::DATAGRAM_MAX;
 
@@ -10,20 +11,6 @@ const LARGEST: usize = DATAGRAM_MAX - TAG_LEN;
 const LANES: [LaneShape; 3] = [LaneShape { words: 4, log_bytes: 1 << 20 }; 3];
 const GROUP: u8 = 1;
 const BULK: u8 = 2;
-
-/// A log of zeros.
-struct Zeros;
-impl Source for Zeros {
-    fn log(&self, _: u8, _: u64, out: &mut [u8]) {
-        out.fill(0);
-    }
-    fn word(&self, _: u8, _: u16) -> (u64, u64) {
-        (1, 0)
-    }
-}
-impl Sink for Zeros {
-    fn place(&mut self, _: u8, _: u64, _: &[u8]) {}
-}
 
 /// One who leaves all that it may where it is.
 struct Kept;

@@ -191,6 +191,15 @@ mod tests {
         assert!(strangers.filter.one_in >= 64, "{strangers:?}");
     }
 
+    /// A node that nobody is linked to, and where it receives.
+    fn with_two_rails() -> (Node, [std::net::SocketAddr; 2]) {
+        let addrs = addresses(2);
+        let mut config = config(&addrs, 0, 1);
+        let second = UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+        config.rails = vec![Rail { bind: second, interface: None, peers: Vec::new() }];
+        (Node::with(&config), [addrs[0], second])
+    }
+
     /// Whether a packet without our mark gets through to that node.
     fn is_reached(node: &mut Node, addr: std::net::SocketAddr) -> bool {
         let mut packet = [0; 64];
@@ -204,28 +213,20 @@ mod tests {
 
     #[test]
     fn what_bears_no_mark_does_not_get_through_on_any_rail() {
-        let addrs = addresses(2);
-        let mut config = config(&addrs, 0, 1);
-        let second = UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-        config.rails = vec![Rail { bind: second, interface: None, peers: Vec::new() }];
-        let mut node = Node::with(&config);
-        for addr in [addrs[0], second] {
+        let (mut node, [first, second]) = with_two_rails();
+        for addr in [first, second] {
             assert!(!is_reached(&mut node, addr), "{addr}");
         }
         node.udp.strangers.doubt(clock::now());
         node.turn();
-        for addr in [addrs[0], second] {
+        for addr in [first, second] {
             assert!(is_reached(&mut node, addr), "{addr}: without a filter");
         }
     }
 
     #[test]
     fn what_was_found_by_looking_is_taken_before_other_rails_are_asked() {
-        let addrs = addresses(2);
-        let mut config = config(&addrs, 0, 1);
-        let second = UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-        config.rails = vec![Rail { bind: second, interface: None, peers: Vec::new() }];
-        let mut node = Node::with(&config);
+        let (mut node, [first, second]) = with_two_rails();
         // Unfiltered.
         node.udp.strangers.doubt(clock::now());
         node.turn();
@@ -237,7 +238,7 @@ mod tests {
         assert!(matches!(Header::parse(&packet), Err(WireError::Version(_))));
         socket.send_to(&packet, second).unwrap();
         assert!(node.udp.look());
-        socket.send_to(&ours, addrs[0]).unwrap();
+        socket.send_to(&ours, first).unwrap();
         let before = node.udp.strays;
         node.turn();
         assert_eq!(node.udp.strays, before + 2);

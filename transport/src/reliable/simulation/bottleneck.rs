@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::zeros::Zeros;
 use super::super::*;
 use crate::time::Time;
 
@@ -15,19 +16,6 @@ const QUEUE: u64 = 1 << 20;
 const DATAGRAM: usize = 1200;
 const LOG: u64 = 4 << 20;
 const BULK: u8 = 2;
-
-struct Zeros;
-impl Source for Zeros {
-    fn log(&self, _: u8, _: u64, out: &mut [u8]) {
-        out.fill(0);
-    }
-    fn word(&self, _: u8, _: u16) -> (u64, u64) {
-        (0, 0)
-    }
-}
-impl Sink for Zeros {
-    fn place(&mut self, _: u8, _: u64, _: &[u8]) {}
-}
 
 /// A stream that always has more to send, from `ends[0]` to `ends[1]`.
 struct Flow {
