@@ -76,7 +76,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(5);
 const SEND_BUFFER: usize = DATAGRAM_MAX;
 
 /// A UDP link. Never reused for another link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct UdpLink {
     slot: u16,
     generation: u32,

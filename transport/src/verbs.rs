@@ -12,6 +12,8 @@ mod absent;
 #[cfg(feature = "verbs")]
 mod completion;
 #[cfg(feature = "verbs")]
+mod course;
+#[cfg(feature = "verbs")]
 mod device;
 #[cfg(feature = "verbs")]
 mod discover;

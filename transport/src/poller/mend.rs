@@ -72,7 +72,7 @@ impl Poller {
         }
         let about = match message {
             Message::Offer(offer) | Message::Answer(offer) => Some(offer.resumes),
-            Message::Ask(resumes) => Some(resumes),
+            Message::Ask(ask) => Some(ask.resumes),
             Message::Decline(_) => None,
         };
         match about {
@@ -98,13 +98,13 @@ impl Poller {
                 return self.bury(id, Evidence::PathBroken, now);
             }
         };
+        let reason = self.by_verbs(&next);
         let Some(link) = self.roster.get_mut(id).filter(|link| link.alive) else { return };
         let Wire::Verbs(_, verbs) = &mut link.wire else { return };
         next.inherit(verbs);
         link.tokens.push(self.sleep.add_fd(next.fd(), Class::Packets));
         let failures = next.failures();
         *verbs = next;
-        let reason = link.reason.split(FAILED).next().unwrap_or_default();
         link.reason = format!("{reason}{FAILED}{failures}").into();
         tracing::info!(link = %id, peer = %link.member, "the link goes on over another queue pair");
     }

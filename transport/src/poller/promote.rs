@@ -129,16 +129,22 @@ impl Poller {
         }
         link.open(CONTROL, control_from);
         let tokens = vec![self.sleep.add_fd(link.fd(), Class::Packets)];
+        let reason = self.by_verbs(&link);
+        let wire = Wire::Verbs(handle, link);
+        self.announce(peer, member, wire, reason, tokens, (control_from, now));
+    }
+
+    /// Why a link is by verbs, and by which address.
+    pub(super) fn by_verbs(&self, link: &VerbsLink) -> String {
         let reason = match self.config.path {
             PathPolicy::Verbs => "the configuration says verbs",
             _ => "both nodes have adapters, and data went both ways",
         };
-        let reason = match self.config.verbs.marks {
-            marks if marks == Marks::default() => reason.to_owned(),
-            marks => format!("{reason}; {marks}"),
-        };
-        let wire = Wire::Verbs(handle, link);
-        self.announce(peer, member, wire, reason, tokens, (control_from, now));
+        let via = link.via();
+        match self.config.verbs.marks {
+            marks if marks == Marks::default() => format!("{reason}; by {via}"),
+            marks => format!("{reason}; by {via}; {marks}"),
+        }
     }
 
     /// Why a link is by UDP, with what is known about verbs.

@@ -85,6 +85,9 @@ impl VerbsLink {
     pub(crate) fn remote(&self) -> &Offer {
         match *self {}
     }
+    pub(crate) fn via(&self) -> &str {
+        match *self {}
+    }
     pub(crate) fn fd(&self) -> RawFd {
         match *self {}
     }

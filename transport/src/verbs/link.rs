@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 pub(crate) use self::mend::Kept;
 use self::send::Owed;
 use super::completion::Completions;
+use super::course::Course;
 use super::discover;
 use super::layout::{self, AT_PROOF, ENDS};
 use super::offer::Offer;
@@ -113,6 +114,9 @@ pub(crate) struct VerbsLink {
     mark: ((Option<u64>, u64), Time),
     /// By what the link is called in notes: the packet numbers that its first queue pairs began with, ours and theirs.
     name: (u32, u32),
+    /// Which pair of addresses it goes between, as one who makes offers counts them, and ours in words.
+    pub(super) course: Course,
+    via: String,
     /// Where our CONTROL lane's ring lies, of a link that goes on.
     control_at: Option<u64>,
     /// Queue pairs that failed lately, and when the last of them did.
@@ -192,6 +196,8 @@ impl VerbsLink {
             gate: Gate::open(),
             mark: ((None, 0), Time::ZERO),
             name: (0, 0),
+            course: Course::default(),
+            via: place.to_string(),
             control_at: None,
             failures: 0,
             failing_since: Time::ZERO,
@@ -199,7 +205,7 @@ impl VerbsLink {
         })
     }
 
-    /// What the peer must know of it.
+    /// What the peer must know of it; which of its sender's addresses it is, and what link, is the talk's to say.
     pub(super) fn offer(&self, place: &discover::Place, attempt: u8, psn: u32, from: u64) -> Offer {
         Offer {
             attempt,
@@ -212,7 +218,7 @@ impl VerbsLink {
             inbox: self.inbox.as_ref().map_or(0, Region::address),
             inbox_len: self.size,
             control_from: from,
-            resumes: 0,
+            ..Offer::default()
         }
     }
 
@@ -235,6 +241,11 @@ impl VerbsLink {
     /// What the peer offered when it was connected.
     pub(crate) fn remote(&self) -> &Offer {
         &self.remote
+    }
+
+    /// Our address that it goes by, in words.
+    pub(crate) fn via(&self) -> &str {
+        &self.via
     }
 
     /// Whether the peer's data reached us, and ours the peer. `psn`: what we told in our offer.

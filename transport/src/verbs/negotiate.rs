@@ -5,12 +5,16 @@
 //! carried out, is done: then data flows in both directions, whatever tables and configurations say. A pair of addresses
 //! that does not get there in time is given up, and the next one tried.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::course::{Course, PAIRS_MAX};
 use super::discover::Place;
 use super::link::{Kept, VerbsLink};
-use super::offer::{Message, NOTE_MAX, Offer};
+use super::offer::{Ask, Message, NOTE_MAX, Offer};
 use super::{Outcome, Verbs};
 use crate::id::Member;
 use crate::lane::{CONTROL, LaneSpec};
@@ -23,15 +27,14 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// How long a pair of addresses may take for each step: to be connected, and to carry data.
 const TRY: Duration = Duration::from_millis(700);
 /// How long the other side may take for all of it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(6);
+const _: () = assert!(PATIENCE.as_millis() > TRY.as_millis() * PAIRS_MAX as u128);
 /// How long it may take to replace a queue pair of a link: the peer lives, and a cable may come back.
 const MEND: Duration = Duration::from_secs(10);
 /// Distance of the tries meanwhile: each registers memory, and other links wait for that.
 const MEND_STEP: Duration = Duration::from_millis(250);
 /// After a failure of everything, where there is no other path to fall back to.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Pairs of addresses tried at most.
-const ATTEMPTS_MAX: u8 = 8;
 
 /// A try under way.
 struct Try {
@@ -50,7 +53,9 @@ pub(super) struct Talk {
     member: Member,
     udp_from: u64,
     offers: bool,
+    /// Number of the latest try.
     attempt: u8,
+    course: Course,
     current: Option<Try>,
     theirs: Option<Offer>,
     next: Time,
@@ -71,6 +76,13 @@ pub(super) struct Ground<'a> {
     pub(super) psn: u32,
 }
 
+impl Ground<'_> {
+    /// How many addresses we have, as the peer is told.
+    fn count(&self) -> u8 {
+        self.places.len().min(usize::from(u8::MAX)) as u8
+    }
+}
+
 impl Talk {
     pub(super) fn new(
         handle: UdpLink,
@@ -84,6 +96,7 @@ impl Talk {
             udp_from,
             offers: me.node > member.node,
             attempt: 0,
+            course: Course::default(),
             current: None,
             theirs: None,
             next: now,
@@ -96,7 +109,9 @@ impl Talk {
 
     /// The queue pair of a link failed, and another shall take its place.
     pub(super) fn mend(handle: UdpLink, ids: (Member, Member), kept: Kept, now: Time) -> Talk {
-        Talk { kept: Some(kept), until: now + MEND, ..Talk::new(handle, ids, 0, now) }
+        // What was good before may be good again.
+        let course = kept.course;
+        Talk { kept: Some(kept), course, until: now + MEND, ..Talk::new(handle, ids, 0, now) }
     }
 
     pub(super) fn mends(&self) -> bool {
@@ -119,21 +134,25 @@ impl Talk {
         self.next
     }
 
+    /// The pair of addresses that is tried is of no use: the next one's turn.
     fn fail(&mut self, why: String) {
         tracing::debug!(peer = %self.member, attempt = self.attempt, why, "verbs attempt failed");
         self.current = None;
         self.last_why = why;
+        self.course.advance();
     }
 
-    /// Memory and queue pair for attempt `self.attempt`.
-    fn begin(&mut self, ground: &Ground<'_>, now: Time) -> Option<()> {
+    /// Memory and queue pair for another try. `wanted`: at which of our addresses, and as which try, if the peer chose.
+    fn begin(&mut self, ground: &Ground<'_>, wanted: Option<&Offer>, now: Time) -> Option<()> {
         if self.mends() {
             self.pause = now + MEND_STEP;
         }
         let count = ground.places.len();
-        let attempt = usize::from(self.attempt);
-        // The offering side goes through its addresses slowly, the other side quickly: all pairs are met.
-        let place = if self.offers { attempt / count.max(1) } else { attempt } % count.max(1);
+        let (place, wants) = match wanted {
+            Some(theirs) => (usize::from(theirs.wants) % count.max(1), 0),
+            None => self.course.pair(count),
+        };
+        self.attempt = wanted.map_or(self.attempt.wrapping_add(1), |theirs| theirs.attempt);
         let at = &ground.places[place];
         let made = match &self.kept {
             None => VerbsLink::new(at, ground.source, ground.lanes),
@@ -147,13 +166,10 @@ impl Talk {
                 if self.kept.is_none() {
                     link.attach(CONTROL, ground.control_head);
                 }
-                let mut own = link.offer(
-                    &ground.places[place],
-                    self.attempt,
-                    ground.psn,
-                    ground.control_head,
-                );
+                let mut own = link.offer(at, self.attempt, ground.psn, ground.control_head);
                 own.resumes = self.name().0;
+                (own.places, own.wants) = (ground.count(), wants as u8);
+                link.course = self.course;
                 self.current = Some(Try {
                     place,
                     link: Box::new(link),
@@ -165,7 +181,7 @@ impl Talk {
                 Some(())
             }
             Err(error) => {
-                self.fail(format!("{}: {error}{}", ground.places[place], hint(&error)));
+                self.fail(format!("{at}: {error}{}", hint(&error)));
                 None
             }
         }
@@ -194,11 +210,17 @@ impl Talk {
         // Of another link: said before that one ended, or by a peer that does not know this one any more.
         let about = match message {
             Message::Offer(theirs) | Message::Answer(theirs) => theirs.resumes,
-            Message::Ask(resumes) => resumes,
+            Message::Ask(ask) => ask.resumes,
             Message::Decline(_) => self.name().1,
         };
         if about != self.name().1 {
             return;
+        }
+        if let Message::Offer(Offer { places, .. })
+        | Message::Answer(Offer { places, .. })
+        | Message::Ask(Ask { places, .. }) = message
+        {
+            self.course.learn(places);
         }
         match message {
             Message::Offer(theirs) if !self.offers => {
@@ -210,9 +232,8 @@ impl Talk {
                     return;
                 }
                 self.current = None;
-                self.attempt = theirs.attempt;
                 self.next = now;
-                if self.begin(ground, now).is_some() {
+                if self.begin(ground, Some(&theirs), now).is_some() {
                     self.connect(ground, &theirs);
                 }
             }
@@ -220,9 +241,11 @@ impl Talk {
                 let fits = self.current.as_ref().is_some_and(|current| {
                     !current.connected && current.own.attempt == theirs.attempt
                 });
-                if fits && self.connect(ground, &theirs) {
-                    self.show(now);
+                if fits {
                     self.next = now;
+                    if self.connect(ground, &theirs) {
+                        self.show(now);
+                    }
                 }
             }
             Message::Ask(_) if self.offers => self.next = now,
@@ -263,11 +286,19 @@ impl Talk {
             let place = &ground.places[current.place];
             if current.link.failure().is_some() {
                 self.fail(format!("{place}: data did not arrive"));
+            } else if now >= current.until && (current.connected || self.course.is_answered()) {
+                let what = match (seen, done) {
+                    (true, _) => "ours did not arrive",
+                    (_, true) => "the peer's did not arrive",
+                    _ => "none went either way",
+                };
+                self.fail(format!("{place}: data did not go both ways within {TRY:?}: {what}"));
             } else if now >= current.until {
-                self.fail(format!("{place}: no data within {TRY:?}"));
+                // Nothing was heard of the peer, which says nothing of addresses.
+                self.current = None;
+                self.last_why = format!("{place}: no answer within {TRY:?}");
             }
             if self.current.is_none() {
-                self.attempt = self.attempt.wrapping_add(u8::from(self.offers));
                 self.next = now;
             }
         }
@@ -283,28 +314,24 @@ impl Talk {
                 Some(current) if current.connected => {
                     say(Message::Answer(current.own));
                 }
-                _ => say(Message::Ask(self.name().0)),
+                _ => {
+                    let (resumes, places) = (self.name().0, ground.count());
+                    say(Message::Ask(Ask { resumes, places }));
+                }
             }
             return None;
         }
         // As often as there is time for, but not in a row: what is missing may come back.
-        if self.mends()
-            && self.current.is_none()
-            && now >= self.pause
-            && self.begin(ground, now).is_none()
-        {
-            self.attempt = self.attempt.wrapping_add(1);
+        if self.mends() && self.current.is_none() && now >= self.pause {
+            self.begin(ground, None, now);
         }
-        let attempts = (ground.places.len() * ground.places.len()).min(ATTEMPTS_MAX.into()) as u8;
         while self.current.is_none() && !self.mends() {
-            if self.attempt >= attempts {
+            if self.course.is_over(ground.places.len()) {
                 let why = format!("no pair of addresses carried data; last: {}", self.last_why);
                 say(Message::Decline(&why));
                 return Some(self.given_up(why));
             }
-            if self.begin(ground, now).is_none() {
-                self.attempt += 1;
-            }
+            self.begin(ground, None, now);
         }
         match &self.current {
             Some(current) if !current.connected => say(Message::Offer(current.own)),
@@ -337,7 +364,7 @@ impl Talk {
     pub(super) fn restart(&mut self, now: Time) {
         self.current = None;
         self.theirs = None;
-        self.attempt = 0;
+        self.course = Course::default();
         self.next = now + PAUSE;
         self.until = now + PAUSE + PATIENCE;
     }

@@ -5,7 +5,7 @@
 
 /// Most bytes of a note.
 pub(crate) const NOTE_MAX: usize = 200;
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// All that the peer must know to connect its queue pair with ours, and to write into our inbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub(crate) struct Offer {
     pub(crate) attempt: u8,
     /// `ibv_mtu` of the port.
     pub(crate) mtu: u8,
+    /// How many addresses its sender has, and which of the other's it means.
+    pub(crate) places: u8,
+    pub(crate) wants: u8,
     /// Local id of the port (InfiniBand).
     pub(crate) lid: u16,
     pub(crate) gid: [u8; 16],
@@ -29,6 +32,15 @@ pub(crate) struct Offer {
     pub(crate) resumes: u32,
 }
 
+/// What the node says that may not make offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// The link that shall go on, as in an offer.
+    pub(crate) resumes: u32,
+    /// How many addresses it has.
+    pub(crate) places: u8,
+}
+
 /// A note's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message<'a> {
@@ -36,8 +48,8 @@ pub(crate) enum Message<'a> {
     Offer(Offer),
     /// To an offer, with the same attempt: connected, and waiting for your data.
     Answer(Offer),
-    /// From the node with the lower id: make me an offer, or decline. With the link that shall go on, as in an offer.
-    Ask(u32),
+    /// From the node with the lower id: make me an offer, or decline.
+    Ask(Ask),
     /// No verbs with you, because.
     Decline(&'a str),
 }
@@ -58,7 +70,7 @@ impl<'a> Message<'a> {
         };
         put(&[VERSION, kind]);
         if let Some(offer) = offer {
-            put(&[offer.attempt, offer.mtu]);
+            put(&[offer.attempt, offer.mtu, offer.places, offer.wants]);
             put(&offer.lid.to_le_bytes());
             put(&offer.gid);
             for field in [offer.qpn, offer.psn, offer.rkey] {
@@ -69,8 +81,9 @@ impl<'a> Message<'a> {
             }
             put(&offer.resumes.to_le_bytes());
         }
-        if let Message::Ask(resumes) = self {
-            put(&resumes.to_le_bytes());
+        if let Message::Ask(ask) = self {
+            put(&ask.resumes.to_le_bytes());
+            put(&[ask.places]);
         }
         if let Message::Decline(why) = self {
             let mut len = why.len().min(NOTE_MAX - 2);
@@ -91,24 +104,34 @@ impl<'a> Message<'a> {
         match kind {
             1 => Some(Message::Offer(parse_offer(body)?)),
             2 => Some(Message::Answer(parse_offer(body)?)),
-            3 => Some(Message::Ask(u32::from_le_bytes(body.try_into().ok()?))),
+            3 => Some(Message::Ask(parse_ask(body)?)),
             4 => Some(Message::Decline(std::str::from_utf8(body).ok()?)),
             _ => None,
         }
     }
 }
 
-fn parse_offer(mut body: &[u8]) -> Option<Offer> {
-    fn take<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
-        let (taken, rest) = body.split_first_chunk()?;
-        *body = rest;
-        Some(*taken)
-    }
+fn take<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = body.split_first_chunk()?;
+    *body = rest;
+    Some(*taken)
+}
+
+fn parse_ask(mut body: &[u8]) -> Option<Ask> {
     let body = &mut body;
-    let [attempt, mtu] = take(body)?;
+    let resumes = u32::from_le_bytes(take(body)?);
+    let [places] = take(body)?;
+    body.is_empty().then_some(Ask { resumes, places })
+}
+
+fn parse_offer(mut body: &[u8]) -> Option<Offer> {
+    let body = &mut body;
+    let [attempt, mtu, places, wants] = take(body)?;
     let offer = Offer {
         attempt,
         mtu,
+        places,
+        wants,
         lid: u16::from_le_bytes(take(body)?),
         gid: take(body)?,
         qpn: u32::from_le_bytes(take(body)?),
@@ -137,6 +160,8 @@ mod tests {
         let offer = Offer {
             attempt: 3,
             mtu: 5,
+            places: 6,
+            wants: 7,
             lid: 0x0201,
             gid: *b"0123456789abcdef",
             qpn: 0x0a0b0c,
@@ -149,7 +174,7 @@ mod tests {
         };
         let mut out = [0; NOTE_MAX];
         let len = Message::Answer(offer).emit(&mut out);
-        let mut expected = vec![2, 2, 3, 5, 1, 2];
+        let mut expected = vec![3, 2, 3, 5, 6, 7, 1, 2];
         expected.extend(b"0123456789abcdef");
         expected.extend([0x0c, 0x0b, 0x0a, 0, 0x0f, 0x0e, 0x0d, 0, 0x14, 0x13, 0x12, 0x11]);
         expected.extend([0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21]);
@@ -157,6 +182,19 @@ mod tests {
         expected.extend([0x34, 0x33, 0x32, 0x31]);
         assert_eq!(&out[..len], expected);
         assert_eq!(Message::parse(&expected), Some(Message::Answer(offer)));
+        for cut in 0..expected.len() {
+            assert_eq!(Message::parse(&expected[..cut]), None);
+        }
+    }
+
+    #[test]
+    fn asking_looks_like_this() {
+        let ask = Message::Ask(Ask { resumes: 0x0a0b0c0d, places: 2 });
+        let mut out = [0; NOTE_MAX];
+        let len = ask.emit(&mut out);
+        let expected = [3, 3, 0x0d, 0x0c, 0x0b, 0x0a, 2];
+        assert_eq!(out[..len], expected);
+        assert_eq!(Message::parse(&expected), Some(ask));
         for cut in 0..expected.len() {
             assert_eq!(Message::parse(&expected[..cut]), None);
         }

@@ -19,7 +19,7 @@ use crate::memory::Memory;
 use crate::own::Own;
 use crate::wait::{Bell, Waker};
 
-fn adapters() -> Option<[Place; 2]> {
+pub(super) fn adapters() -> Option<[Place; 2]> {
     if std::env::var_os("QUINTET_RXE").is_none() {
         crate::skip::skip("no adapters: run it with scripts/soft-roce-vm");
         return None;
@@ -32,7 +32,7 @@ fn adapters() -> Option<[Place; 2]> {
     Some([place("rxe0"), place("rxe1")])
 }
 
-fn lanes() -> Vec<LaneSpec> {
+pub(super) fn lanes() -> Vec<LaneSpec> {
     vec![
         LaneSpec { name: "control", words: 3, log_bytes: 4096 },
         LaneSpec { name: "group", words: 100, log_bytes: 4096 },

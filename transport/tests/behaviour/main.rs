@@ -2,6 +2,8 @@
 
 #[cfg(feature = "verbs")]
 mod adapters;
+#[cfg(feature = "verbs")]
+mod addresses;
 mod deaths;
 #[cfg(feature = "faults")]
 mod faults;

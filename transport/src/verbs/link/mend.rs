@@ -19,6 +19,7 @@ use super::send::Owed;
 use crate::faults::Gate;
 use crate::memory::Memory;
 use crate::time::Time;
+use crate::verbs::course::Course;
 use crate::verbs::layout::AT_HEADS;
 
 /// Queue pairs of one link that may fail within [`MEMORY`]: after that what breaks them is believed to stay.
@@ -32,6 +33,8 @@ pub(crate) struct Kept {
     pub(in crate::verbs) memory: Arc<Memory>,
     /// By what this link is called in notes: ours, and the peer's.
     pub(in crate::verbs) name: (u32, u32),
+    /// Between which addresses the last one went.
+    pub(in crate::verbs) course: Course,
     /// Where the ring of our CONTROL lane lies.
     pub(in crate::verbs) control_at: u64,
 }
@@ -57,7 +60,8 @@ impl VerbsLink {
         self.batches.clear();
         (self.posted, self.unsignaled) = (0, 0);
         (self.hurry, self.asks, self.failure) = (false, false, None);
-        Some(Kept { memory: self.memory.clone(), name: self.name, control_at })
+        let Self { name, course, .. } = *self;
+        Some(Kept { memory: self.memory.clone(), name, course, control_at })
     }
 
     /// It is made for a link that goes on.
