@@ -94,6 +94,7 @@ pub(crate) fn connection(bytes: &[u8]) {
             header: Header { flags: 0, connection: 7, number },
             payload,
             congested: step & 4 != 0,
+            waited: Duration::from_micros(far),
         };
         let _ = connection.handle_packet(now, &packet, &mut rings);
         for lane in 0..LANES {

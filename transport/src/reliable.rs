@@ -24,6 +24,7 @@
 
 mod congestion;
 mod connection;
+mod delay;
 mod handshake;
 mod mtu;
 mod note;

@@ -33,6 +33,7 @@ mod notes;
 #[cfg(test)]
 mod rails_tests;
 mod rebind;
+mod receive;
 mod replica;
 mod send;
 mod socket;
@@ -42,7 +43,6 @@ mod tests;
 mod ways;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,14 +62,12 @@ use crate::reliable::{
 use crate::secure::{Cookies, Identity};
 use crate::time::Time;
 use dial::Peer;
-use link::{Change, Link, Phase};
+use link::{Arrival, Change, Link, Phase};
 pub use socket::probe_busy_poll;
 use socket::{Batch, Origin, Port, SEGMENTS_MAX, Socket};
 use strangers::Strangers;
 use ways::{Door, Way};
 
-/// Calls of recvmmsg in one turn: a flood cannot keep the poller from its other work.
-const RECEIVES_PER_TURN: usize = 8;
 /// Distance of the probes of a peer that is silent.
 const PROBE_EVERY: Duration = Duration::from_millis(5);
 /// Bytes packed for one send: the kernel's limit for one segmented message, too.
@@ -135,10 +133,8 @@ pub(crate) struct Udp {
     serial: u64,
     /// Whose links these are.
     process: u32,
-    /// What is taken in at the moment has met congestion on its way.
-    congested: bool,
-    /// Where it says to come from, and the own end of the rail that it came by.
-    from: Option<IpAddr>,
+    /// How what is taken in at the moment came, and the own end of the rail that it came by.
+    arrival: Arrival,
     door: usize,
     /// Packets that belonged to nothing, were unreadable or forged.
     pub(crate) strays: u64,
@@ -200,8 +196,7 @@ impl Udp {
             recent: 0,
             serial: 0,
             process: std::process::id(),
-            congested: false,
-            from: None,
+            arrival: Arrival::default(),
             door: 0,
             strays: 0,
             #[cfg(feature = "faults")]
@@ -254,17 +249,6 @@ impl Udp {
             || !self.peers.iter().enumerate().all(is_met)
     }
 
-    /// Whether something has come, for one who looks again and again without taking turns; the next turn takes it.
-    pub(crate) fn look(&mut self) -> bool {
-        for (index, door) in self.doors.iter().enumerate() {
-            if let (None, Some(batch)) = (self.looked, &mut self.batch) {
-                let (count, more) = batch.receive(&door.port.main, false);
-                self.looked = (count > 0).then_some((index, count, more));
-            }
-        }
-        self.looked.is_some()
-    }
-
     /// A sleep was ended by packets: the next turn takes them, wanted or not, or the sleep after it would end at once.
     pub(crate) fn expect_packets(&mut self) {
         self.expected = !self.is_used();
@@ -276,7 +260,7 @@ impl Udp {
     }
 
     /// Sends all that was published and marked since the last flush, and what the protocol owes.
-    pub(crate) fn flush(&mut self, now: Time, own: &Own) {
+    pub(crate) fn flush(&mut self, mut now: Time, own: &Own) {
         for (index, lane) in own.lanes.iter().enumerate().filter(|(_, lane)| lane.is_marked()) {
             for link in self.slots.iter_mut().filter_map(|slot| slot.link.as_deref_mut()) {
                 link.connection.publish(index as u8, lane.log.head());
@@ -285,7 +269,7 @@ impl Udp {
         }
         for index in 0..self.slots.len() {
             if self.slots[index].link.is_some() {
-                self.transmit(index, now, own);
+                now = self.transmit(index, now, own);
             }
         }
     }
@@ -355,113 +339,6 @@ impl Udp {
         slot.generation += 1;
         slot.link = Some(Box::new(link));
         Some(index)
-    }
-
-    /// Takes what came to the main or to the quiet sockets. `all`: whether or not much came of late; a node that comes to
-    /// its turn once a tick would else fall behind.
-    fn receive(&mut self, now: Time, own: &Own, quiet: bool, all: bool) -> bool {
-        let mut happened = false;
-        let Some(mut batch) = self.batch.take() else { return false };
-        // What was looked at is in the batch: it comes first, or another door's packets would be written over it.
-        let first = self.looked.as_ref().filter(|_| !quiet).map_or(0, |looked| looked.0);
-        for door in (first..self.doors.len()).chain(0..first) {
-            self.door = door;
-            for _ in 0..RECEIVES_PER_TURN {
-                let port = &self.doors[door].port;
-                let socket = if quiet { port.quiet.as_ref() } else { Some(&port.main) };
-                let Some(socket) = socket else { break };
-                let looked = self.looked.take_if(|looked| looked.0 == door && !quiet);
-                let (count, more) = looked
-                    .map_or_else(|| batch.receive(socket, all), |(_, count, more)| (count, more));
-                // Not the turn's time: had we been descheduled since, a peer would seem heard before it even sent,
-                // and its read lease would outlive the silence we count.
-                let now = if count > 0 { clock::now().max(now) } else { now };
-                for index in 0..count {
-                    (self.congested, self.from) = (batch.congested(index), batch.from(index));
-                    for datagram in batch.datagrams(index) {
-                        happened |= self.take_in(now, datagram, own);
-                    }
-                }
-                if !more || batch.is_calm() && !all {
-                    break;
-                }
-            }
-        }
-        self.batch = Some(batch);
-        happened
-    }
-
-    #[cfg(not(feature = "faults"))]
-    fn take_in_late(&mut self, _: Time, _: &Own) -> bool {
-        false
-    }
-
-    /// Datagrams that were put off until now.
-    #[cfg(feature = "faults")]
-    fn take_in_late(&mut self, now: Time, own: &Own) -> bool {
-        let mut happened = false;
-        while let Some(mut datagram) = self.faults.pop_due(now) {
-            (self.congested, self.from) = (false, None);
-            happened |= self.on_datagram(now, &mut datagram, own);
-        }
-        happened
-    }
-
-    #[cfg(not(feature = "faults"))]
-    fn next_late(&self) -> Option<Time> {
-        None
-    }
-
-    #[cfg(feature = "faults")]
-    fn next_late(&self) -> Option<Time> {
-        self.faults.next_timeout()
-    }
-
-    #[cfg(not(feature = "faults"))]
-    fn take_in(&mut self, now: Time, datagram: &mut [u8], own: &Own) -> bool {
-        self.on_datagram(now, datagram, own)
-    }
-
-    /// As without faults, but through a network that is as bad as was asked for.
-    #[cfg(feature = "faults")]
-    fn take_in(&mut self, now: Time, datagram: &mut [u8], own: &Own) -> bool {
-        let mut faults = std::mem::take(&mut self.faults);
-        let mut happened = false;
-        faults.pass(now, datagram, |datagram| happened |= self.on_datagram(now, datagram, own));
-        self.faults = faults;
-        happened
-    }
-
-    /// What has no link is dropped before any key is touched; what has one is opened once.
-    fn on_datagram(&mut self, now: Time, datagram: &mut [u8], own: &Own) -> bool {
-        let header = match Header::parse(datagram) {
-            Ok(header) => header,
-            Err(error) => return self.on_unreadable(error),
-        };
-        if header.flags & FLAG_HANDSHAKE != 0 {
-            return self.on_handshake(now, datagram, own);
-        }
-        let id = header.connection;
-        let owner = |slot: &Slot| slot.link.as_ref().is_some_and(|link| link.id == id);
-        // Packets come in runs of the same link.
-        let same = owner(&self.slots[self.recent]).then_some(self.recent);
-        let Some(index) = same.or_else(|| self.slots.iter().position(owner)) else {
-            self.strays += 1;
-            return false;
-        };
-        self.recent = index;
-        let Some(link) = self.slots[index].link.as_deref_mut() else { return false };
-        let Some(change) = link.receive(now, datagram, self.congested) else {
-            self.strays += 1;
-            return false;
-        };
-        if let Some(token) = link.roaming.challenge.take() {
-            self.answer_challenge(index, token, now);
-            self.attend(index, now, true);
-        }
-        self.roam(index, now);
-        let happened = self.apply(index, change);
-        self.hear(index) || happened
     }
 
     /// Draws the consequences of what happened to a link; true if the owner should look.

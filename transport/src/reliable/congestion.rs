@@ -8,8 +8,12 @@
 //!
 //! Losses are the last news of congestion. Switches that mark packets (ECN) tell it before: at the end of each round trip
 //! the window shrinks by half of the share that was marked of late, so that a short queue stays short and no packet
-//! is lost. Where nobody marks, doubling ends at the latest when a whole round trip was slow ([`SLOW`]): the queue is there
-//! already. What is not congested is not held back by any of this.
+//! is lost. Where nobody marks, delay tells it, later than marks and before a loss: when a whole round trip was slow
+//! doubling ends, and the window shrinks by as much as the round trip was too long (`delay`); when round trips are fast
+//! again it grows by one datagram more in each than in the one before (TIMELY's hyperactive increase). What is not congested is not
+//! held back by any of this, nor is anything computed for it: as long as nothing is marked and some packet of each round
+//! trip is fast, delay costs a comparison for each ack. There is no pacing: acks set the pace, and even the smallest
+//! window lasts longer than what pacing would have to smooth.
 //!
 //! What this window does not hold back: lanes other than the last (bulk) may exceed it by [`PRIORITY_RESERVE`]
 //! bytes and the control lane by twice that, so that nothing small ever queues behind a bulk transfer. That is
@@ -17,6 +21,7 @@
 
 use std::time::Duration;
 
+use super::delay::{self, Delay};
 use crate::time::Time;
 
 const INITIAL_PACKETS: u64 = 64;
@@ -25,7 +30,7 @@ const MIN_PACKETS: u64 = 8;
 /// But not more bytes, if only two datagrams fit.
 const MIN_BYTES: u64 = 128 << 10;
 const MAX_BYTES: u64 = 4 << 20;
-/// By how much each round trip must be slower than the fastest ever, over a whole window, to count as a queue.
+/// Where slow need not mean a queue: by how much a whole round must be slower than the fastest of late to end doubling.
 const SLOW: Duration = Duration::from_millis(1);
 /// What stands for "all" in shares of marked packets.
 const ALL: u64 = 1024;
@@ -60,8 +65,11 @@ pub struct Congestion {
     growth: u64,
     /// Mean share of marked packets, of [`ALL`].
     marked: u64,
+    delay: Delay,
+    /// Rounds in a row that were fast, since delay has set the window.
+    hurry: Option<u64>,
     round: Round,
-    /// Times that the window shrank, for losses or marks.
+    /// Times that the window shrank, for losses, marks or delay.
     events: u64,
 }
 
@@ -71,8 +79,8 @@ struct Round {
     end: u64,
     acked: u64,
     marked: u64,
-    /// The least delay beyond the fastest round trip.
-    slow_by: Option<Duration>,
+    /// The window was what held back.
+    limited: bool,
 }
 
 impl Congestion {
@@ -88,6 +96,8 @@ impl Congestion {
             credit: 0,
             growth: 0,
             marked: ALL,
+            delay: Delay::default(),
+            hurry: None,
             round: Round::default(),
             events: 0,
         }
@@ -134,6 +144,7 @@ impl Congestion {
     pub fn on_acked(&mut self, bytes: u64, sent: Time) {
         self.on_discarded(bytes);
         let grows = self.growth > 0;
+        self.round.limited |= grows;
         self.growth = self.growth.saturating_sub(bytes);
         if !grows || self.recovery_start.is_some_and(|start| sent <= start) {
             return;
@@ -149,15 +160,18 @@ impl Congestion {
         }
     }
 
-    /// A packet came back after `elapsed`, without what the peer held it; the fastest ever after `min`.
-    pub fn on_round_trip(&mut self, elapsed: Duration, min: Duration) {
-        let by = elapsed.saturating_sub(min);
-        self.round.slow_by = Some(self.round.slow_by.map_or(by, |least| least.min(by)));
+    /// A packet sent at `sent` came back, after `elapsed` without what the peer held its ack. Up to `waited` of that it or
+    /// its ack may have lain unread.
+    pub fn on_round_trip(&mut self, now: Time, sent: Time, elapsed: Duration, waited: Duration) {
+        // What left before the window shrank met the queue of the window before.
+        if self.recovery_start.is_none_or(|start| sent > start) {
+            self.delay.sample(now, elapsed, waited);
+        }
     }
 
     /// An ack told of `acked` packets more, of which `marked` met congestion. `largest` is the newest of them, `next` the
     /// number of the packet that will be sent next.
-    pub fn on_marks(&mut self, acked: u32, marked: u32, largest: u64, next: u64) {
+    pub fn on_marks(&mut self, now: Time, acked: u32, marked: u32, largest: u64, next: u64) {
         self.round.acked += u64::from(acked);
         self.round.marked += u64::from(marked);
         if marked > 0 {
@@ -167,18 +181,56 @@ impl Congestion {
             return;
         }
         let round = std::mem::replace(&mut self.round, Round { end: next, ..Round::default() });
-        if round.slow_by.is_some_and(|by| by > SLOW) {
-            self.threshold = self.threshold.min(self.window);
-        }
+        let least = self.delay.end_round();
         let share = (round.marked * ALL / round.acked).min(ALL);
         self.marked = (self.marked * (GAIN - 1) + share) / GAIN;
         if round.marked > 0 {
-            self.window -= self.window * self.marked / (2 * ALL);
-            self.window = self.window.max(self.min());
-            self.threshold = self.window;
-            self.credit = 0;
-            self.events += 1;
+            self.shrink(self.window * self.marked / (2 * ALL));
+            self.hurry = None;
+        } else if let Some(least) = least {
+            if least > delay::TARGET {
+                self.on_slow_round(least, round.limited, now);
+            } else if self.hurry.is_some() && round.limited {
+                self.on_fast_round(least);
+            }
         }
+    }
+
+    /// Delay has set the window, and there is less of it: the longer so, the faster what was taken is given back.
+    fn on_fast_round(&mut self, least: Duration) {
+        let rounds = self.hurry.filter(|_| least <= delay::NEAR).map_or(0, |rounds| rounds + 1);
+        self.hurry = Some(rounds);
+        let more = (rounds * self.datagram).min(self.window / 2);
+        self.window = (self.window + more).min(MAX_BYTES);
+    }
+
+    /// Each packet of a whole round was in the network for at least that long.
+    fn on_slow_round(&mut self, least: Duration, limited: bool, now: Time) {
+        if !self.delay.is_queue(least) {
+            if least > self.delay.fastest() + SLOW {
+                self.threshold = self.threshold.min(self.window);
+            }
+            return;
+        }
+        self.threshold = self.threshold.min(self.window);
+        // Whose window is not the limit has no queue to make shorter.
+        if !limited {
+            return;
+        }
+        if self.window <= 2 * self.min() && !self.delay.can_be_helped() {
+            self.threshold = u64::MAX;
+            return;
+        }
+        self.shrink(self.window * Delay::cut(least) / delay::WHOLE);
+        self.recovery_start = Some(now);
+        self.hurry = Some(0);
+    }
+
+    fn shrink(&mut self, by: u64) {
+        self.window = (self.window - by).max(self.min());
+        self.threshold = self.window;
+        self.credit = 0;
+        self.events += 1;
     }
 
     /// A packet sent at `sent` was lost.
@@ -192,6 +244,7 @@ impl Congestion {
         self.threshold = (self.window / 2).max(self.min());
         self.window = self.threshold;
         self.credit = 0;
+        self.hurry = None;
     }
 
     /// A packet is no longer counted, whatever became of it.
@@ -206,7 +259,8 @@ impl Congestion {
         self.recovery_start = None;
     }
 
-    /// Times that the window shrank: once for all losses of a round trip, once for each round trip with marks.
+    /// Times that the window shrank: once for all losses of a round trip, once for each round trip with marks, or that
+    /// was slow.
     pub fn events(&self) -> u64 {
         self.events
     }

@@ -185,6 +185,8 @@ pub struct Connection {
     /// Above this a packet cannot be one that came before and was not taken in.
     pub(super) largest_met: u64,
     pub(super) largest_received_at: Time,
+    /// How long that packet may have lain unread before.
+    pub(super) largest_waited: Duration,
     /// Something was received since the last ack went out.
     pub(super) ack_pending: bool,
     pub(super) unacked: u32,
@@ -238,6 +240,7 @@ impl Connection {
             peer_congested: 0,
             largest_met: 0,
             largest_received_at: now,
+            largest_waited: Duration::ZERO,
             ack_pending: false,
             unacked: 0,
             unacked_bytes: 0,

@@ -352,7 +352,7 @@ mod tests {
     fn an_init_looks_as_it_always_did() {
         let mut buffer = [0; INIT_LEN];
         messages()[0].emit(0x1112, &mut buffer);
-        let mut expected = vec![3, 4, 0, 0, 0x12, 0x11];
+        let mut expected = vec![4, 4, 0, 0, 0x12, 0x11];
         expected.resize(HEADER_LEN, 0);
         expected.extend([1, 2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 6, 5, 0, 0, 0, 0, 0, 0, 8, 7]);
         assert_eq!(expected.len(), COOKIE_AT);

@@ -225,11 +225,10 @@ impl Connection {
         if self.received.is_empty() || !(self.ack_pending || self.ack_now || self.heartbeat_due) {
             return;
         }
-        let delay =
-            now.since(self.largest_received_at).as_micros().min(u128::from(u32::MAX)) as u32;
         debug_assert!(writer.space() >= ACK_OVERHEAD + ACK_RANGE, "acks come first");
         writer.ack(
-            delay,
+            now.since(self.largest_received_at),
+            self.largest_waited,
             self.congested,
             self.received.iter().rev().map(|(start, end)| (start, end - 1)),
         );

@@ -135,7 +135,7 @@ impl Connection {
                     }
                     received.news = true;
                 }
-                Frame::Ack(ack) => self.on_ack(now, &ack),
+                Frame::Ack(ack) => self.on_ack(now, &ack, packet.waited),
                 Frame::Credit { lane, released } => {
                     let lane = &mut self.send[usize::from(lane)];
                     let before = lane.released();
@@ -172,7 +172,7 @@ impl Connection {
             self.received_floor = end;
         }
         if number > largest {
-            self.largest_received_at = now;
+            (self.largest_received_at, self.largest_waited) = (now, packet.waited);
         }
         self.congested = self.congested.wrapping_add(u32::from(packet.congested));
         self.ack_pending = true;
@@ -203,7 +203,7 @@ impl Connection {
         self.timers.set(Timer::Ack, None);
     }
 
-    fn on_ack(&mut self, now: Time, ack: &AckFrame<'_>) {
+    fn on_ack(&mut self, now: Time, ack: &AckFrame<'_>, waited: Duration) {
         let resumed = self.resumed;
         let mut acked = 0;
         let Connection { sent, rtt, congestion, mtu, counters, confirmed, probe_attempt, .. } =
@@ -225,10 +225,12 @@ impl Connection {
                     *probe_attempt = 0;
                 }
                 if outcome.number == ack.largest && outcome.eliciting && outcome.sent >= resumed {
-                    let delay = Duration::from_micros(u64::from(ack.delay_us)).min(4 * ACK_DELAY);
-                    rtt.sample(now.since(outcome.sent), delay);
-                    congestion
-                        .on_round_trip(now.since(outcome.sent).saturating_sub(delay), rtt.min());
+                    let micros = |us: u16| Duration::from_micros(us.into());
+                    let (elapsed, held) = (now.since(outcome.sent), micros(ack.held_us));
+                    rtt.sample(elapsed, held.min(4 * ACK_DELAY));
+                    let waited = waited + micros(ack.waited_us);
+                    let elapsed = elapsed.saturating_sub(held);
+                    congestion.on_round_trip(now, outcome.sent, elapsed, waited);
                 }
             });
         }
@@ -238,7 +240,8 @@ impl Connection {
             self.peer_congested = ack.congested;
             let marked = marked.min(acked);
             self.counters.congested += u64::from(marked);
-            self.congestion.on_marks(acked, marked, ack.largest, self.sent.next_number());
+            let next = self.sent.next_number();
+            self.congestion.on_marks(now, acked, marked, ack.largest, next);
         }
         self.detect_losses(now);
         self.arm_probe();

@@ -63,11 +63,6 @@ impl Rtt {
         self.deviation
     }
 
-    /// Smallest ever seen, or the smoothed one before the first sample.
-    pub fn min(&self) -> Duration {
-        self.min.min(self.smoothed)
-    }
-
     /// How long a packet may be overtaken before it counts as lost: 9/8 of the round trip, and more where
     /// reordering was seen (`stretch` eighths on top, RFC 8985's adaptive window).
     pub fn loss_delay(&self, stretch: u32) -> Duration {
@@ -99,7 +94,7 @@ mod tests {
             rtt.sample(US * 10_000, Duration::ZERO);
         }
         assert!(rtt.smoothed() > US * 9_000);
-        assert_eq!(rtt.min(), US * 100);
+        assert_eq!(rtt.min, US * 100);
     }
 
     #[test]

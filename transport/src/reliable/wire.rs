@@ -19,8 +19,10 @@
 //! [`Header::parse`] checks the envelope; [`check_frames`] walks all frames once; after that the same
 //! walk, [`Frames`], is used to apply them. No input makes any of this panic: a test feeds it noise.
 
+use std::time::Duration;
+
 /// Version of everything in this file, and of the handshake.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// Bytes before the first frame.
 pub const HEADER_LEN: usize = 20;
 /// Where the upper half of the connection id begins.
@@ -135,13 +137,16 @@ pub struct PacketView<'a> {
     pub payload: &'a [u8],
     /// The network says that it met congestion on its way: the mark CE of its IP header.
     pub congested: bool,
+    /// How long it may have lain unread at most.
+    pub waited: Duration,
 }
 
 impl<'a> PacketView<'a> {
     /// Header and frames of a packet without its tag.
     pub fn parse(packet: &'a [u8]) -> Result<Self, WireError> {
         let header = Header::parse(packet)?;
-        Ok(PacketView { header, payload: &packet[HEADER_LEN..], congested: false })
+        let payload = &packet[HEADER_LEN..];
+        Ok(PacketView { header, payload, congested: false, waited: Duration::ZERO })
     }
 }
 
@@ -243,7 +248,8 @@ impl<'a> Writer<'a> {
     /// An ack frame: `ranges` are inclusive packet numbers, newest first, disjoint and not touching.
     pub(crate) fn ack(
         &mut self,
-        delay_us: u32,
+        held: Duration,
+        waited: Duration,
         congested: u32,
         mut ranges: impl ExactSizeIterator<Item = (u64, u64)>,
     ) {
@@ -252,7 +258,8 @@ impl<'a> Writer<'a> {
         let count = ranges.len().min(fits).min(ACK_RANGES_MAX);
         self.u8(ACK);
         self.u64(largest);
-        self.u32(delay_us);
+        self.u16(clamp_us(held));
+        self.u16(clamp_us(waited));
         self.u32(congested);
         self.u32(clamp_u32(largest - first));
         self.u8(count as u8);
@@ -309,6 +316,10 @@ impl<'a> Writer<'a> {
 
 fn clamp_u32(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+fn clamp_us(time: Duration) -> u16 {
+    u16::try_from(time.as_micros()).unwrap_or(u16::MAX)
 }
 
 /// One published word.
@@ -400,8 +411,10 @@ impl Iterator for WordEntries<'_> {
 pub struct AckFrame<'a> {
     /// Newest packet received.
     pub largest: u64,
-    /// Microseconds between receiving it and sending this.
-    pub delay_us: u32,
+    /// Microseconds between taking it in and sending this, or [`u16::MAX`] if more.
+    pub held_us: u16,
+    /// Microseconds that it lay unread before, at most; [`u16::MAX`] if more.
+    pub waited_us: u16,
     /// How many packets, modulo 2³², have met congestion on their way (RFC 3168).
     pub congested: u32,
     first_len: u32,
@@ -466,7 +479,7 @@ impl<'a> Frames<'a> {
             }
             ACK => {
                 let largest = reader.u64()?;
-                let delay_us = reader.u32()?;
+                let (held_us, waited_us) = (reader.u16()?, reader.u16()?);
                 let congested = reader.u32()?;
                 let first_len = reader.u32()?;
                 let count = usize::from(reader.u8()?);
@@ -474,7 +487,8 @@ impl<'a> Frames<'a> {
                     return Err(WireError::Value("ack range count"));
                 }
                 let extra = reader.bytes(count * ACK_RANGE)?;
-                Ok(Frame::Ack(AckFrame { largest, delay_us, congested, first_len, extra }))
+                let first = AckFrame { largest, held_us, waited_us, congested, first_len, extra };
+                Ok(Frame::Ack(first))
             }
             CREDIT => Ok(Frame::Credit { lane: reader.u8()?, released: reader.u64()? }),
             START => Ok(Frame::Start { lane: reader.u8()?, from: reader.u64()? }),

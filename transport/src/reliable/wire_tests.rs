@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
+const US: Duration = Duration::from_micros(1);
+
 fn packet(flags: u8, connection: u64, number: u64, body: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     let mut buffer = vec![0; 2048];
     let mut writer = Writer::packet(&mut buffer);
@@ -17,7 +19,7 @@ fn a_packet_with_every_frame_survives_the_way() {
         w.log(1, 4096, 5).copy_from_slice(b"hello");
         w.words(2, 1);
         w.word(WordEntry { index: 3, value: 4, after: 5 });
-        w.ack(250, 8, [(90, 100), (70, 80), (5, 5)].into_iter());
+        w.ack(US * 250, US * 70_000, 8, [(90, 100), (70, 80), (5, 5)].into_iter());
         w.credit(1, 4000);
         w.ping();
         w.close(2);
@@ -35,7 +37,8 @@ fn a_packet_with_every_frame_survives_the_way() {
     let Frame::Words { lane: 2, entries } = frames[1] else { panic!("words expected") };
     assert_eq!(entries.collect::<Vec<_>>(), [WordEntry { index: 3, value: 4, after: 5 }]);
     let Frame::Ack(ack) = frames[2] else { panic!("ack expected") };
-    assert_eq!((ack.largest, ack.delay_us, ack.congested), (100, 250, 8));
+    assert_eq!((ack.largest, ack.held_us, ack.waited_us), (100, 250, u16::MAX));
+    assert_eq!(ack.congested, 8);
     assert_eq!(ack.ranges().collect::<Vec<_>>(), [(90, 100), (70, 80), (5, 5)]);
     assert!(matches!(frames[3], Frame::Credit { lane: 1, released: 4000 }));
     assert!(matches!(frames[4], Frame::Ping));
@@ -49,7 +52,7 @@ fn a_packet_with_every_frame_survives_the_way() {
 fn the_header_is_where_it_always_was() {
     let packet = packet(FLAG_QUIET, 0x0807_0605_0403_0201, 0x1817_1615_1413_1211, |w| w.ping());
     let expected =
-        [3, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, PING];
+        [4, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, PING];
     assert_eq!(packet, expected);
 }
 

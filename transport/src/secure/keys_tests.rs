@@ -43,7 +43,7 @@ fn a_sealed_packet_looks_as_it_always_did() {
 }
 
 const SEALED: &str =
-    "0300000007000000000000000900000000000000c25c3f6312f09cf4ea382dbffbeddf5e5dd56d0d6e";
+    "0400000007000000000000000900000000000000c25c3f63123e9eca3d78e1b215044921f04570ec4e";
 
 #[test]
 fn a_tail_that_lies_elsewhere_makes_no_difference() {

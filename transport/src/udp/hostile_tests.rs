@@ -70,7 +70,7 @@ fn a_packet_sent_on_from_elsewhere_moves_nobody() {
     });
     let elsewhere: std::net::IpAddr = "127.0.0.9".parse().unwrap();
     for _ in 0..3 {
-        a.udp.from = Some(elsewhere);
+        a.udp.arrival.from = Some(elsewhere);
         a.udp.on_datagram(clock::now(), &mut packet.clone(), &a.own);
     }
     let there: Vec<_> =

@@ -6,6 +6,7 @@
 //! "Port unreachable" is not believed at once: it can be forged, and a firewall sends it too. It starts a burst of
 //! probes, one a millisecond. Any packet from the peer ends the burst; if none comes the peer is dead.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::rebind::Roaming;
@@ -90,6 +91,17 @@ pub(crate) struct Link {
     pub(crate) roaming: Roaming,
     /// The last flush left something to send.
     pub(crate) unfinished: bool,
+}
+
+/// What is known of how a packet came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Arrival {
+    /// It has met congestion on its way.
+    pub(crate) congested: bool,
+    /// It lay in the socket for that long at most.
+    pub(crate) waited: Duration,
+    /// Where it says to come from.
+    pub(crate) from: Option<IpAddr>,
 }
 
 /// Who the peer is and what it has agreed to.
@@ -193,11 +205,11 @@ impl Link {
         &mut self,
         now: Time,
         datagram: &mut [u8],
-        congested: bool,
+        arrival: Arrival,
     ) -> Option<Change> {
         let len = self.keys.open(datagram).ok()?;
         let mut packet = PacketView::parse(&datagram[..len]).ok()?;
-        packet.congested = congested;
+        (packet.congested, packet.waited) = (arrival.congested, arrival.waited);
         Some(self.take_in(now, &packet))
     }
 

@@ -64,7 +64,8 @@ impl Udp {
             return self.move_peer(index, question.rail, question.socket);
         }
         // A rail that this peer does not have leads nowhere.
-        let Some(from) = self.from.filter(|_| roaming.newest && rail < link.rails.count()) else {
+        let Some(from) = self.arrival.from.filter(|_| roaming.newest && rail < link.rails.count())
+        else {
             return;
         };
         if roaming.source[rail].is_none_or(|source| source == from) {
@@ -154,7 +155,7 @@ mod tests {
             b.own.lane_mut(CONTROL).set_word(0, round);
             b.turn();
             for mut packet in caught.take() {
-                a.udp.from = Some("127.0.0.9".parse().unwrap());
+                a.udp.arrival.from = Some("127.0.0.9".parse().unwrap());
                 a.udp.on_datagram(clock::now(), &mut packet, &a.own);
             }
             let link = a.udp.links_mut().next().unwrap();

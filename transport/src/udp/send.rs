@@ -23,15 +23,15 @@ const RETRY: Duration = Duration::from_micros(500);
 const BATCHES_PER_TURN: usize = 4;
 
 impl Udp {
-    /// Packs and sends what a link has, in batches.
-    pub(super) fn transmit(&mut self, index: usize, now: Time, own: &Own) {
+    /// Packs and sends what a link has, in batches. Returns what time it is when much was sent.
+    pub(super) fn transmit(&mut self, index: usize, mut now: Time, own: &Own) -> Time {
         if !self.send_stash(index, now) {
-            return;
+            return now;
         }
-        let Some(link) = self.slots[index].link.as_deref_mut() else { return };
+        let Some(link) = self.slots[index].link.as_deref_mut() else { return now };
         if !link.is_dead() && !link.detach_what_was_reclaimed(own) {
             self.kill(index, Evidence::Fenced);
-            return;
+            return now;
         }
         let mut out = std::mem::take(&mut self.out);
         self.probe_mtu(index, now, &mut out);
@@ -48,11 +48,14 @@ impl Udp {
             if len == 0 || !self.send_batch(index, &out[..len], segment, now) || !more {
                 break;
             }
+            // What leaves next has not been on its way while this was sealed and sent.
+            now = clock::now().max(now);
         }
         self.out = out;
         if let Some(link) = self.slots[index].link.as_deref_mut() {
             link.unfinished = unfinished && link.stash.bytes.is_empty() && !link.is_dead();
         }
+        now
     }
 
     /// Sends a datagram that finds out whether the path carries larger ones, if it is time for that.

@@ -436,6 +436,24 @@ fn a_sender_learns_that_its_packets_meet_congestion() {
 }
 
 #[test]
+fn what_lay_in_the_socket_is_told_to_have_waited() {
+    let (_, mut a, mut b) = linked_pair();
+    stream(&mut a, &mut b, 1);
+    // The turn before this is the last that has seen the socket empty.
+    b.turn();
+    let since = clock::now();
+    std::thread::sleep(Duration::from_millis(2));
+    let at = a.publish(CONTROL, b"late", 9);
+    until(&mut [&mut a], "it has left", |nodes| {
+        nodes[0].udp.links_mut().all(|link| link.connection.congestion().in_flight() > 0)
+    });
+    let least = clock::now().since(since);
+    let link = b.link_to(0).unwrap();
+    until(&mut [&mut b], "it has come", |nodes| nodes[0].udp.peer_head(link, CONTROL) > at);
+    assert!(b.udp.arrival.waited >= least);
+}
+
+#[test]
 fn drivers_say_notes_to_each_other() {
     let addrs = addresses(2);
     let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));

@@ -16,12 +16,14 @@ use crate::reliable::{Aside, RailChange, Signs};
 pub(super) struct Door {
     pub(super) origin: Origin,
     pub(super) port: Port,
+    /// When the main and the quiet socket were last seen empty.
+    pub(super) emptied: [Time; 2],
 }
 
 impl Door {
     pub(super) fn open(bind: SocketAddr, interface: Option<&str>) -> Result<Door, Error> {
         let origin = Origin::new(bind.ip(), interface);
-        Ok(Door { origin, port: Port::bind(bind, interface)? })
+        Ok(Door { origin, port: Port::bind(bind, interface)?, emptied: [Time::ZERO; 2] })
     }
 }
 

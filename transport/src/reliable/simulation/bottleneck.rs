@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::delay::TARGET;
 use super::super::zeros::Zeros;
 use super::super::*;
 use crate::time::Time;
 
 /// Bytes a second that the cable carries: 10 Gbit/s.
 const RATE: u64 = 1_250_000_000;
-/// Travelling time of one way.
-const WAY: Duration = Duration::from_micros(20);
-/// Bytes that the queue before it holds.
-const QUEUE: u64 = 1 << 20;
 const DATAGRAM: usize = 1200;
 const LOG: u64 = 4 << 20;
 const BULK: u8 = 2;
@@ -28,17 +25,41 @@ struct Flying {
     to: usize,
     bytes: Vec<u8>,
     congested: bool,
+    waited: Duration,
 }
 
+/// What there is between the ends.
+#[derive(Clone, Copy)]
+struct Path {
+    /// Travelling time of one way.
+    way: Duration,
+    /// Bytes that the queue before the cable holds.
+    queue: u64,
+    /// Bytes in it from which on packets are marked.
+    mark: u64,
+    /// The receivers are run only that often, once all have seen how short the way is.
+    nap: Duration,
+    /// Time from one stream's beginning to the next one's.
+    apart: Duration,
+}
+
+/// Two hosts at one switch that marks nothing.
+const SHORT: Path = Path {
+    way: Duration::from_micros(20),
+    queue: 1 << 20,
+    mark: u64::MAX,
+    nap: Duration::ZERO,
+    apart: Duration::from_millis(5),
+};
+
 struct Cable {
+    path: Path,
     now: Time,
     flows: Vec<Flow>,
     flying: BTreeMap<(Time, u64), Flying>,
     sequence: u64,
     /// When all that is queued will have passed.
     busy: Time,
-    /// Bytes in the queue from which on packets are marked.
-    mark: u64,
     offered: u64,
     dropped: u64,
     /// Sum and number of the lengths that arriving packets found.
@@ -59,12 +80,12 @@ struct Outcome {
 }
 
 impl Cable {
-    fn new(flows: u64, mark: u64) -> Cable {
+    fn new(flows: u32, path: Path) -> Cable {
         let table =
             LaneTable::new([(); 3].map(|()| LaneShape { words: 0, log_bytes: LOG })).unwrap();
         let start = Time::from_millis(1);
         let flow = |index| {
-            let starts = start + Duration::from_millis(5) * index as u32;
+            let starts = start + path.apart * index;
             let end = |remote| {
                 let heartbeat = Duration::from_millis(15);
                 let settings =
@@ -77,12 +98,12 @@ impl Cable {
             Flow { ends, starts }
         };
         Cable {
+            path,
             now: start,
             flows: (0..flows).map(flow).collect(),
             flying: BTreeMap::new(),
             sequence: 0,
             busy: start,
-            mark,
             offered: 0,
             dropped: 0,
             queue: (0, 0),
@@ -100,17 +121,25 @@ impl Cable {
             let (backlog, len) = (self.backlog(), bytes.len() as u64);
             self.offered += 1;
             self.queue = (self.queue.0 + backlog, self.queue.1 + 1);
-            if backlog + len > QUEUE {
+            if backlog + len > self.path.queue {
                 self.dropped += 1;
                 return;
             }
-            congested = backlog > self.mark;
+            congested = backlog > self.path.mark;
             self.busy = self.busy.max(self.now) + Duration::from_nanos(len * 1_000_000_000 / RATE);
             at = self.busy;
         }
+        at += self.path.way;
+        let mut waited = Duration::ZERO;
+        if from == 0 && !self.path.nap.is_zero() && self.now > Time::from_millis(40) {
+            // When the receiver looks next; all it knows then is when it did so before.
+            waited = self.path.nap;
+            let nap = waited.as_nanos() as u64;
+            at = Time::from_nanos(at.as_nanos().next_multiple_of(nap));
+        }
         self.sequence += 1;
-        let flying = Flying { flow, to: 1 - from, bytes, congested };
-        self.flying.insert((at + WAY, self.sequence), flying);
+        let flying = Flying { flow, to: 1 - from, bytes, congested, waited };
+        self.flying.insert((at, self.sequence), flying);
     }
 
     fn run(&mut self, until: Time) {
@@ -126,9 +155,9 @@ impl Cable {
                 if entry.key().0 > self.now {
                     break;
                 }
-                let Flying { flow, to, bytes, congested } = entry.remove();
+                let Flying { flow, to, bytes, congested, waited } = entry.remove();
                 let mut packet = PacketView::parse(&bytes).unwrap();
-                packet.congested = congested;
+                (packet.congested, packet.waited) = (congested, waited);
                 let end = &mut self.flows[flow].ends[to];
                 end.handle_packet(self.now, &packet, &mut Zeros).ok();
                 end.release(BULK, end.visible(BULK));
@@ -185,7 +214,7 @@ impl Cable {
 #[test]
 fn streams_share_a_cable_that_marks_without_a_loss_and_with_a_short_queue() {
     for flows in [2, 4, 8] {
-        let outcome = Cable::new(flows, 80 << 10).measure();
+        let outcome = Cable::new(flows, Path { mark: 80 << 10, ..SHORT }).measure();
         assert!(outcome.used > 0.9, "{outcome:?}");
         assert!(outcome.fairness > 0.85, "{outcome:?}");
         assert!(outcome.queue < 200 << 10, "{outcome:?}");
@@ -194,11 +223,56 @@ fn streams_share_a_cable_that_marks_without_a_loss_and_with_a_short_queue() {
 }
 
 #[test]
-fn streams_share_a_cable_that_only_drops_and_it_does_not_collapse() {
+fn streams_share_a_cable_that_only_delays_without_a_loss_and_with_a_queue_near_the_target() {
+    // What the target leaves for the queue.
+    let target = (TARGET - SHORT.way * 2).as_nanos() as u64 * RATE / 1_000_000_000;
+    for flows in [1, 2, 4, 8] {
+        let outcome = Cable::new(flows, SHORT).measure();
+        assert!(outcome.used > 0.9, "{outcome:?}");
+        assert!(outcome.fairness > 0.9, "{outcome:?}");
+        assert!((target / 2..target * 5 / 4).contains(&outcome.queue), "{target} {outcome:?}");
+        assert!(outcome.dropped == 0.0, "{outcome:?}");
+    }
+}
+
+#[test]
+fn who_comes_late_to_a_queue_takes_no_more_than_the_others() {
+    for flows in [2, 4] {
+        let outcome =
+            Cable::new(flows, Path { apart: Duration::from_millis(20), ..SHORT }).measure();
+        assert!(outcome.fairness > 0.9, "{outcome:?}");
+        assert!(outcome.dropped == 0.0, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_receiver_that_is_rarely_run_slows_nobody_down() {
+    for nap in [1000, 2000, 4000] {
+        let path = Path { nap: Duration::from_micros(nap), ..SHORT };
+        let outcome = Cable::new(1, path).measure();
+        // No more than a queue full can come between two looks.
+        let most = (path.queue as f64 / (RATE as f64 * path.nap.as_secs_f64())).min(1.0);
+        assert!(outcome.used > 0.5 * most, "{most} {outcome:?}");
+    }
+}
+
+#[test]
+fn streams_share_a_cable_whose_queue_is_too_short_to_delay() {
     for flows in [2, 4, 8] {
-        let outcome = Cable::new(flows, u64::MAX).measure();
+        let outcome = Cable::new(flows, Path { queue: 128 << 10, ..SHORT }).measure();
         assert!(outcome.used > 0.85, "{outcome:?}");
         assert!(outcome.fairness > 0.8, "{outcome:?}");
+        assert!(outcome.dropped < 0.02, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_long_way_is_no_queue_and_streams_share_it_by_losses() {
+    for flows in [1, 2, 4, 8] {
+        let path = Path { way: Duration::from_micros(500), ..SHORT };
+        let outcome = Cable::new(flows, path).measure();
+        assert!(outcome.used > 0.85, "{outcome:?}");
+        assert!(outcome.fairness > 0.7, "{outcome:?}");
         assert!(outcome.dropped < 0.02, "{outcome:?}");
     }
 }
