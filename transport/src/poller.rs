@@ -8,6 +8,7 @@
 //! A turn costs one cache line per shared-memory link. What is rarer (signs of life, handshakes) is
 //! looked after by [`Poller::housekeep`], every half millisecond while busy, and after every sleep.
 
+mod backstop;
 #[cfg(feature = "faults")]
 mod faults;
 mod life;
@@ -83,8 +84,8 @@ pub struct Poller {
     released: bool,
     /// Number of the latest sleep.
     generation: u64,
-    /// Possible lost wake-up: link, sleep number, and when it was noticed.
-    suspicion: Option<(LinkId, u64, Time)>,
+    /// Possible lost wake-up.
+    suspicion: Option<backstop::Suspicion>,
     /// Sum of what readers have released of starved logs, as last seen.
     space: u64,
     #[cfg(feature = "faults")]
@@ -116,7 +117,7 @@ impl Poller {
         }
         if let Some(udp) = &udp {
             for fd in udp.fds() {
-                sleep.add_fd(fd, Class::Packets);
+                sleep.add_fd(fd.as_raw_fd(), Class::Packets);
             }
             for fd in udp.error_fds() {
                 sleep.add_fd(fd, Class::Errors);

@@ -30,3 +30,4 @@ mod thread;
 pub(crate) use link::ShmLink;
 pub(crate) use rendezvous::{BACKOFF_MAX, Meeting, Reach, Rendezvous, Scene, Standing};
 pub(crate) use segment::{Segment, sealed};
+pub(crate) use socket::readable;

@@ -43,7 +43,7 @@ mod tests;
 mod ways;
 
 use std::collections::VecDeque;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -283,8 +283,8 @@ impl Udp {
     }
 
     /// What to park on: the sockets that data arrives on.
-    pub(crate) fn fds(&self) -> impl Iterator<Item = RawFd> {
-        self.doors.iter().map(|door| door.port.main.fd())
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.doors.iter().map(|door| door.port.main.as_fd())
     }
 
     /// The send sockets, on which nothing but errors arrive: a peer's port is closed. When one of them wakes the

@@ -29,4 +29,4 @@ pub(crate) use sleep::Sleep;
 #[cfg(not(loom))]
 pub use sleep::probe_io_uring;
 #[cfg(not(loom))]
-pub(crate) use source::{Class, Token};
+pub(crate) use source::{Class, Token, Woken};

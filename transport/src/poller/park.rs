@@ -13,9 +13,6 @@ use crate::time::Time;
 use crate::udp::Udp;
 use crate::wait::{Step, arm, disarm};
 
-/// A sleep that ended by time-out beside news: the doorbell is late by more than this only if it is lost.
-const LATE: std::time::Duration = std::time::Duration::from_millis(250);
-
 /// Looks between two turns of one who spins: a microsecond or two.
 const LOOKS: u32 = 64;
 /// The same where each look asks the kernel for packets.
@@ -116,6 +113,7 @@ impl Poller {
         } else {
             self.stalls.sleeping(deadline);
             let woken = self.sleep.sleep(deadline.since(clock::now()));
+            let woken = self.question(woken, clock::now());
             self.counters.parks += 1;
             self.next_housekeeping = Time::ZERO;
             if woken.control {
@@ -138,12 +136,8 @@ impl Poller {
             {
                 udp.check_errors(clock::now());
             }
-            if woken.bell {
-                if self.sleep.bell_needs_reading() {
-                    self.waker.bell().drain();
-                }
-            } else if let Some(link) = self.has_news() {
-                self.suspicion.get_or_insert((link, self.generation, clock::now()));
+            if woken.bell && self.sleep.bell_needs_reading() {
+                self.waker.bell().drain();
             }
         }
         disarm(self.segment.armed());
@@ -182,7 +176,7 @@ impl Poller {
     }
 
     /// A link whose peer has flushed since we last looked.
-    fn has_news(&self) -> Option<LinkId> {
+    pub(super) fn has_news(&self) -> Option<LinkId> {
         self.roster.iter().find_map(|(id, link)| match &link.wire {
             Wire::Shm(shm) => (link.alive && shm.has_news()).then_some(id),
             // Its socket wakes whoever sleeps, however early the packet came; an adapter was asked after arming.
@@ -206,27 +200,6 @@ impl Poller {
             }
         }
         sum
-    }
-
-    /// Decides whether a sleep that ended beside news, unrung, was a lost wake-up or only a race with a
-    /// peer that was between its store and its ring.
-    pub(super) fn settle_suspicion(&mut self, now: Time) {
-        let Some((id, generation, noticed)) = self.suspicion else { return };
-        let Some(link) = self.roster.get(id).filter(|l| l.alive) else {
-            self.suspicion = None;
-            return;
-        };
-        let rung = match &link.wire {
-            Wire::Shm(shm) => shm.rung_by_peer(),
-            Wire::Udp(_) | Wire::Verbs(..) => generation,
-        };
-        if rung >= generation {
-            self.suspicion = None;
-        } else if now.since(noticed) > LATE {
-            self.suspicion = None;
-            self.counters.rescues += 1;
-            tracing::warn!(link = %id, "a wake-up was lost; only the backstop ended the sleep");
-        }
     }
 
     /// When a turn is due although nothing happens.

@@ -4,6 +4,7 @@
 //! QUINTET_MEASURE=1 cargo test --release -p quintet-transport --lib udp::measure -- --nocapture --test-threads 1
 //! ```
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -202,8 +203,11 @@ fn idle() {
 fn sleep(node: &Node, now: Time) {
     let wait = node.udp.next_timeout().map_or(Duration::from_millis(100), |at| at.since(now));
     let spec = libc::timespec { tv_sec: 0, tv_nsec: wait.as_nanos().min(999_999_999) as i64 };
-    let mut fd =
-        libc::pollfd { fd: node.udp.fds().next().unwrap(), events: libc::POLLIN, revents: 0 };
+    let mut fd = libc::pollfd {
+        fd: node.udp.fds().next().unwrap().as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
     // SAFETY: one pollfd and a timespec that live through the call; no signal mask.
     unsafe { libc::ppoll(&raw mut fd, 1, &raw const spec, std::ptr::null()) };
 }

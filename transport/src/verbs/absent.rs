@@ -106,6 +106,9 @@ impl VerbsLink {
     pub(crate) fn notice(&mut self) -> bool {
         match *self {}
     }
+    pub(crate) fn was_called(&self) -> bool {
+        match *self {}
+    }
     pub(crate) fn attach(&mut self, _: LaneId, _: u64) {
         match *self {}
     }

@@ -6,7 +6,8 @@
 //! orders nothing: before words that speak of it go, it is written there ([`super::link`]).
 //!
 //! ```text
-//! 0      look at the inbox                 1      the same, after the connection's first write
+//! 0      look at the inbox when you like   1      look at it; this was the connection's first write
+//! 2      look at it now
 //! 1 | lane: 3 bits | end / 8: 28 bits      the lane's log is published to `end`
 //! ```
 
@@ -15,8 +16,8 @@ use crate::limits::{LANES_MAX, LOG_BYTES_MAX};
 /// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Immediate {
-    /// The inbox has news.
-    Look,
+    /// The inbox has news. `wakes`: for which a sleeper is woken, as it is by all other bells.
+    Look { wakes: bool },
     /// It has the proof of the connection.
     Proof,
     /// A log's published end, as far as it fits.
@@ -38,7 +39,7 @@ impl Immediate {
 
     pub(super) fn emit(self) -> u32 {
         match self {
-            Immediate::Look => 0,
+            Immediate::Look { wakes } => 2 * u32::from(wakes),
             Immediate::Proof => 1,
             Immediate::End { lane, low } => END | (lane as u32) << LOW_BITS | low,
         }
@@ -51,7 +52,7 @@ impl Immediate {
             _ if immediate & END != 0 => {
                 Immediate::End { lane: (immediate >> LOW_BITS & 7) as usize, low: immediate & LOW }
             }
-            _ => Immediate::Look,
+            _ => Immediate::Look { wakes: immediate == 2 },
         }
     }
 }
@@ -69,13 +70,14 @@ mod tests {
     #[test]
     fn bells_are_what_they_were() {
         let ends = (0..LANES_MAX).map(|lane| Immediate::end(lane, 8 * 0x0fed_cba9));
-        for bell in ends.chain([Immediate::Look, Immediate::Proof]) {
+        let looks = [false, true].map(|wakes| Immediate::Look { wakes });
+        for bell in ends.chain(looks).chain([Immediate::Proof]) {
             assert_eq!(Immediate::parse(bell.emit()), bell);
         }
         // As the other end reads it, whatever it was built from.
         assert_eq!(Immediate::end(2, 8 * 0x1000_0005).emit(), 0xa000_0005);
         assert_eq!(Immediate::parse(0xf000_0001), Immediate::End { lane: 7, low: 1 });
-        assert_eq!(Immediate::parse(0x7fff_ffff), Immediate::Look);
+        assert_eq!(Immediate::parse(0x7fff_ffff), Immediate::Look { wakes: false });
     }
 
     #[test]

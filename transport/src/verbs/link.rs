@@ -105,6 +105,9 @@ pub(crate) struct VerbsLink {
     told: bool,
     /// Something happened that no turn has been told of.
     noticed: bool,
+    /// What a sleeper was to be woken for: whatever completes; and that it came.
+    armed_for_any: bool,
+    called: bool,
     proven: (bool, bool),
     failure: Option<Evidence>,
     malformed: Cell<bool>,
@@ -189,6 +192,8 @@ impl VerbsLink {
             stale: false,
             told: false,
             noticed: false,
+            armed_for_any: false,
+            called: false,
             proven: (false, false),
             failure: None,
             malformed: Cell::new(false),
@@ -277,8 +282,11 @@ impl VerbsLink {
             return false;
         }
         // Completions of our own writes matter only to who waits for them.
-        self.completions.arm(self.unfinished || self.hurry);
-        self.refresh() || self.gate.holds()
+        self.armed_for_any = self.unfinished || self.hurry;
+        self.completions.arm(self.armed_for_any);
+        let news = self.refresh() || self.gate.holds();
+        self.called = false;
+        news
     }
 
     /// After a sleep that the descriptor may have ended.

@@ -68,6 +68,12 @@ impl Waker {
         arm(&self.shared.asleep, 1);
     }
 
+    /// Whether somebody rings, or is about to, since it was armed.
+    #[cfg(not(loom))]
+    pub(crate) fn is_taken(&self) -> bool {
+        self.shared.asleep.load(Ordering::Relaxed) == 0
+    }
+
     pub(crate) fn disarm(&self) {
         disarm(&self.shared.asleep);
     }

@@ -145,6 +145,8 @@ impl Uring {
                     let events = class.events() as u32 | edge;
                     opcode::PollAdd::new(types::Fd(*fd), events).multi(bell).build()
                 }
+                #[cfg(feature = "faults")]
+                Source::Muffled => continue,
                 Source::Futex { .. } if !self.futexes => continue,
                 Source::Futex { memory, offset, value } => {
                     let word: *const u32 = memory.at(*offset, 4).cast::<u32>();
@@ -190,6 +192,8 @@ impl Uring {
                     armed[slot] = false;
                     continue;
                 }
+                #[cfg(feature = "faults")]
+                Source::Muffled => continue,
             }
             if again {
                 armed[slot] = false;

@@ -12,6 +12,8 @@ use crate::memory::Memory;
 pub(crate) struct Sleep {
     sources: Vec<Option<Source>>,
     backend: Backend,
+    #[cfg(feature = "faults")]
+    deaf: bool,
 }
 
 enum Backend {
@@ -32,7 +34,12 @@ impl Sleep {
             Some(Err(e)) => Backend::Ppoll(format!("io_uring is refused: {e}")),
             None => Backend::Ppoll("io_uring is switched off by the configuration".into()),
         };
-        Sleep { sources: Vec::new(), backend }
+        Sleep {
+            sources: Vec::new(),
+            backend,
+            #[cfg(feature = "faults")]
+            deaf: false,
+        }
     }
 
     /// How it sleeps, for people.
@@ -58,7 +65,23 @@ impl Sleep {
         self.add(Source::Futex { memory, offset, value })
     }
 
+    /// What tells of news wakes nobody any more, for good.
+    #[cfg(feature = "faults")]
+    pub(crate) fn deafen(&mut self) {
+        self.deaf = true;
+        for (at, source) in self.sources.iter_mut().enumerate() {
+            if source.as_ref().is_some_and(Source::tells_news) {
+                *source = Some(Source::Muffled);
+                if let Backend::Uring(ring) = &mut self.backend {
+                    ring.removed(at);
+                }
+            }
+        }
+    }
+
     fn add(&mut self, source: Source) -> Token {
+        #[cfg(feature = "faults")]
+        let source = if self.deaf && source.tells_news() { Source::Muffled } else { source };
         let free = self.sources.iter().position(Option::is_none);
         let at = free.unwrap_or_else(|| {
             self.sources.push(None);

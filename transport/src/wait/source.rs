@@ -43,8 +43,26 @@ pub(crate) struct Woken {
 
 /// What to wait for.
 pub(super) enum Source {
-    Fd { fd: RawFd, class: Class },
-    Futex { memory: Arc<Memory>, offset: usize, value: u32 },
+    Fd {
+        fd: RawFd,
+        class: Class,
+    },
+    Futex {
+        memory: Arc<Memory>,
+        offset: usize,
+        value: u32,
+    },
+    /// It keeps its place, and wakes nobody.
+    #[cfg(feature = "faults")]
+    Muffled,
+}
+
+#[cfg(feature = "faults")]
+impl Source {
+    /// Whether it tells of news, rather than of deaths and errors.
+    pub(super) fn tells_news(&self) -> bool {
+        matches!(self, Source::Fd { class: Class::Bell | Class::Packets, .. })
+    }
 }
 
 impl Woken {

@@ -11,13 +11,14 @@ use crate::on_every_path;
 
 on_every_path!(a_ball_wakes_its_catcher, eight_pollers_on_few_cores, a_commit_wakes_its_poller);
 
-/// Every node passes on the ball when it has come from the node before: `rounds` times around.
+/// Every node passes on the ball when it has come from the node before: `rounds` times around, or until a wake-up is
+/// lost. `prepare` is given each node.
 fn pass_the_ball(
     path: PathPolicy,
     n: u16,
     rounds: u64,
-    wait: Wait,
-    io_uring: bool,
+    (wait, io_uring): (Wait, bool),
+    prepare: fn(&mut Poller),
 ) -> Vec<PollerCounters> {
     let mut configs = configs(n, path);
     for config in &mut configs {
@@ -27,16 +28,21 @@ fn pass_the_ball(
         config.backstop = Duration::from_secs(2);
     }
     let nodes = connected(configs);
+    let lost = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = nodes
         .into_iter()
         .enumerate()
         .map(|(i, mut node)| {
+            let lost = lost.clone();
             std::thread::spawn(move || {
+                prepare(&mut node.poller);
                 let before = node.link(if i == 0 { n } else { i as u16 });
                 let mut passed = 0;
                 // Stay a little after the last pass: others still need our signs of life.
                 let mut last = None::<Time>;
-                while last.is_none_or(|at| clock::now().since(at) < Duration::from_millis(400)) {
+                while last.is_none_or(|at| clock::now().since(at) < Duration::from_millis(400))
+                    && !lost.load(Ordering::Relaxed)
+                {
                     let mut progress = node.turn();
                     let ball = node.poller.peer_word(before, CONTROL, 0);
                     let due = if i == 0 { ball + 1 } else { ball };
@@ -54,6 +60,7 @@ fn pass_the_ball(
                         let now = clock::now();
                         node.poller.park(now, Some(now + Duration::from_secs(1)), &mut || false);
                     }
+                    lost.fetch_or(node.poller.counters().rescues > 0, Ordering::Relaxed);
                 }
                 node.poller.counters()
             })
@@ -65,7 +72,7 @@ fn pass_the_ball(
 fn a_ball_wakes_its_catcher(path: PathPolicy) {
     for io_uring in [true, false] {
         for (wait, rounds) in [(Wait::Block, 2_000), (Wait::Adaptive, 5_000)] {
-            for counters in pass_the_ball(path, 2, rounds, wait, io_uring) {
+            for counters in pass_the_ball(path, 2, rounds, (wait, io_uring), |_| {}) {
                 assert_eq!(counters.rescues, 0, "{wait:?} io_uring={io_uring}: {counters:?}");
                 assert!(counters.parks > 0);
             }
@@ -74,15 +81,45 @@ fn a_ball_wakes_its_catcher(path: PathPolicy) {
 }
 
 fn eight_pollers_on_few_cores(path: PathPolicy) {
-    for counters in pass_the_ball(path, 8, 300, Wait::Adaptive, true) {
+    for counters in pass_the_ball(path, 8, 300, (Wait::Adaptive, true), |_| {}) {
         assert_eq!(counters.rescues, 0, "{counters:?}");
     }
 }
 
+/// That there are no rescues says something: who hears no bell is rescued, and it is counted.
+#[cfg(feature = "faults")]
+mod deaf {
+    use super::*;
+
+    on_every_path!(a_catcher_is_rescued, a_committer_is_rescued);
+
+    fn a_committer_is_rescued(path: PathPolicy) {
+        assert!(commit_and_sleep(path, Poller::deafen).poller.counters().rescues > 0);
+    }
+
+    fn a_catcher_is_rescued(path: PathPolicy) {
+        for io_uring in [true, false] {
+            for wait in [Wait::Block, Wait::Adaptive] {
+                let nodes = pass_the_ball(path, 2, u64::MAX, (wait, io_uring), Poller::deafen);
+                assert!(nodes.iter().any(|n| n.rescues > 0), "{wait:?} io_uring={io_uring}");
+            }
+        }
+    }
+}
+
 fn a_commit_wakes_its_poller(path: PathPolicy) {
+    let node = commit_and_sleep(path, |_| {});
+    assert_eq!(node.poller.counters().rescues, 0);
+    let (index, bytes) = node.poller.own_record(GROUP, 49 * 24).unwrap();
+    assert_eq!((index, bytes), (49, &49u64.to_le_bytes()[..]));
+}
+
+/// A thread commits fifty records, each to a sleeping poller; or until a wake-up is lost.
+fn commit_and_sleep(path: PathPolicy, prepare: fn(&mut Poller)) -> Node {
     let mut config = configs(1, path).remove(0);
-    config.backstop = Duration::from_secs(100);
+    config.backstop = Duration::from_secs(1);
     let mut node = Node::new(config);
+    prepare(&mut node.poller);
     let writer = node.poller.log(GROUP);
     let sender = std::thread::spawn(move || {
         for i in 0..50u64 {
@@ -93,20 +130,18 @@ fn a_commit_wakes_its_poller(path: PathPolicy) {
         }
     });
     let mut published = 0;
-    while published < 50 {
+    while published < 50 && node.poller.counters().rescues == 0 {
         node.turn();
         while node.poller.committed(GROUP).is_some() {
             node.poller.publish(GROUP, published);
             published += 1;
         }
-        // A lost wake-up would make this last for a hundred seconds.
         if published < 50 {
             node.poller.park(clock::now(), None, &mut || false);
         }
     }
     sender.join().unwrap();
-    let (index, bytes) = node.poller.own_record(GROUP, 49 * 24).unwrap();
-    assert_eq!((index, bytes), (49, &49u64.to_le_bytes()[..]));
+    node
 }
 
 /// Over shared memory; packets wake by themselves.

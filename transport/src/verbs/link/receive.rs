@@ -29,19 +29,24 @@ impl VerbsLink {
             let (mut failed, mut finished) = (None, None);
             let VerbsLink { completions, lanes, memory, .. } = self;
             let (mut rung, mut stale, mut told, mut foreign) = (0, false, false, false);
+            let mut called = false;
             let taken = completions.take(|Completion { id, failure, immediate }| match failure {
                 Some(status) => failed = failed.or(Some(status)),
                 None if id == RECEIVE => {
                     rung += 1;
                     match Immediate::parse(immediate) {
-                        Immediate::Look | Immediate::Proof => stale = true,
+                        Immediate::Look { wakes } => {
+                            stale = true;
+                            called |= wakes;
+                        }
+                        Immediate::Proof => (stale, called) = (true, true),
                         Immediate::End { lane: index, low } => match lanes.get_mut(index) {
                             Some(lane) => {
                                 // The inbox may know more: then this bell comes late, and changes nothing.
                                 let at = AT_HEADS + 8 * index;
                                 let known = memory.word(at).load(Ordering::Acquire).max(lane.rung);
                                 lane.rung = rebuilt(low, known);
-                                told = true;
+                                (told, called) = (true, true);
                             }
                             None => foreign = true,
                         },
@@ -53,6 +58,7 @@ impl VerbsLink {
                 self.failure = self.failure.or(Some(Evidence::PathBroken));
                 return true;
             };
+            self.called |= called || failed.is_some() || taken > 0 && self.armed_for_any;
             self.stale |= stale;
             self.told |= told;
             if foreign {
@@ -90,6 +96,11 @@ impl VerbsLink {
     pub(crate) fn notice(&mut self) -> bool {
         self.noticed = self.refresh();
         self.noticed
+    }
+
+    /// Whether something came since the link was asked to wake a sleeper for which it should have done so.
+    pub(crate) fn was_called(&self) -> bool {
+        self.called
     }
 
     fn repost(&mut self, rung: u32) {

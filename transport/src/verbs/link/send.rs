@@ -138,9 +138,9 @@ impl VerbsLink {
         writes.clear();
         self.unfinished = false;
         let news = self.fill_logs(own, room - 1, &mut writes);
-        let mut bell = Immediate::Look;
+        let mut bell = Immediate::Look { wakes: self.wakes };
         let (words, behind) = self.words_to_go(own);
-        let alone = news.count == 1 && news.known && !words && !self.owed.now;
+        let alone = news.count == 1 && news.known && !words && !self.owed.now && self.wakes;
         if alone {
             bell = Immediate::end(news.lane, self.lanes[news.lane].sent);
         } else if news.count > 0
