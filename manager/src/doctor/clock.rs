@@ -1,15 +1,7 @@
 //! The time of day. What the transport measures with is judged under `processors`.
 
-use super::{Check, Judgement, fine, system, unknown, warning};
-
-/// What the kernel says of the time of day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Clock {
-    /// Somebody keeps it right.
-    pub(super) synchronised: bool,
-    /// By how much it may be wrong, at most, µs.
-    pub(super) error_us: u64,
-}
+use super::system::{self, Clock};
+use super::{Check, Judgement, fine, unknown, warning};
 
 /// What was seen; what the kernel said if it refused.
 pub(super) struct Facts {

@@ -1,12 +1,20 @@
 //! The system calls of the doctor, and its only `unsafe`.
 
-use super::clock::Clock;
 use std::ffi::CStr;
 use std::io;
 use std::mem::size_of;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
+
+/// What the kernel says of the time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clock {
+    /// Somebody keeps it right.
+    pub(super) synchronised: bool,
+    /// By how much it may be wrong, at most, µs.
+    pub(super) error_us: u64,
+}
 
 /// A limit of this process and whoever it starts: the soft one. `u64::MAX` is no limit.
 pub(super) fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
