@@ -11,6 +11,7 @@ mod footprint;
 mod growth;
 mod harness;
 mod hostile;
+mod idle;
 mod logs;
 mod meeting;
 mod overrun;
