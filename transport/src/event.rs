@@ -80,6 +80,15 @@ pub enum Event {
         /// Which one, and why.
         rail: RailStatus,
     },
+    /// The lanes of a link go by another path from here on. Nothing of them is lost.
+    Path {
+        /// The link.
+        link: LinkId,
+        /// What carries it.
+        path: Path,
+        /// Why.
+        reason: Arc<str>,
+    },
     /// The link is dead and will never carry anything again. Its replicas stay readable, frozen, until
     /// [`Poller::forget`](crate::Poller::forget).
     Dead {

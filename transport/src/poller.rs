@@ -9,6 +9,7 @@
 //! looked after by [`Poller::housekeep`], every half millisecond while busy, and after every sleep.
 
 mod backstop;
+mod detour;
 #[cfg(feature = "faults")]
 mod faults;
 mod life;
@@ -425,8 +426,12 @@ impl Poller {
                     self.released = true;
                 }
                 Wire::Verbs(_, verbs) => verbs.shut(lane),
-                // Nothing arrives that the owner does not send, and it has detached us.
-                Wire::Udp(_) => {}
+                // Nothing arrives that the owner does not send, and it has detached us. By another path it may.
+                Wire::Udp(handle) => {
+                    if let (Some(_), Some(udp)) = (&link.aside, &mut self.udp) {
+                        udp.shut(*handle, lane);
+                    }
+                }
             }
         }
     }

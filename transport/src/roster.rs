@@ -40,11 +40,21 @@ pub(crate) struct Link {
     /// How pressed this host was when the peer was suspected last.
     pub(crate) pressed: Option<Reading>,
     pub(crate) wire: Wire,
+    /// What goes by UDP because no queue pair comes up: its inbox is where the lanes lie, and its next queue pair is awaited.
+    pub(crate) aside: Option<Box<VerbsLink>>,
     /// Its wake-up sources.
     pub(crate) tokens: Vec<Token>,
 }
 
 impl Link {
+    /// Its end of a queue pair, whether or not that carries the lanes at the moment.
+    pub(crate) fn verbs(&self) -> Option<&VerbsLink> {
+        match &self.wire {
+            Wire::Verbs(_, verbs) => Some(verbs),
+            Wire::Shm(_) | Wire::Udp(_) => self.aside.as_deref(),
+        }
+    }
+
     pub(crate) fn path(&self) -> Path {
         match self.wire {
             Wire::Shm(_) => Path::Shm,

@@ -62,6 +62,7 @@ use crate::reliable::{
 use crate::secure::{Cookies, Identity};
 use crate::time::Time;
 use dial::Peer;
+pub(crate) use link::Lent;
 use link::{Arrival, Change, Link, Phase};
 pub use socket::probe_busy_poll;
 use socket::{Batch, Origin, Port, SEGMENTS_MAX, Socket};

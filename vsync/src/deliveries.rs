@@ -237,6 +237,7 @@ impl Deliveries {
                 Item::Blocked(reason) => Event::Blocked(reason),
                 Item::Resumed => Event::Resumed,
                 Item::Rail(peer, rail) => Event::Rail { peer, rail },
+                Item::Path(peer, path, reason) => Event::Path { peer, path, reason },
                 Item::Evicted(v) => {
                     self.finished = true;
                     Event::Evicted(v)

@@ -6,13 +6,13 @@
 //! learner:  Chunk*  View(joined me)  Message* ...
 //! donor:    Donate  Message*  View(joined: the learner) -> writer.finish(view)
 //! ```
-//! `Blocked`, `Resumed` and `Rail` may come anywhere between. `Evicted`, `Left` and `Failed` are the last event of a node.
+//! `Blocked`, `Resumed`, `Rail` and `Path` may come anywhere between. `Evicted`, `Left` and `Failed` are the last event of a node.
 
 use std::sync::Arc;
 
 use std::fmt;
 
-use quintet_transport::{LogBytes, Member, NodeId, RailStatus, Time};
+use quintet_transport::{LogBytes, Member, NodeId, Path, RailStatus, Time};
 
 use crate::core::{BlockedReason, Cause, Position, View, ViewId};
 use crate::donation::BulkWriter;
@@ -123,6 +123,15 @@ pub enum Event<'a> {
         peer: NodeId,
         /// Which network, and why.
         rail: RailStatus,
+    },
+    /// The link to that node goes by another path. Nothing else changes.
+    Path {
+        /// The other node.
+        peer: NodeId,
+        /// What carries it.
+        path: Path,
+        /// Why.
+        reason: Arc<str>,
     },
     /// This incarnation is over: the group went on without it in this view. Start a new [`Node`](crate::Node).
     Evicted(ViewId),

@@ -362,7 +362,7 @@ pub enum EventKind {
     Instance,
     /// A snapshot was written or the journal repaired.
     Journal,
-    /// Packets to another node take another network.
+    /// A link goes by another path, or its packets by another network.
     Link,
     /// A client did something worth knowing (corrupt frame, overload).
     Client,

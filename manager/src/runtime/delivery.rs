@@ -145,6 +145,11 @@ impl Delivery {
                 self.shared.events.note(EventKind::Link, what);
                 Ok(())
             }
+            Event::Path { peer, path, reason } => {
+                let what = format!("the link to node {} goes by {path}: {reason}", peer.0);
+                self.shared.events.note(EventKind::Link, what);
+                Ok(())
+            }
             Event::Evicted(view) => {
                 let _ = self.flush();
                 Err(End::Evicted(view))

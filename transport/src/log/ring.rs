@@ -75,6 +75,7 @@ impl Ring {
 
     /// The same for an adapter that reads it there.
     #[cfg(not(loom))]
+    #[cfg(feature = "verbs")]
     pub(crate) fn address(&self, position: u64) -> u64 {
         self.at(position) as u64
     }

@@ -111,6 +111,11 @@ impl Poller {
         }
     }
 
+    /// Nothing is awaited of that link any more: its bell is gone.
+    pub(super) fn acquit(&mut self, link: LinkId) {
+        self.suspicion.take_if(|suspicion| suspicion.link == link);
+    }
+
     fn rescued(&mut self, link: Option<LinkId>) {
         self.counters.rescues += 1;
         let link = link.map(|link| link.to_string());

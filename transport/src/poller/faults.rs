@@ -18,6 +18,13 @@ impl Poller {
         }
     }
 
+    /// Looks for no peer in shared memory, as if all were on other hosts. Of two nodes both must be told, before they met.
+    pub fn hide_shared_memory(&mut self) {
+        if let Some(rendezvous) = &mut self.rendezvous {
+            rendezvous.hidden = true;
+        }
+    }
+
     /// The policy is that link's, too.
     pub(super) fn spoil(&mut self, link: LinkId) {
         match self.roster.get_mut(link).map(|link| &mut link.wire) {

@@ -121,12 +121,13 @@ impl Poller {
                 _ => self.bury(id, evidence, now),
             }
         }
+        self.leave_stalled(now);
         self.settle_suspicion(now);
         // System calls: not in every housekeeping while busy, nor after a sleep that would have told.
         if autopsy {
             self.meet(now);
             if let Some(verbs) = &mut self.verbs {
-                verbs.take_reports();
+                verbs.take_reports(now);
             }
         }
     }
@@ -143,7 +144,13 @@ impl Poller {
             self.sleep.remove(token);
         }
         match (&mut link.wire, &mut self.udp) {
-            (Wire::Udp(handle), Some(udp)) => udp.close(*handle),
+            (Wire::Udp(handle), Some(udp)) => {
+                // A queue pair that is tried for it may write to where its lanes are read.
+                if let (Some(_), Some(provider)) = (link.aside.take(), &mut self.verbs) {
+                    provider.abandon(*handle);
+                }
+                udp.close(*handle);
+            }
             (Wire::Udp(_), None) => {}
             (Wire::Verbs(handle, verbs), udp) => {
                 verbs.freeze();
@@ -179,6 +186,7 @@ impl Poller {
             Event::Suspected { link: l }
             | Event::Trusted { link: l }
             | Event::Rail { link: l, .. }
+            | Event::Path { link: l, .. }
             | Event::Dead { link: l, .. } => *l != link,
             Event::Up { .. } | Event::Refused { .. } => true,
         });

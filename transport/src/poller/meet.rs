@@ -188,6 +188,7 @@ impl Poller {
             health: Health::new(now),
             pressed: None,
             wire,
+            aside: None,
             tokens,
         };
         let path = link.path();

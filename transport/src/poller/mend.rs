@@ -11,7 +11,7 @@ use super::Poller;
 use crate::event::Evidence;
 use crate::id::LinkId;
 use crate::lane::CONTROL;
-use crate::roster::Wire;
+use crate::roster::{Link, Wire};
 use crate::time::Time;
 use crate::udp::UdpLink;
 use crate::verbs::{Message, Outcome};
@@ -23,7 +23,6 @@ const FAILED: &str = "; queue pairs that failed lately: ";
 impl Poller {
     /// The queue pair of a link failed, here or at the peer.
     pub(super) fn mend(&mut self, id: LinkId, now: Time) {
-        let control = self.own.lane(CONTROL).log.ring().address(0);
         let Some(link) = self.roster.get_mut(id).filter(|link| link.alive) else { return };
         let Wire::Verbs(handle, verbs) = &mut link.wire else { return };
         if verbs.is_suspended() {
@@ -33,12 +32,15 @@ impl Poller {
         for token in link.tokens.drain(..) {
             self.sleep.remove(token);
         }
-        let (handle, peer, kept) = (*handle, link.member, verbs.suspend(control, now));
+        let (handle, peer, kept) = (*handle, link.member, verbs.suspend(now));
         let reason = link.reason.split(FAILED).next().unwrap_or_default();
         link.reason =
             format!("{reason}{FAILED}{}, the next is being made", verbs.failures()).into();
-        match (kept, &mut self.verbs, &mut self.udp) {
-            (Some(kept), Some(provider), Some(udp)) => {
+        self.acquit(id);
+        let detours = self.roster.get(id).is_some_and(|link| self.may_detour(link));
+        let often = kept.often;
+        match (&mut self.verbs, &mut self.udp) {
+            (Some(provider), Some(udp)) if !often || detours => {
                 tracing::warn!(link = %id, %peer, "the queue pair failed: another one is made");
                 // To make the next queue pair takes the peer a while in which it answers nobody.
                 let timing = self.config.timing;
@@ -49,6 +51,9 @@ impl Poller {
                 tracing::warn!(link = %id, %peer, "queue pairs fail again and again");
                 self.bury(id, Evidence::PathBroken, now);
             }
+        }
+        if often {
+            self.detour(id, now);
         }
     }
 
@@ -61,7 +66,7 @@ impl Poller {
         message: Message<'_>,
         now: Time,
     ) {
-        let Some(Wire::Verbs(_, link)) = self.roster.get(id).map(|link| &link.wire) else { return };
+        let Some(link) = self.roster.get(id).and_then(Link::verbs) else { return };
         let late = match message {
             Message::Answer(_) => !link.is_suspended(),
             Message::Offer(offer) => offer == *link.remote(),
@@ -99,6 +104,8 @@ impl Poller {
             }
         };
         let reason = self.by_verbs(&next);
+        let returns = self.roster.get(id).is_some_and(|link| link.aside.is_some());
+        self.end_detour(id);
         let Some(link) = self.roster.get_mut(id).filter(|link| link.alive) else { return };
         let Wire::Verbs(_, verbs) = &mut link.wire else { return };
         next.inherit(verbs);
@@ -107,5 +114,8 @@ impl Poller {
         *verbs = next;
         link.reason = format!("{reason}{FAILED}{failures}").into();
         tracing::info!(link = %id, peer = %link.member, "the link goes on over another queue pair");
+        if returns {
+            self.path_changed(id);
+        }
     }
 }

@@ -62,7 +62,7 @@ impl Poller {
         let Some(message) = Message::parse(note.bytes()) else { return };
         let established = self.roster.of_udp(handle);
         if let Some(id) = established
-            && let Some(Wire::Verbs(..)) = self.roster.get(id).map(|link| &link.wire)
+            && self.roster.get(id).is_some_and(|link| link.verbs().is_some())
         {
             self.take_note_of_link(id, handle, message, now);
             return;

@@ -24,6 +24,25 @@ const ACK_BYTES: usize = 128 << 10;
 const CLOSE_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Connection {
+    /// Goes on reading the peer's `lane`, which another path has brought as far as `visible`, with those words.
+    pub fn resume(
+        &mut self,
+        lane: u8,
+        (released, visible): (u64, u64),
+        words: impl Iterator<Item = u64>,
+    ) {
+        if !self.closed {
+            self.recv[usize::from(lane)].resume(released, visible, words);
+        }
+    }
+
+    /// Reads the peer's `lane` no more, and returns the words as far as they are visible.
+    pub fn shut_lane(&mut self, lane: u8) -> Vec<u64> {
+        let lane = &mut self.recv[usize::from(lane)];
+        lane.shut();
+        lane.words().collect()
+    }
+
     /// A packet arrived for this connection.
     pub fn handle_packet(
         &mut self,

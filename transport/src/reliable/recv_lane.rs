@@ -92,6 +92,30 @@ impl RecvLane {
         self.advance();
     }
 
+    /// Goes on reading what another path brought so far: the log is visible up to `visible`, and so are those words.
+    pub(crate) fn resume(&mut self, released: u64, visible: u64, words: impl Iterator<Item = u64>) {
+        self.shut();
+        (self.open, self.released, self.visible) = (true, released, visible);
+        for (word, value) in self.words.iter_mut().zip(words) {
+            word.visible = word.visible.max(value);
+        }
+    }
+
+    /// Reads no more: what still comes is not taken in, and what came ahead is forgotten.
+    pub(crate) fn shut(&mut self) {
+        (self.open, self.credited) = (false, None);
+        self.ahead.clear();
+        self.waiting.fill(0);
+        for word in &mut self.words {
+            (word.oldest, word.newest) = (Waiting::default(), Waiting::default());
+        }
+    }
+
+    /// Values of all words.
+    pub(crate) fn words(&self) -> impl Iterator<Item = u64> {
+        self.words.iter().map(|word| word.visible)
+    }
+
     /// The writer has attached us at `from`; the latest such news counts.
     pub(crate) fn start(&mut self, from: u64) {
         self.started = self.started.max(Some(from));
@@ -348,6 +372,34 @@ mod tests {
         lane.place(0, 10, &[0; 190], &mut sink).unwrap();
         lane.advance();
         assert_eq!(lane.word(0), 20);
+    }
+
+    #[test]
+    fn what_another_path_has_brought_is_gone_on_from_and_given_back() {
+        let (mut lane, mut sink) = (lane(0), Placed::default());
+        lane.place(0, 8, &[0; 8], &mut sink).unwrap();
+        lane.offer_word(&word(1, 5, 16)).unwrap();
+        // Meanwhile it came to 24 elsewhere, of which 16 are released.
+        lane.resume(16, 24, [7, 6].into_iter());
+        assert_eq!((lane.visible(), lane.released(), lane.word(1)), (24, 16, 6));
+        assert!(!lane.advance() && lane.owes_credit_now());
+        assert_eq!(lane.credited(), 16, "the writer begins there");
+        sink.0.clear();
+        lane.place(0, 16, &[0; 16], &mut sink).unwrap();
+        assert!(lane.advance());
+        assert_eq!((lane.visible(), &sink.0[..]), (32, &[(24, 8)][..]));
+        lane.place(0, 40, &[0; 8], &mut sink).unwrap();
+        lane.offer_word(&word(0, 9, 48)).unwrap();
+        lane.offer_word(&word(2, 3, 0)).unwrap();
+        lane.shut();
+        assert_eq!(lane.words().take(3).collect::<Vec<_>>(), [7, 6, 3]);
+        assert_eq!(lane.place(0, 32, &[0; 8], &mut sink), Err(Refusal::NotNow));
+        assert_eq!(lane.offer_word(&word(0, 9, 0)), Err(Refusal::NotNow));
+        // What came ahead then lay in memory that another path has written since.
+        lane.resume(32, 32, [7].into_iter());
+        lane.place(0, 32, &[0; 8], &mut sink).unwrap();
+        assert!(lane.advance());
+        assert_eq!((lane.visible(), lane.word(0)), (40, 7));
     }
 
     #[test]

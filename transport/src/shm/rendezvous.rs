@@ -90,6 +90,9 @@ pub(crate) struct Rendezvous {
     attempts: Vec<Attempt>,
     pending: Vec<Pending>,
     sessions: u64,
+    /// No peer is looked for.
+    #[cfg(feature = "faults")]
+    pub(crate) hidden: bool,
 }
 
 /// The rest of the node, as far as a rendezvous needs it.
@@ -130,6 +133,8 @@ impl Rendezvous {
             pidfd,
             pending: Vec::new(),
             sessions: 0,
+            #[cfg(feature = "faults")]
+            hidden: false,
         })
     }
 
@@ -218,6 +223,11 @@ impl Rendezvous {
 
     fn attempt(&mut self, peer: usize, now: Time, scene: &Scene<'_>) {
         let name = name_of(&self.cluster, self.peers[peer]);
+        #[cfg(feature = "faults")]
+        if self.hidden {
+            self.attempts[peer].reach = Reach::Absent(format!("nobody looks for @{name}"));
+            return self.retreat(peer, now);
+        }
         let socket = match socket::connect(&name) {
             Ok(socket) => socket,
             Err(e) => {

@@ -14,6 +14,7 @@ use super::replica::Replicas;
 use crate::event::{Evidence, LinkCounters};
 use crate::id::Member;
 use crate::lane::CONTROL;
+use crate::log::{Reader, Ring};
 use crate::own::Own;
 use crate::reliable::{CloseReason, Connection, LaneTable, PacketView, Rails, Settings};
 use crate::secure::PacketKeys;
@@ -59,6 +60,15 @@ pub(crate) struct Stash {
     pub(crate) bytes: Vec<u8>,
     pub(crate) segment: usize,
     pub(crate) retry: Time,
+}
+
+/// What two paths of one link hand over to each other: per lane of the peer the reader, if it is read, its words, and
+/// the memory that it lies in.
+#[derive(Default)]
+pub(crate) struct Lent {
+    pub(crate) readers: Vec<Option<Reader>>,
+    pub(crate) words: Vec<Vec<u64>>,
+    pub(crate) rings: Vec<Ring>,
 }
 
 /// The end of the handshake, which the peer may not have got.
@@ -168,6 +178,37 @@ impl Link {
             self.connection.release(lane, released);
         }
         Ok(())
+    }
+
+    /// Lanes that another path has carried go on here, in its memory and with its readers; `words` are those of each lane.
+    pub(crate) fn borrow(&mut self, lent: Lent) {
+        for (lane, (reader, words)) in lent.readers.iter().zip(&lent.words).enumerate() {
+            let Some(reader) = reader else {
+                self.connection.shut_lane(lane as u8);
+                continue;
+            };
+            let at = (reader.released(), reader.visible());
+            self.connection.resume(lane as u8, at, words.iter().copied());
+        }
+        self.replicas.borrow(lent.rings, lent.readers);
+    }
+
+    /// They go on there again. What of them is still on its way here is not taken in.
+    pub(crate) fn give_back(&mut self) -> Lent {
+        let mut lent = Lent::default();
+        for lane in 0..self.table.as_slice().len() {
+            let (reader, words) = self.shut(lane as u8);
+            lent.readers.push(reader);
+            lent.words.push(words);
+        }
+        self.replicas.give_back();
+        lent
+    }
+
+    /// Reads that lane of the peer no more.
+    pub(crate) fn shut(&mut self, lane: u8) -> (Option<Reader>, Vec<u64>) {
+        let words = self.connection.shut_lane(lane);
+        (self.replicas.take(usize::from(lane)), words)
     }
 
     /// An owner that reclaimed what this reader has not released no longer counts it among the readers. False

@@ -80,6 +80,32 @@ impl Udp {
         self.get(link)?.replicas().bytes(lane.index())
     }
 
+    // ---- links: lanes of another path ----
+
+    /// Lanes that another path has carried go by that link from here on.
+    pub(crate) fn borrow(&mut self, link: UdpLink, lent: Lent) {
+        if let Some(link) = self.get_mut(link) {
+            link.borrow(lent);
+        }
+    }
+
+    /// The other path takes them back.
+    pub(crate) fn give_back(&mut self, link: UdpLink) -> Lent {
+        self.get_mut(link).map(Link::give_back).unwrap_or_default()
+    }
+
+    /// Reads a lane of the peer no more.
+    pub(crate) fn shut(&mut self, link: UdpLink, lane: LaneId) {
+        if let Some(link) = self.get_mut(link) {
+            link.shut(lane.0);
+        }
+    }
+
+    /// Whether the peer is among the readers of an own lane.
+    pub(crate) fn is_attached(&self, link: UdpLink, lane: LaneId) -> bool {
+        self.get(link).is_some_and(|link| link.connection.is_attached(lane.0))
+    }
+
     // ---- links: life ----
 
     /// Last sign of life.

@@ -16,11 +16,13 @@ const TAIL_MIN: usize = 1024;
 #[derive(Default)]
 pub(crate) struct Replicas {
     lanes: Vec<Option<Reader>>,
+    /// Memory of another path, which goes on being used.
+    lent: Vec<Ring>,
 }
 
 impl Replicas {
     pub(crate) fn new(table: &LaneTable) -> Self {
-        Replicas { lanes: table.as_slice().iter().map(|_| None).collect() }
+        Replicas { lanes: table.as_slice().iter().map(|_| None).collect(), lent: Vec::new() }
     }
 
     /// Makes memory for a lane that is read from `from` on. Opened again, the memory stays: what lies ahead of
@@ -32,6 +34,7 @@ impl Replicas {
                 return Ok(());
             }
             Some(reader) => reader.ring().clone(),
+            None if lane < self.lent.len() => self.lent[lane].clone(),
             None => {
                 let capacity =
                     usize::try_from(log_bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -40,6 +43,21 @@ impl Replicas {
         };
         self.lanes[lane] = Some(Reader::new(ring, from));
         Ok(())
+    }
+
+    /// From here on lanes lie in that memory of another path, which goes on with these readers.
+    pub(crate) fn borrow(&mut self, rings: Vec<Ring>, readers: Vec<Option<Reader>>) {
+        (self.lent, self.lanes) = (rings, readers);
+    }
+
+    /// Reads that lane no more.
+    pub(crate) fn take(&mut self, lane: usize) -> Option<Reader> {
+        self.lanes.get_mut(lane)?.take()
+    }
+
+    /// The memory of another path is its own again.
+    pub(crate) fn give_back(&mut self) {
+        self.lent = Vec::new();
     }
 
     /// How far the lane is released, if it is open.

@@ -15,7 +15,7 @@ use crate::memory::Memory;
 use crate::own::Own;
 use crate::report::{Finding, VerbsReport};
 use crate::time::Time;
-use crate::udp::UdpLink;
+use crate::udp::{Lent, UdpLink};
 
 /// What could be used: nothing.
 pub(crate) fn look(_: Option<&str>) -> VerbsReport {
@@ -70,13 +70,18 @@ impl Verbs {
     pub(crate) fn fds(&self) -> Vec<RawFd> {
         match *self {}
     }
-    pub(crate) fn take_reports(&mut self) {
+    pub(crate) fn go_rarely(&mut self, _: UdpLink, _: u32, _: Time) {
+        match *self {}
+    }
+    pub(crate) fn take_reports(&mut self, _: Time) {
         match *self {}
     }
 }
 
 /// There is none.
-pub(crate) enum Kept {}
+pub(crate) struct Kept {
+    pub(crate) often: bool,
+}
 
 /// There is none.
 pub(crate) enum VerbsLink {}
@@ -157,7 +162,19 @@ impl VerbsLink {
     pub(crate) fn bytes(&self, _: LaneId) -> Option<LogBytes> {
         match *self {}
     }
-    pub(crate) fn suspend(&mut self, _: u64, _: Time) -> Option<Kept> {
+    pub(crate) fn suspend(&mut self, _: Time) -> Kept {
+        match *self {}
+    }
+    pub(crate) fn stalled(&self, _: Time) -> Option<Duration> {
+        match *self {}
+    }
+    pub(crate) fn lend(&mut self) -> Lent {
+        match *self {}
+    }
+    pub(crate) fn take_back(&mut self, _: Lent) {
+        match *self {}
+    }
+    pub(crate) fn took(&mut self, _: LaneId, _: Option<u64>) {
         match *self {}
     }
     pub(crate) fn is_suspended(&self) -> bool {

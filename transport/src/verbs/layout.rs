@@ -6,6 +6,7 @@
 //! 8      per lane: published end of the peer's log
 //! 56     per lane: how far the peer has released our log
 //! 128    per lane, each on lines of its own: the words
+//! page   what is sent to prove a path, and read by nobody
 //! page   per lane: the ring
 //! ```
 
@@ -23,8 +24,19 @@ pub(super) const ENDS: usize = 2 * LANES_MAX;
 const AT_WORDS: usize = 128;
 const _: () = assert!(HEADER <= AT_WORDS);
 
-/// Places of all lanes, and the size of the inbox.
-pub(super) fn plan(lanes: &[LaneSpec]) -> (Vec<LanePlace>, usize) {
+/// Bytes of the largest packet.
+pub(super) const PACKET_MAX: usize = 4096;
+
+/// Where what is in an inbox.
+pub(super) struct Plan {
+    pub(super) lanes: Vec<LanePlace>,
+    /// Room for one packet.
+    pub(super) spare: usize,
+    pub(super) size: usize,
+}
+
+/// Places of all lanes.
+pub(super) fn plan(lanes: &[LaneSpec]) -> Plan {
     let mut end = AT_WORDS;
     let mut places: Vec<LanePlace> = lanes
         .iter()
@@ -39,9 +51,11 @@ pub(super) fn plan(lanes: &[LaneSpec]) -> (Vec<LanePlace>, usize) {
             place
         })
         .collect();
+    let spare = pages(end);
+    end = spare + PACKET_MAX;
     for place in &mut places {
         place.log_at = pages(end);
         end = place.log_at + place.log_bytes;
     }
-    (places, pages(end))
+    Plan { lanes: places, spare, size: pages(end) }
 }

@@ -9,6 +9,7 @@
 //!   ([`VerbsLink::floor`]): completions are asked for every so many writes, or when somebody waits for space.
 //! - What does not fit into the send queue stays marked and goes with a later flush; nothing ever waits here.
 
+mod detour;
 mod life;
 mod mend;
 mod read;
@@ -26,10 +27,10 @@ use self::send::Owed;
 use super::completion::Completions;
 use super::course::Course;
 use super::discover;
-use super::layout::{self, AT_PROOF, ENDS};
+use super::layout::{self, AT_PROOF, ENDS, Plan};
 use super::offer::Offer;
 use super::queue_pair::{QueuePair, RECEIVES, SENDS, Write};
-use super::region::{Access, Domain, Region};
+use super::region::Held;
 use crate::event::Evidence;
 use crate::faults::Gate;
 use crate::lane::LaneSpec;
@@ -75,11 +76,11 @@ struct Batch {
 pub(crate) struct VerbsLink {
     pair: Option<QueuePair>,
     completions: Completions,
-    inbox: Option<Region>,
-    source: Option<Region>,
+    held: Option<Arc<Held>>,
     memory: Arc<Memory>,
-    /// Bytes of the inbox that are in use.
+    /// Bytes of the inbox that are in use, and where room for a packet is.
     size: u64,
+    spare: u64,
     remote: Offer,
     /// Bytes of the largest packet.
     packet: u32,
@@ -120,8 +121,8 @@ pub(crate) struct VerbsLink {
     /// Which pair of addresses it goes between, as one who makes offers counts them, and ours in words.
     pub(super) course: Course,
     via: String,
-    /// Where our CONTROL lane's ring lies, of a link that goes on.
-    control_at: Option<u64>,
+    /// Since when there is no queue pair.
+    suspended: Time,
     /// Queue pairs that failed lately, and when the last of them did.
     failures: u32,
     failing_since: Time,
@@ -135,23 +136,21 @@ impl VerbsLink {
         source: &Arc<Memory>,
         lanes: &[LaneSpec],
     ) -> std::io::Result<VerbsLink> {
-        let memory = Arc::new(Memory::for_adapters(layout::plan(lanes).1)?);
-        VerbsLink::over(memory, place, source, lanes)
+        let memory = Arc::new(Memory::for_adapters(layout::plan(lanes).size)?);
+        let held = Held::new(&place.device, &memory, source)?;
+        VerbsLink::over(memory, held, place, lanes)
     }
 
-    /// The same for an inbox that is there.
-    pub(super) fn over(
+    /// The same for an inbox that is there and registered.
+    fn over(
         memory: Arc<Memory>,
+        held: Arc<Held>,
         place: &discover::Place,
-        source: &Arc<Memory>,
         lanes: &[LaneSpec],
     ) -> std::io::Result<VerbsLink> {
-        let (places, size) = layout::plan(lanes);
-        let domain = Domain::new(place.device.clone())?;
-        let inbox = Region::new(domain.clone(), memory.clone(), Access::Inbox)?;
-        let source = Region::new(domain.clone(), source.clone(), Access::Source)?;
+        let Plan { lanes: places, spare, size } = layout::plan(lanes);
         let completions = Completions::new(place.device.clone(), SENDS + RECEIVES)?;
-        let pair = QueuePair::new(domain, &completions, place)?;
+        let pair = QueuePair::new(held.domain.clone(), &completions, place)?;
         let lane = |place| Lane {
             place,
             reader: None,
@@ -170,10 +169,10 @@ impl VerbsLink {
         Ok(VerbsLink {
             pair: Some(pair),
             completions,
-            inbox: Some(inbox),
-            source: Some(source),
+            held: Some(held),
             memory,
             size: size as u64,
+            spare: spare as u64,
             remote: Offer::default(),
             packet: 0,
             writes: Vec::with_capacity(SENDS as usize),
@@ -203,7 +202,7 @@ impl VerbsLink {
             name: (0, 0),
             course: Course::default(),
             via: place.to_string(),
-            control_at: None,
+            suspended: Time::ZERO,
             failures: 0,
             failing_since: Time::ZERO,
             frozen: false,
@@ -219,8 +218,8 @@ impl VerbsLink {
             gid: place.gid,
             qpn: self.pair.as_ref().map_or(0, QueuePair::number),
             psn,
-            rkey: self.inbox.as_ref().map_or(0, Region::remote_key),
-            inbox: self.inbox.as_ref().map_or(0, Region::address),
+            rkey: self.held.as_ref().map_or(0, |held| held.inbox.remote_key()),
+            inbox: self.held.as_ref().map_or(0, |held| held.inbox.address()),
             inbox_len: self.size,
             control_from: from,
             ..Offer::default()
@@ -301,8 +300,7 @@ impl VerbsLink {
     pub(crate) fn freeze(&mut self) {
         self.frozen = true;
         self.pair = None;
-        self.source = None;
-        self.inbox = None;
+        self.held = None;
     }
 
     /// Makes the network as bad as `policy` says, for what the peer writes here.

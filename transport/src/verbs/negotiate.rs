@@ -31,8 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(6);
 const _: () = assert!(PATIENCE.as_millis() > TRY.as_millis() * PAIRS_MAX as u128);
 /// How long it may take to replace a queue pair of a link: the peer lives, and a cable may come back.
 const MEND: Duration = Duration::from_secs(10);
-/// Distance of the tries meanwhile: each registers memory, and other links wait for that.
+/// Distance of the tries meanwhile.
 const MEND_STEP: Duration = Duration::from_millis(250);
+/// The same while UDP carries the lanes: twice as long after each, up to the last.
+const RARELY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// After a failure of everything, where there is no other path to fall back to.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,8 @@ pub(super) struct Talk {
     kept: Option<Kept>,
     /// Of such a link: no try before that.
     pause: Time,
+    /// UDP carries its lanes: there is no hurry, and no end. How long the next pause is.
+    rarely: Option<Duration>,
 }
 
 /// What a talk needs of its surroundings.
@@ -74,6 +78,8 @@ pub(super) struct Ground<'a> {
     pub(super) lanes: &'a [LaneSpec],
     pub(super) control_head: u64,
     pub(super) psn: u32,
+    /// Lanes may go by UDP here.
+    pub(super) by_udp: bool,
 }
 
 impl Ground<'_> {
@@ -104,6 +110,7 @@ impl Talk {
             last_why: "no pair of addresses was tried".into(),
             kept: None,
             pause: now,
+            rarely: None,
         }
     }
 
@@ -112,6 +119,24 @@ impl Talk {
         // What was good before may be good again.
         let course = kept.course;
         Talk { kept: Some(kept), course, until: now + MEND, ..Talk::new(handle, ids, 0, now) }
+    }
+
+    /// The lanes of the link go by UDP meanwhile. `failures`: queue pairs of it that failed lately; after many of them the
+    /// next is not tried soon.
+    pub(super) fn go_rarely(&mut self, failures: u32, now: Time) {
+        let [first, last] = RARELY;
+        let pause = (first * (1 << failures.saturating_sub(1).min(8))).min(last);
+        (self.rarely, self.until) = (Some(pause), Time::MAX);
+        if self.offers {
+            self.pause = now + pause;
+        }
+    }
+
+    /// An adapter has reported something: what was missing may be there.
+    pub(super) fn hurry(&mut self, now: Time) {
+        if let Some(pause) = &mut self.rarely {
+            (*pause, self.pause, self.next) = (RARELY[0], now, now);
+        }
     }
 
     pub(super) fn mends(&self) -> bool {
@@ -147,6 +172,12 @@ impl Talk {
         if self.mends() {
             self.pause = now + MEND_STEP;
         }
+        if let Some(pause) = &mut self.rarely
+            && self.offers
+        {
+            *pause = (*pause * 2).min(RARELY[1]);
+            self.pause = now + *pause;
+        }
         let count = ground.places.len();
         let (place, wants) = match wanted {
             Some(theirs) => (usize::from(theirs.wants) % count.max(1), 0),
@@ -156,10 +187,7 @@ impl Talk {
         let at = &ground.places[place];
         let made = match &self.kept {
             None => VerbsLink::new(at, ground.source, ground.lanes),
-            Some(kept) => {
-                let link = VerbsLink::over(kept.memory.clone(), at, ground.source, ground.lanes);
-                link.map(|link| link.going_on(kept))
-            }
+            Some(kept) => VerbsLink::going_on(kept, at, ground.source, ground.lanes),
         };
         match made {
             Ok(mut link) => {
@@ -169,6 +197,7 @@ impl Talk {
                 let mut own = link.offer(at, self.attempt, ground.psn, ground.control_head);
                 own.resumes = self.name().0;
                 (own.places, own.wants) = (ground.count(), wants as u8);
+                own.by_udp = ground.by_udp;
                 link.course = self.course;
                 self.current = Some(Try {
                     place,
@@ -317,6 +346,7 @@ impl Talk {
                 _ => {
                     let (resumes, places) = (self.name().0, ground.count());
                     say(Message::Ask(Ask { resumes, places }));
+                    self.next = now + self.rarely.map_or(AGAIN, |_| RARELY[0]);
                 }
             }
             return None;

@@ -17,6 +17,8 @@ pub(crate) struct Offer {
     /// How many addresses its sender has, and which of the other's it means.
     pub(crate) places: u8,
     pub(crate) wants: u8,
+    /// The lanes of a link may go by UDP where no queue pair comes up again.
+    pub(crate) by_udp: bool,
     /// Local id of the port (InfiniBand).
     pub(crate) lid: u16,
     pub(crate) gid: [u8; 16],
@@ -70,7 +72,7 @@ impl<'a> Message<'a> {
         };
         put(&[VERSION, kind]);
         if let Some(offer) = offer {
-            put(&[offer.attempt, offer.mtu, offer.places, offer.wants]);
+            put(&[offer.attempt, offer.mtu, offer.places, offer.wants, offer.by_udp.into()]);
             put(&offer.lid.to_le_bytes());
             put(&offer.gid);
             for field in [offer.qpn, offer.psn, offer.rkey] {
@@ -126,12 +128,13 @@ fn parse_ask(mut body: &[u8]) -> Option<Ask> {
 
 fn parse_offer(mut body: &[u8]) -> Option<Offer> {
     let body = &mut body;
-    let [attempt, mtu, places, wants] = take(body)?;
+    let [attempt, mtu, places, wants, may] = take(body)?;
     let offer = Offer {
         attempt,
         mtu,
         places,
         wants,
+        by_udp: may == 1,
         lid: u16::from_le_bytes(take(body)?),
         gid: take(body)?,
         qpn: u32::from_le_bytes(take(body)?),
@@ -142,7 +145,8 @@ fn parse_offer(mut body: &[u8]) -> Option<Offer> {
         control_from: u64::from_le_bytes(take(body)?),
         resumes: u32::from_le_bytes(take(body)?),
     };
-    let possible = (1..=5).contains(&offer.mtu)
+    let possible = may <= 1
+        && (1..=5).contains(&offer.mtu)
         && offer.qpn < 1 << 24
         && offer.psn < 1 << 24
         && offer.inbox.checked_add(offer.inbox_len).is_some()
@@ -162,6 +166,7 @@ mod tests {
             mtu: 5,
             places: 6,
             wants: 7,
+            by_udp: true,
             lid: 0x0201,
             gid: *b"0123456789abcdef",
             qpn: 0x0a0b0c,
@@ -174,7 +179,7 @@ mod tests {
         };
         let mut out = [0; NOTE_MAX];
         let len = Message::Answer(offer).emit(&mut out);
-        let mut expected = vec![3, 2, 3, 5, 6, 7, 1, 2];
+        let mut expected = vec![3, 2, 3, 5, 6, 7, 1, 1, 2];
         expected.extend(b"0123456789abcdef");
         expected.extend([0x0c, 0x0b, 0x0a, 0, 0x0f, 0x0e, 0x0d, 0, 0x14, 0x13, 0x12, 0x11]);
         expected.extend([0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21]);

@@ -81,6 +81,13 @@ impl Verbs {
         self.talks.push(Talk::mend(handle, (self.me, member), kept, now));
     }
 
+    /// UDP carries the lanes of that link until its next queue pair comes up.
+    pub(crate) fn go_rarely(&mut self, handle: UdpLink, failures: u32, now: Time) {
+        if let Some(talk) = self.talks.iter_mut().find(|talk| talk.handle == handle) {
+            talk.go_rarely(failures, now);
+        }
+    }
+
     /// The own loop stood still for `stall`.
     pub(crate) fn excuse(&mut self, stall: Duration) {
         self.talks.iter_mut().for_each(|talk| talk.excuse(stall));
@@ -137,8 +144,8 @@ impl Verbs {
 
     /// What talks stand on now, and the talks.
     fn ground(&mut self, control_head: u64, psn: u32) -> (Ground<'_>, &mut [Talk]) {
-        let Verbs { places, source, lanes, talks, .. } = self;
-        (Ground { places, source, lanes, control_head, psn }, talks)
+        let Verbs { places, source, lanes, talks, only, .. } = self;
+        (Ground { places, source, lanes, control_head, psn, by_udp: !*only }, talks)
     }
 
     /// A talk has ended. Where verbs are the only path, it begins again; not so if there was a link, which ends then.
@@ -173,10 +180,11 @@ impl Verbs {
     }
 
     /// Reads what adapters report. Ports that go down and queue pairs that fail show in their links; this is for people.
-    pub(crate) fn take_reports(&mut self) {
+    pub(crate) fn take_reports(&mut self, now: Time) {
         for place in &self.places {
             while let Some(kind) = place.device.event() {
                 tracing::warn!(device = %place.device.name, kind, "the adapter reports (ibv_event_type)");
+                self.talks.iter_mut().for_each(|talk| talk.hurry(now));
             }
         }
     }

@@ -64,6 +64,8 @@ pub(super) struct Region {
 
 // SAFETY: as of `Domain`; the memory is `Sync` itself.
 unsafe impl Send for Region {}
+// SAFETY: shared, only its keys are read, which do not change.
+unsafe impl Sync for Region {}
 
 impl Region {
     pub(super) fn new(
@@ -100,6 +102,31 @@ impl Region {
     pub(super) fn remote_key(&self) -> u32 {
         // SAFETY: live until `drop`.
         unsafe { self.raw.as_ref().rkey }
+    }
+}
+
+/// What is registered for one peer: it outlives the queue pairs, since registering takes as long as memory is large.
+pub(super) struct Held {
+    pub(super) inbox: Region,
+    pub(super) source: Region,
+    pub(super) domain: Arc<Domain>,
+}
+
+impl Held {
+    pub(super) fn new(
+        device: &Arc<Device>,
+        inbox: &Arc<Memory>,
+        source: &Arc<Memory>,
+    ) -> io::Result<Arc<Held>> {
+        let domain = Domain::new(device.clone())?;
+        let inbox = Region::new(domain.clone(), inbox.clone(), Access::Inbox)?;
+        let source = Region::new(domain.clone(), source.clone(), Access::Source)?;
+        Ok(Arc::new(Held { inbox, source, domain }))
+    }
+
+    /// Whether it serves an address of that adapter.
+    pub(super) fn is_of(&self, device: &Arc<Device>) -> bool {
+        Arc::ptr_eq(&self.domain.device, device)
     }
 }
 

@@ -184,18 +184,23 @@ pub(crate) fn until(nodes: &mut [Node], what: &str, mut done: impl FnMut(&mut [N
 /// Everybody linked with everybody.
 pub(crate) fn connected(configs: Vec<Config>) -> Vec<Node> {
     let mut nodes: Vec<Node> = configs.into_iter().map(Node::new).collect();
+    meet(&mut nodes);
+    nodes
+}
+
+/// Lets everybody meet everybody.
+pub(crate) fn meet(nodes: &mut [Node]) {
     let n = nodes.len();
-    until(&mut nodes, "all links are up", |nodes| {
+    until(nodes, "all links are up", |nodes| {
         nodes.iter().all(|node| {
             let up = |id: usize| node.try_link(id as u16).filter(|&link| node.dead(link).is_none());
             (1..=n).filter_map(up).count() == n - 1
         })
     });
-    for node in &nodes {
+    for node in nodes {
         let died = node.events.iter().find(|event| matches!(event, Event::Dead { .. }));
         assert!(died.is_none(), "they met, and lost each other: {:?}", node.events);
     }
-    nodes
 }
 
 /// A connected pair in which the second reads the first's lane from the beginning.

@@ -5,6 +5,8 @@ mod adapters;
 #[cfg(feature = "verbs")]
 mod addresses;
 mod deaths;
+#[cfg(all(feature = "verbs", feature = "faults"))]
+mod detour;
 #[cfg(feature = "faults")]
 mod faults;
 mod footprint;
@@ -18,5 +20,7 @@ mod overrun;
 #[cfg(feature = "verbs")]
 #[path = "../../../scripts/tidy/skip.rs"]
 mod skip;
+#[cfg(feature = "verbs")]
+mod trouble;
 mod waiting;
 mod words;

@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quintet_transport::{
-    Config, GROUP, LogBytes, LogWriter, Member, NodeId, PathPolicy, PeerConfig, Poller, Time, clock,
+    Config, GROUP, LogBytes, LogWriter, Member, NodeId, Path, PathPolicy, PeerConfig, Poller, Time,
+    clock,
 };
 
 use super::Deliveries;
@@ -97,6 +98,33 @@ fn message(d: &mut Deliveries) -> Option<u64> {
         }
         other => panic!("{other:?}"),
     })
+}
+
+#[test]
+fn of_a_links_changes_that_wait_the_latest_is_told() {
+    let (mut f, mut d) = fixture(16);
+    f.outbox.close_gate();
+    let change = |peer, n: usize| {
+        let path = if n.is_multiple_of(2) { Path::Verbs } else { Path::Udp };
+        Item::Path(NodeId(peer), path, format!("change {n}").into())
+    };
+    for n in 0..1000 {
+        f.outbox.item(change(2, n));
+        if n == 500 {
+            f.outbox.item(Item::Resumed);
+            f.outbox.item(change(3, n));
+        }
+    }
+    f.outbox.open_gate();
+    f.outbox.flush();
+    let mut told = Vec::new();
+    while let Some(event) = d.try_next() {
+        told.push(match event {
+            Event::Path { peer, path, reason } => format!("{} {path} {reason}", peer.0),
+            other => format!("{other:?}"),
+        });
+    }
+    assert_eq!(told, ["Resumed", "3 verbs change 500", "2 udp change 999"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use quintet_transport::{LogBytes, LogWriter, Member, NodeId, RailStatus};
+use quintet_transport::{LogBytes, LogWriter, Member, NodeId, Path, RailStatus};
 
 use super::ring::Descriptor;
 use crate::core::{BlockedReason, ViewId};
@@ -34,6 +34,17 @@ pub(crate) struct Remains {
     pub(crate) head: u64,
 }
 
+impl Item {
+    /// Whether it says of the same what `later` says, which is all that matters then.
+    pub(crate) fn is_outdated_by(&self, later: &Item) -> bool {
+        match (self, later) {
+            (Item::Rail(peer, _), Item::Rail(other, _)) => peer == other,
+            (Item::Path(peer, ..), Item::Path(other, ..)) => peer == other,
+            _ => false,
+        }
+    }
+}
+
 /// One entry, in the order in which the application sees them.
 pub(crate) enum Item {
     /// A message or chunk.
@@ -49,6 +60,7 @@ pub(crate) enum Item {
     Blocked(BlockedReason),
     Resumed,
     Rail(NodeId, RailStatus),
+    Path(NodeId, Path, Arc<str>),
     /// What became of own messages that are not delivered; comes before the last event.
     Unresolved(Box<Remains>),
     Evicted(ViewId),

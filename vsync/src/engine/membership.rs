@@ -53,6 +53,11 @@ impl Engine {
                         self.outbox.item(Item::Rail(member.node, rail));
                     }
                 }
+                LinkEvent::Path { link, path, reason } => {
+                    if let Some(member) = self.links.by_id(link).map(|l| l.member) {
+                        self.outbox.item(Item::Path(member.node, path, reason));
+                    }
+                }
                 LinkEvent::Suspected { .. } | LinkEvent::Trusted { .. } => {}
             }
         }

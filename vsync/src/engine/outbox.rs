@@ -2,7 +2,7 @@
 //!
 //! Messages wait in the core while the ring is full, so senders feel it. What must not wait there (a view change drains
 //! the old view's messages whether the application keeps up or not) waits in `pending`, in order; it holds at most what
-//! the logs of one view hold.
+//! the logs of one view hold, and the latest news of each link.
 //!
 //! At a learner a *gate* holds everything back except transfer bytes, until the donor has said that they are complete:
 //! the application sees the view that joins it, and messages, only on top of a whole state.
@@ -66,6 +66,7 @@ impl Outbox {
 
     pub(crate) fn item(&mut self, item: Item) {
         if self.gated || !self.pending.is_empty() || self.ring.room() == 0 {
+            self.pending.retain(|waiting| !waiting.is_outdated_by(&item));
             self.pending.push_back(item);
         } else {
             self.put(item);

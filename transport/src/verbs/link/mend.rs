@@ -17,10 +17,13 @@ use std::time::Duration;
 use super::VerbsLink;
 use super::send::Owed;
 use crate::faults::Gate;
+use crate::lane::LaneSpec;
 use crate::memory::Memory;
 use crate::time::Time;
 use crate::verbs::course::Course;
+use crate::verbs::discover::Place;
 use crate::verbs::layout::AT_HEADS;
+use crate::verbs::region::Held;
 
 /// Queue pairs of one link that may fail within [`MEMORY`]: after that what breaks them is believed to stay.
 const FAILURES_MAX: u32 = 8;
@@ -29,28 +32,26 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// What the next queue pair of a link must be made for.
 #[derive(Clone)]
 pub(crate) struct Kept {
-    /// The inbox.
-    pub(in crate::verbs) memory: Arc<Memory>,
+    /// The inbox, and what of it and of our logs is registered. It stays so between two queue pairs: nobody can use it then,
+    /// and to register it anew, on the poller, would take as long as it is large.
+    memory: Arc<Memory>,
+    held: Option<Arc<Held>>,
     /// By what this link is called in notes: ours, and the peer's.
     pub(in crate::verbs) name: (u32, u32),
     /// Between which addresses the last one went.
     pub(in crate::verbs) course: Course,
-    /// Where the ring of our CONTROL lane lies.
-    pub(in crate::verbs) control_at: u64,
+    /// Too many have failed lately.
+    pub(crate) often: bool,
 }
 
 impl VerbsLink {
-    /// Destroys the queue pair, so that another can take its place. `None` if too many have failed.
-    /// `control_at`: where the ring of our CONTROL lane lies.
-    pub(crate) fn suspend(&mut self, control_at: u64, now: Time) -> Option<Kept> {
+    /// Destroys the queue pair, so that another can take its place.
+    pub(crate) fn suspend(&mut self, now: Time) -> Kept {
         if self.failures == 0 || now.since(self.failing_since) > MEMORY {
             (self.failing_since, self.failures) = (now, 0);
         }
         self.failures += 1;
-        if self.failures > FAILURES_MAX {
-            return None;
-        }
-        (self.pair, self.source, self.inbox) = (None, None, None);
+        (self.pair, self.suspended) = (None, now);
         // Nothing is written to the inbox any more. An end there that no bell told of must not be lost: words that came
         // after it speak of it, and the peer's next queue pair may write a lower one first.
         for (index, lane) in self.lanes.iter_mut().enumerate() {
@@ -60,14 +61,32 @@ impl VerbsLink {
         self.batches.clear();
         (self.posted, self.unsignaled) = (0, 0);
         (self.hurry, self.asks, self.failure) = (false, false, None);
-        let Self { name, course, .. } = *self;
-        Some(Kept { memory: self.memory.clone(), name, course, control_at })
+        Kept {
+            memory: self.memory.clone(),
+            held: self.held.take(),
+            name: self.name,
+            course: self.course,
+            often: self.failures > FAILURES_MAX,
+        }
     }
 
-    /// It is made for a link that goes on.
-    pub(in crate::verbs) fn going_on(mut self, kept: &Kept) -> VerbsLink {
-        self.control_at = Some(kept.control_at);
-        self
+    /// A queue pair for a link that goes on.
+    pub(in crate::verbs) fn going_on(
+        kept: &Kept,
+        place: &Place,
+        source: &Arc<Memory>,
+        lanes: &[LaneSpec],
+    ) -> std::io::Result<VerbsLink> {
+        let held = match &kept.held {
+            Some(held) if held.is_of(&place.device) => held.clone(),
+            _ => Held::new(&place.device, &kept.memory, source)?,
+        };
+        VerbsLink::over(kept.memory.clone(), held, place, lanes)
+    }
+
+    /// How long there has been no queue pair.
+    pub(crate) fn stalled(&self, now: Time) -> Option<Duration> {
+        self.is_suspended().then(|| now.since(self.suspended))
     }
 
     /// Between two queue pairs: nothing is sent or received.

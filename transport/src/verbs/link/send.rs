@@ -12,9 +12,8 @@ use crate::lane::LaneId;
 use crate::limits::LANES_MAX;
 use crate::own::Own;
 use crate::verbs::immediate::Immediate;
-use crate::verbs::layout::{AT_HEADS, AT_PROOF, ENDS};
+use crate::verbs::layout::{AT_HEADS, AT_PROOF, ENDS, PACKET_MAX};
 use crate::verbs::queue_pair::{Ending, SENDS, Write};
-use crate::verbs::region::Region;
 
 /// Bytes of one write: adapters have a largest message, 8 MiB for some.
 const PIECE: u64 = 1 << 20;
@@ -167,7 +166,7 @@ impl VerbsLink {
     /// The logs' news; of which lanes the peer must be told new ends. It is told only of whole records.
     fn fill_logs(&mut self, own: &Own, room: usize, writes: &mut Vec<Write>) -> News {
         let mut news = News::default();
-        let key = self.source.as_ref().map_or(0, Region::local_key);
+        let key = self.held.as_ref().map_or(0, |held| held.source.local_key());
         let inline_max = self.pair.as_ref().map_or(0, |pair| pair.inline_max as u64);
         for (index, (mine, lane)) in own.lanes.iter().zip(&mut self.lanes).enumerate() {
             if lane.attached.is_none() {
@@ -258,23 +257,16 @@ impl VerbsLink {
     }
 
     /// Writes into the peer's inbox what only we can know: its own packet number, seen in its offer. Before it goes one
-    /// packet as large as they get, to where its reader has not begun to read: a path that only carries small ones is
-    /// found out here, and not by a link that dies of its first large write, again and again. Of a link that goes on it is
-    /// our own ring, as it is: what of it the reader sees it has seen like that before.
+    /// packet as large as they get, to where nobody reads: a path that only carries small ones is found out here, and not by
+    /// a link that dies of its first large write, again and again.
     pub(in crate::verbs) fn prove(&mut self) {
         let proof = [u64::from(self.remote.psn)];
-        let (Some(inbox), Some(source)) = (&self.inbox, &self.source) else { return };
-        let Some(lane) = self.lanes.first() else { return };
-        let at = lane.place.log_at as u64;
-        let (local, local_key) = match self.control_at {
-            Some(ring) => (ring, source.local_key()),
-            None => (inbox.address() + at, inbox.local_key()),
-        };
+        let Some(held) = &self.held else { return };
         let large = Write {
-            local,
-            local_key,
-            len: self.packet.min(lane.place.log_bytes as u32),
-            remote: self.remote.inbox + at,
+            local: held.inbox.address() + self.spare,
+            local_key: held.inbox.local_key(),
+            len: self.packet.min(PACKET_MAX as u32),
+            remote: self.remote.inbox + self.spare,
             inline: false,
         };
         self.post(&[large, self.inline(&proof, AT_PROOF)], Immediate::Proof);
@@ -308,9 +300,9 @@ impl VerbsLink {
         let ending = Ending { id: self.next, doorbell: Some(bell.emit()), wakes, signaled };
         // SAFETY: log ranges are published bytes of our rings, which lie in the source region that the key names.
         // Nobody writes them until they are reclaimed, and `Poller::reclaim` stops at `floor`, which this batch's
-        // completion moves; or the queue pair is destroyed first (`freeze`, `suspend`, `drop`). A proof is of the inbox,
-        // or of a ring as it is, both registered; what it says matters only where the ring is published, and so still. Inline values are in `stage` or are such log bytes,
-        // and `stage` is not touched before the call returns.
+        // completion moves; or the queue pair is destroyed first (`freeze`, `suspend`, `drop`). A proof is of the inbox's
+        // spare room, which is registered, and whose content matters to nobody. Inline values are in `stage` or are such
+        // log bytes, and `stage` is not touched before the call returns.
         if unsafe { pair.post(writes, self.remote.rkey, ending) }.is_err() {
             self.failure = self.failure.or(Some(Evidence::PathBroken));
             return;

@@ -34,7 +34,7 @@ impl Side {
         self.psn += 1;
         let Side { places, source, talk, said, psn, .. } = self;
         let lanes = &lanes();
-        act(talk, &Ground { places, source, lanes, control_head: 0, psn: *psn }, said)
+        act(talk, &Ground { places, source, lanes, control_head: 0, psn: *psn, by_udp: true }, said)
     }
 
     fn poll(&mut self) {
