@@ -46,6 +46,10 @@ pub(crate) struct Network {
     /// Same number, same chances in the same order.
     #[arg(long, default_value_t = 1)]
     network_seed: u64,
+    /// The kernel neither cuts nor joins datagrams of --provider udp: what a device costs that cannot.
+    #[arg(long)]
+    #[serde(default)]
+    no_offload: bool,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -58,7 +62,12 @@ fn percent(text: &str) -> Result<f64, String> {
 impl Network {
     /// As a parameter of a report, if anything is done to it.
     pub(crate) fn told(self) -> Option<Network> {
-        (!self.is_as_it_is()).then_some(self)
+        (!self.is_as_it_is() || self.no_offload).then_some(self)
+    }
+
+    /// Whether the kernel may cut and join datagrams.
+    pub(crate) fn offload(self) -> bool {
+        !self.no_offload
     }
 
     /// Whether nothing is done to it.

@@ -67,6 +67,7 @@ impl Ends {
         let device = self.devices.get(usize::from(node - 1) % 2).cloned();
         config.verbs = VerbsConfig { trusted_fabric: true, device, ..VerbsConfig::default() };
         config.wait = self.wait.wait();
+        config.offload = self.network.offload();
         config.timing.dead = self.dead.unwrap_or(config.timing.dead);
         // Not secret: a measurement has nothing to hide, and all sides must have the same authority.
         let authority = Authority::new(&self.cluster, [1; 32])?;

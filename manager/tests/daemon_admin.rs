@@ -147,7 +147,12 @@ fn every_command_works_over_http_with_the_token_file() {
     let limits = printed(&open.quintet(&["status", "--limits"]).output().unwrap());
     assert!(limits.contains("request_bytes") && limits.contains(" 65536"), "{limits}");
     assert!(printed(&open.quintet(&["node", "list"]).output().unwrap()).contains("member"));
-    printed(&open.quintet(&["links"]).output().unwrap());
+    let links = printed(&open.quintet(&["links"]).output().unwrap());
+    for said in [&status, &links] {
+        for way in ["sending packets: ", "receiving packets: ", "socket filter: "] {
+            assert!(said.contains(way), "{said}");
+        }
+    }
     assert!(printed(&open.quintet(&["events"]).output().unwrap()).contains("view 1"));
     let refused = with(&["component", "remove", "counter"]);
     let said = String::from_utf8_lossy(&refused.stderr);

@@ -147,6 +147,9 @@ pub struct Config {
     pub backstop: Duration,
     /// Whether io_uring may be used for parking; with `false`, or where the kernel refuses it, ppoll is.
     pub io_uring: bool,
+    /// Whether the kernel may cut and join datagrams (UDP_SEGMENT, UDP_GRO); with `false`, or where it or a device refuses, they
+    /// pass one by one, many a call.
+    pub offload: bool,
 }
 
 impl Config {
@@ -167,6 +170,7 @@ impl Config {
             identity: None,
             backstop: Duration::from_millis(100),
             io_uring: true,
+            offload: true,
         }
     }
 

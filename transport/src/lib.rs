@@ -75,7 +75,7 @@ pub use time::Time;
 #[cfg(not(loom))]
 pub use traffic::{LaneCounters, LaneTraffic};
 #[cfg(not(loom))]
-pub use udp::probe_busy_poll;
+pub use udp::{UdpCalls, UdpStatus, probe_busy_poll};
 #[cfg(not(loom))]
 pub use verbs::discover_verbs;
 pub use wait::Waker;

@@ -19,6 +19,7 @@ mod park;
 mod promote;
 mod status;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -36,7 +37,7 @@ use crate::pressure::Pressure;
 use crate::roster::{Link, Roster, Wire};
 use crate::shm::{Rendezvous, Segment};
 use crate::time::Time;
-use crate::udp::Udp;
+use crate::udp::{Udp, UdpStatus};
 use crate::verbs::Verbs;
 use crate::wait::{Adaptive, Bell, Class, Sleep, Waker, before_looking};
 
@@ -545,15 +546,19 @@ impl Poller {
         self.counters
     }
 
+    /// By which calls packets of UDP pass the kernel, and what it keeps away; nothing where there is no UDP.
+    pub fn udp(&self) -> Option<&UdpStatus> {
+        self.udp.as_ref().map(Udp::status)
+    }
+
     /// How the poller waits: io_uring or ppoll, and why; of one that never sleeps, whether adapters are polled.
-    pub fn parking(&self) -> String {
-        let how = self.udp.as_ref().and_then(Udp::busy_polling);
+    pub fn parking(&self) -> Cow<'_, str> {
+        let how = || self.udp.as_ref().and_then(Udp::busy_polling);
         match self.config.wait {
-            Wait::Spin => how.map_or_else(
-                || "a loop that never sleeps".to_owned(),
-                |how| format!("a loop that never sleeps; {how}"),
-            ),
-            Wait::Adaptive | Wait::Block => self.sleep.describe(),
+            Wait::Spin => how().map_or("a loop that never sleeps".into(), |how| {
+                format!("a loop that never sleeps; {how}").into()
+            }),
+            Wait::Adaptive | Wait::Block => self.sleep.describe().into(),
         }
     }
 }

@@ -25,6 +25,7 @@ mod handshake_tests;
 mod hostile_tests;
 mod link;
 mod links;
+mod means;
 #[cfg(test)]
 mod measure;
 #[cfg(test)]
@@ -64,8 +65,10 @@ use crate::time::Time;
 use dial::Peer;
 pub(crate) use link::Lent;
 use link::{Arrival, Change, Link, Phase};
-pub use socket::probe_busy_poll;
+use means::Means;
+pub use means::UdpStatus;
 use socket::{Batch, Origin, Port, SEGMENTS_MAX, Socket};
+pub use socket::{UdpCalls, probe_busy_poll};
 use strangers::Strangers;
 use ways::{Door, Way};
 
@@ -119,7 +122,7 @@ pub(crate) struct Udp {
     /// What [`Udp::look`] found, for the next turn: the own end of which rail, how much, and whether there is more.
     looked: Option<(usize, usize, bool)>,
     out: Box<[u8]>,
-    segmentation: bool,
+    means: Means,
     peers: Vec<Peer>,
     slots: Vec<Slot>,
     events: VecDeque<UdpEvent>,
@@ -174,6 +177,12 @@ impl Udp {
             .ok_or_else(|| Error::Config(format!("{} lanes are too many", config.lanes.len())))?;
         let slots =
             (0..(peers.len() * LINKS_PER_PEER_MAX).max(1)).map(|_| Slot::default()).collect();
+        let calls = UdpCalls::probe()
+            .map_err(|source| Error::System { what: "a socket of its own", source })?;
+        let means = Means::choose(calls, config.offload);
+        if !means.joins {
+            doors.iter().for_each(|door| _ = door.port.main.join(false));
+        }
         let mut udp = Udp {
             me: config.me,
             identity,
@@ -184,10 +193,10 @@ impl Udp {
             give_up: config.timing.dead,
             doors,
             busy_poll,
-            batch: Some(Box::new(Batch::new())),
+            batch: Some(Box::new(Batch::new(means.takes_many))),
             looked: None,
             out: vec![0; SEND_BUFFER].into_boxed_slice(),
-            segmentation: true,
+            means,
             events: VecDeque::with_capacity(peers.len() * LINKS_PER_PEER_MAX),
             peers,
             slots,
@@ -281,6 +290,11 @@ impl Udp {
         let dials = self.peers.iter().filter_map(Peer::next_timeout);
         let late = self.next_late();
         links.chain(dials).chain(self.probing.then_some(self.tick)).chain(late).min()
+    }
+
+    /// By which calls packets pass the kernel.
+    pub(crate) fn status(&self) -> &UdpStatus {
+        &self.means.told
     }
 
     /// What to park on: the sockets that data arrives on.

@@ -67,6 +67,8 @@ pub struct Config {
     pub verbs: VerbsConfig,
     /// How the poller waits when there is nothing to do.
     pub wait: Wait,
+    /// Whether the kernel may cut and join datagrams of UDP.
+    pub offload: bool,
     /// Failure detection times.
     pub timing: Timing,
     /// What this node proves itself with; needed unless [`path`](Config::path) is shared memory only.
@@ -105,6 +107,7 @@ impl Config {
             path: PathPolicy::Auto,
             verbs: VerbsConfig::default(),
             wait: Wait::Adaptive,
+            offload: true,
             timing: Timing::default(),
             identity: None,
             data_dir: None,

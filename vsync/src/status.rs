@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quintet_transport::{LinkStatus, Member, Time};
+use quintet_transport::{LinkStatus, Member, Time, UdpStatus};
 
 use crate::core::{BlockedReason, Cause, Departure, View, ViewId};
 
@@ -96,6 +96,8 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// How the poller parks: in io_uring or in ppoll, and why.
     pub parking: String,
+    /// By which calls packets of UDP pass the kernel, where there is UDP.
+    pub udp: Option<UdpStatus>,
     /// Counters.
     pub counters: Counters,
     /// The latest views, oldest first, at most [`HISTORY`].

@@ -2,7 +2,8 @@
 
 use super::Api;
 use super::types::{
-    Addresses, Class, Component, ComponentState, Instance, Link, Method, Node, Rail, Status, Watch,
+    Addresses, Class, Component, ComponentState, Instance, Link, Method, Node, Packets, Rail,
+    Status, Watch,
 };
 use crate::package::Digest;
 use crate::replica::{Entry, Phase};
@@ -34,11 +35,16 @@ pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
     .into_iter()
     .map(|(name, counter)| (name.to_owned(), counter.load(Relaxed)))
     .collect();
-    let (mut persisted, mut parking) = (0, None);
+    let (mut persisted, mut parking, mut udp) = (0, None, None);
     if let Some(live) = &live {
         persisted = live.group.persisted_by_quorum().0;
         let status = live.group.status();
         parking = Some(status.parking.clone());
+        udp = status.udp.clone().map(|udp| Packets {
+            sending: udp.sending,
+            receiving: udp.receiving,
+            filter: udp.filter,
+        });
         let engine = &status.counters;
         for (name, value) in [
             ("engine_sent", engine.sent),
@@ -81,6 +87,7 @@ pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
         counters,
         limits: config.limits.clone(),
         parking,
+        udp,
     })
 }
 

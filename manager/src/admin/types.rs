@@ -54,6 +54,20 @@ pub struct Status {
     /// How the node waits for something to happen: in io_uring or in ppoll, and why.
     #[serde(default)]
     pub parking: Option<String>,
+    /// By which calls packets of UDP pass the kernel, where there is UDP.
+    #[serde(default)]
+    pub udp: Option<Packets>,
+}
+
+/// By which calls packets pass the kernel and why, in words.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Packets {
+    /// How they leave.
+    pub sending: String,
+    /// How they come.
+    pub receiving: String,
+    /// What the kernel keeps away.
+    pub filter: String,
 }
 
 /// Where a node stands.

@@ -1,7 +1,7 @@
 //! `quintet links`: every link, from both of its ends: path and why, state, times, and what went over it.
 
 use super::cluster::Cluster;
-use super::status::{NodeRow, gather};
+use super::status::{NodeRow, gather, print_packets};
 use super::table::{Table, bytes, micros};
 use super::{Error, print_json};
 use crate::admin::types::{Link, Rail};
@@ -21,6 +21,7 @@ pub(super) async fn links(cluster: &Cluster, json: bool) -> Result<(), Error> {
         print_json(&rows)?;
     } else {
         table(&whole.nodes).print();
+        print_packets(&whole.nodes);
     }
     whole.answered()?;
     match whole.nodes.iter().filter(|row| row.links_unknown.is_some()).count() {

@@ -4,7 +4,7 @@ use super::api::{self, Failure};
 use super::cluster::{Cluster, Daemon, Proxy};
 use super::table::{Table, micros};
 use super::{Error, print_json};
-use crate::admin::types::{Link, NodeState, Status};
+use crate::admin::types::{Link, NodeState, Packets, Status};
 use crate::limits::Limits;
 use crate::print::say;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,7 @@ pub(super) struct NodeRow {
     position: Option<u64>,
     client: Option<String>,
     parking: Option<String>,
+    udp: Option<Packets>,
     limits: Option<Limits>,
     pub(super) links: Vec<Link>,
     /// Why nothing is known of its links.
@@ -88,7 +89,8 @@ pub(super) async fn status(cluster: &Cluster, json: bool) -> Result<(), Error> {
     print_nodes(&whole.nodes);
     say!();
     print_links(&whole.nodes);
-    print_parking(&whole.nodes);
+    print_ways("waiting in", &whole.nodes, |row| row.parking.as_deref());
+    print_packets(&whole.nodes);
     print_proxy(&whole);
     whole.answered()
 }
@@ -115,15 +117,22 @@ pub(super) async fn limits(cluster: &Cluster, json: bool) -> Result<(), Error> {
     whole.answered()
 }
 
-/// One line for each way of waiting: all nodes of one kind of machine have the same.
-fn print_parking(rows: &[NodeRow]) {
+/// By which calls packets pass the kernel, and what it keeps away.
+pub(super) fn print_packets(rows: &[NodeRow]) {
+    print_ways("sending packets:", rows, |row| Some(&row.udp.as_ref()?.sending));
+    print_ways("receiving packets:", rows, |row| Some(&row.udp.as_ref()?.receiving));
+    print_ways("socket filter:", rows, |row| Some(&row.udp.as_ref()?.filter));
+}
+
+/// One line for each way of doing something: all nodes of one kind of machine have the same.
+fn print_ways<'a>(what: &str, rows: &'a [NodeRow], way: impl Fn(&'a NodeRow) -> Option<&'a str>) {
     let mut ways: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (node, parking) in rows.iter().filter_map(|row| Some((row.node?, row.parking.as_ref()?))) {
-        ways.entry(parking).or_default().push(node.to_string());
+    for (node, way) in rows.iter().filter_map(|row| Some((row.node?, way(row)?))) {
+        ways.entry(way).or_default().push(node.to_string());
     }
     for (way, nodes) in ways {
         let who = if nodes.len() == 1 { "node" } else { "nodes" };
-        say!("\n{who} {}: waiting in {way}", nodes.join(" "));
+        say!("\n{who} {}: {what} {way}", nodes.join(" "));
     }
 }
 
@@ -225,6 +234,7 @@ async fn ask(daemon: &Daemon) -> (NodeRow, Option<Status>) {
                 position: Some(status.position),
                 client: Some(status.addresses.client.to_string()),
                 parking: status.parking.clone(),
+                udp: status.udp.clone(),
                 limits: Some(status.limits.clone()),
                 links,
                 links_unknown,
@@ -244,6 +254,7 @@ async fn ask(daemon: &Daemon) -> (NodeRow, Option<Status>) {
                 position: None,
                 client: None,
                 parking: None,
+                udp: None,
                 limits: None,
                 links: Vec::new(),
                 links_unknown: Some(why),

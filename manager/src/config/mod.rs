@@ -137,6 +137,17 @@ pub enum WaitChoice {
     Block,
 }
 
+/// Whether the kernel may cut and join datagrams.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OffloadChoice {
+    /// Where it and the device can.
+    #[default]
+    Auto,
+    /// Never: for a device that does it wrong.
+    Off,
+}
+
 /// How the transport moves bytes.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -145,6 +156,8 @@ pub struct TransportConfig {
     pub path: PathChoice,
     /// How the poller waits.
     pub wait: WaitChoice,
+    /// Whether the kernel may cut and join datagrams of UDP.
+    pub offload: OffloadChoice,
     /// The network interface that the transport goes by, in place of an address: its name, or a subnet that it is in. As many
     /// as the node has addresses.
     #[serde(skip_serializing_if = "OneOrMore::is_empty")]

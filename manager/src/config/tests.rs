@@ -25,6 +25,15 @@ fn verbs_want_the_operators_word() {
 }
 
 #[test]
+fn offload_may_be_switched_off() {
+    let with = |value: &str| format!("{GOOD}\n[transport]\noffload = \"{value}\"\n");
+    assert_eq!(Config::parse(GOOD).unwrap().transport.offload, OffloadChoice::Auto);
+    assert_eq!(Config::parse(&with("off")).unwrap().transport.offload, OffloadChoice::Off);
+    let text = message(&with("none"));
+    assert!(text.contains("none") && text.contains("auto"), "{text}");
+}
+
+#[test]
 fn marks_of_packets_are_possible_ones() {
     let with = |more: &str| format!("{GOOD}\n[transport]\n{more}");
     let config = Config::parse(GOOD).unwrap();

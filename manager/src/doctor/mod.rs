@@ -14,6 +14,7 @@ mod host;
 mod kernel;
 mod memory;
 mod network;
+mod packets;
 mod paths;
 mod print;
 mod processors;
@@ -153,6 +154,7 @@ fn examine(host: &Host, arguments: &Arguments) -> Vec<Check> {
     checks.extend(clock::Facts::look().judge());
     checks.extend(memory::Facts::look(host, config).judge());
     checks.extend(network::Facts::look(host).judge());
+    checks.extend(packets::Facts::look(config).judge());
     checks.extend(verbs::Facts::look(host, config).judge());
     checks.extend(fabric::Facts::look(host).judge());
     checks.extend(files::Facts::look(arguments.config.as_deref(), config).judge());

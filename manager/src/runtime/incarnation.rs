@@ -3,7 +3,7 @@
 use super::delivery::Delivery;
 use super::{Live, Machine, Shared};
 use crate::admin::types::{EventKind, NodeState};
-use crate::config::{Config, NodeConfig, PathChoice, WaitChoice};
+use crate::config::{Config, NodeConfig, OffloadChoice, PathChoice, WaitChoice};
 use crate::journal::{self, Entry, Journal, Recovered};
 use crate::transfer::stream;
 use quintet_transport::{Identity, Marks, VerbsConfig};
@@ -199,6 +199,7 @@ fn engine_config(config: &Config, identity: Option<Identity>, state: u64) -> vsy
         WaitChoice::Adaptive => Wait::Adaptive,
         WaitChoice::Block => Wait::Block,
     };
+    engine.offload = config.transport.offload == OffloadChoice::Auto;
     engine.timing.heartbeat = Duration::from_millis(config.timing.heartbeat_ms);
     engine.timing.suspect = Duration::from_millis(config.timing.suspect_ms);
     engine.timing.dead = Duration::from_millis(config.timing.dead_ms);

@@ -121,7 +121,7 @@ mod tests {
 
     /// How many of `count` such packets get through; over loopback they have arrived when they are sent.
     fn through((port, sender): &(Port, Socket), packet: &[u8], count: usize) -> usize {
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(true);
         let mut arrived = 0;
         for _ in 0..count {
             sender.send(packet, None).unwrap();
@@ -201,7 +201,7 @@ mod tests {
         let (port, sender) = port("127.0.0.1:0", Filter { mark: MARK, one_in: 1, foreign: false });
         let bytes = [data(0, MARK, 200), data(0, MARK, 200), data(0, MARK, 150)].concat();
         sender.send(&bytes, Some(200)).unwrap();
-        let (mut batch, mut seen) = (Batch::new(), Vec::new());
+        let (mut batch, mut seen) = (Batch::new(true), Vec::new());
         let (count, _) = batch.receive(&port.main, true);
         for index in 0..count {
             seen.extend(batch.datagrams(index).map(|datagram| datagram.to_vec()));

@@ -17,8 +17,8 @@ type Tape = Rc<RefCell<Vec<(std::net::SocketAddr, Vec<u8>)>>>;
 fn wiretap(mut loses: impl FnMut(&[u8]) -> bool + 'static) -> Tape {
     let tape = Tape::default();
     let notes = tape.clone();
-    refusal::set(move |peer, bytes, segment| {
-        for datagram in bytes.chunks(segment.map_or(bytes.len(), usize::from).max(1)) {
+    refusal::set(move |peer, bytes, call| {
+        for datagram in bytes.chunks(call.size(bytes).max(1)) {
             notes.borrow_mut().push((peer, datagram.to_vec()));
         }
         loses(bytes).then_some(libc::EPERM)

@@ -120,7 +120,7 @@ fn jumbo_frames_are_used_until_the_path_swallows_them() {
     };
     until(&mut [&mut a, &mut b], "jumbo frames", |n| largest(n[0]) == 9000 - 28);
     // What the far end of a cable does not take it drops, unless the kernel knows it to be many datagrams.
-    a.udp.segmentation = false;
+    a.udp.means.cannot_cut(&std::io::Error::from_raw_os_error(libc::EIO));
     lab.mtu(1, 1500);
     stream(&mut a, &mut b, 300);
     assert!(largest(&mut a) <= 1500 - 28);

@@ -257,7 +257,7 @@ fn a_poller_that_never_sleeps_says_whether_adapters_are_polled() {
     let said = |wait, path| {
         let mut config = config(&addrs, 0, 1);
         (config.wait, config.path) = (wait, path);
-        Poller::new(config).unwrap().parking()
+        Poller::new(config).unwrap().parking().into_owned()
     };
     let spins = said(Wait::Spin, PathPolicy::Udp);
     assert!(spins.contains("never sleeps") && spins.contains("polled"), "{spins}");

@@ -5,7 +5,8 @@
 //! | EAGAIN, ENOBUFS | this peer's buffer is full (unanswered ARP, or a burst) | the batch is kept and sent a little later; other peers are not affected |
 //! | ECONNREFUSED | an earlier packet met a closed port; this one was *not* sent | probes begin; the batch is sent again |
 //! | EINVAL, and the own address is gone | this machine has another one now | a new socket; the batch is sent again |
-//! | EIO, EINVAL on a segmented send | this device cannot segment | segmentation is turned off, the batch goes out in pieces |
+//! | EIO, EINVAL on a segmented send | this device cannot segment | never again; the batch leaves by sendmmsg (`means`) |
+//! | ENOSYS on sendmmsg | somebody forbids it by now | never again; what is left of the batch leaves one by one |
 //! | EMSGSIZE | larger than the first link takes by now | smaller datagrams from now on; loss detection repairs |
 //! | EHOSTUNREACH, ENETUNREACH, EPERM, … | no way at the moment | as if lost in the network; other rails are asked, else silence decides |
 
@@ -14,6 +15,7 @@ mod tests;
 
 use std::time::Duration;
 
+use super::means::Sending;
 use super::*;
 use crate::secure::UsedUp;
 
@@ -88,29 +90,45 @@ impl Udp {
         self.send_batch(index, &stash.bytes, stash.segment, now)
     }
 
-    /// Sends one batch; false if the peer's socket is full and the batch was kept.
+    /// Sends one batch; false if the peer's socket is full and the rest of the batch was kept.
     fn send_batch(&mut self, index: usize, bytes: &[u8], segment: usize, now: Time) -> bool {
         let Some(link) = self.slots[index].link.as_deref() else { return false };
-        let peer = link.peer;
-        for _ in 0..4 {
+        let (peer, mut rest, mut failures) = (link.peer, bytes, 0);
+        while !rest.is_empty() && failures < 4 {
             let Some(socket) = self.peers[peer].socket() else { return true };
-            let joined = segment < bytes.len();
-            let result = if joined && !self.segmentation {
-                bytes.chunks(segment).try_for_each(|datagram| socket.send(datagram, None))
-            } else {
-                socket.send(bytes, joined.then_some(segment as u16))
+            let joined = segment < rest.len();
+            let sending = if joined { self.means.sending } else { Sending::Alone };
+            let (now_sent, result) = match sending {
+                Sending::Cut => (rest.len(), socket.send(rest, Some(segment as u16))),
+                Sending::Alone => {
+                    let one = segment.min(rest.len());
+                    (one, socket.send(&rest[..one], None))
+                }
+                Sending::Many => {
+                    let mut left = rest;
+                    let result = socket.send_many(&mut left, segment);
+                    (rest.len() - left.len(), result)
+                }
             };
-            let Err(error) = result else { return true };
+            let Err(error) = result else {
+                rest = &rest[now_sent..];
+                continue;
+            };
+            failures += 1;
             match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::ENOBUFS) => {
-                    self.keep(index, bytes, segment, now);
+                    self.keep(index, rest, segment, now);
                     return false;
                 }
                 Some(libc::ECONNREFUSED) => self.on_refused(peer, now),
                 Some(libc::EINVAL) if self.reopen_if_stranded(peer) => {}
-                Some(libc::EIO | libc::EINVAL) if joined && self.segmentation => {
-                    tracing::warn!(%error, "no segmentation offload: sending datagrams one by one");
-                    self.segmentation = false;
+                Some(libc::EIO | libc::EINVAL) if sending == Sending::Cut => {
+                    self.means.cannot_cut(&error);
+                    tracing::warn!("packets leave by {}", self.means.told.sending);
+                }
+                Some(libc::ENOSYS) if sending == Sending::Many => {
+                    self.means.cannot_send_many(&error);
+                    tracing::warn!("packets leave by {}", self.means.told.sending);
                 }
                 Some(libc::EMSGSIZE) => {
                     self.shrink(index);

@@ -14,6 +14,9 @@
 //! UDP_SEGMENT lets one call send many datagrams, UDP_GRO lets one receive many: the kernel crosses the
 //! stack once instead of forty times (floors: 18 times the messages).
 
+mod batch;
+mod calls;
+
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -24,13 +27,9 @@ use super::filter::{self, Filter};
 use crate::error::Error;
 use crate::limits::{RECEIVE_BUFFER, SEND_BUFFER};
 use crate::reliable::FLAG_QUIET;
+pub(crate) use batch::{BATCH, Batch};
+pub use calls::UdpCalls;
 
-/// Messages taken by one system call.
-pub(crate) const BATCH: usize = 8;
-/// Bytes of one message: what the kernel joins at most.
-const MESSAGE: usize = 65_536;
-/// Receives in a row after which a message is not thought to be alone.
-const LONE: u8 = 2;
 /// Most datagrams in one send.
 pub(crate) const SEGMENTS_MAX: usize = 60;
 
@@ -104,7 +103,7 @@ impl Port {
         let open = || Socket::open(&origin, addr.port());
         let main = crate::wait::patiently(open).map_err(failed)?;
         main.enlarge(libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER);
-        main.option(libc::SOL_UDP, libc::UDP_GRO, 1).ok();
+        main.join(true).ok();
         main.tell_marks().ok();
         let quiet = main.local().and_then(|addr| main.sort_heartbeats(&origin, addr.port())).ok();
         Ok(Port { main, quiet })
@@ -322,12 +321,16 @@ impl Socket {
     /// last may be shorter).
     pub(crate) fn send(&self, bytes: &[u8], segment: Option<u16>) -> io::Result<()> {
         #[cfg(test)]
-        if let Some(errno) = refusal::ask(self, bytes, segment) {
+        if let Some(errno) = refusal::ask(self, bytes, segment.into()) {
             return Err(io::Error::from_raw_os_error(errno));
         }
-        let Some(segment) = segment else {
-            return self.0.send(bytes).map(drop);
-        };
+        match segment {
+            None => self.0.send(bytes).map(drop),
+            Some(segment) => self.send_cut(bytes, segment),
+        }
+    }
+
+    fn send_cut(&self, bytes: &[u8], segment: u16) -> io::Result<()> {
         let mut iov =
             libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let mut control = Control::new();
@@ -367,21 +370,44 @@ pub(crate) mod refusal {
 
     use super::Socket;
 
-    /// Told the peer, the bytes and the segment size of each send of this thread; answers with an errno to refuse it.
-    type Policy = Box<dyn FnMut(SocketAddr, &[u8], Option<u16>) -> Option<i32>>;
+    /// How bytes are handed over: as one datagram, to be cut, or as several.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Call {
+        Alone,
+        Cut(usize),
+        Many(usize),
+    }
+
+    impl Call {
+        /// Size of the largest datagram in these bytes.
+        pub(crate) fn size(self, bytes: &[u8]) -> usize {
+            match self {
+                Call::Alone => bytes.len(),
+                Call::Cut(size) | Call::Many(size) => size.min(bytes.len()),
+            }
+        }
+    }
+
+    impl From<Option<u16>> for Call {
+        fn from(segment: Option<u16>) -> Call {
+            segment.map_or(Call::Alone, |size| Call::Cut(size.into()))
+        }
+    }
+
+    /// Told the peer, the bytes and the call of each send of this thread; answers with an errno to refuse it.
+    type Policy = Box<dyn FnMut(SocketAddr, &[u8], Call) -> Option<i32>>;
 
     thread_local! {
         static POLICY: RefCell<Option<Policy>> = const { RefCell::new(None) };
     }
 
     /// From now on, on this thread.
-    pub(crate) fn set(policy: impl FnMut(SocketAddr, &[u8], Option<u16>) -> Option<i32> + 'static) {
+    pub(crate) fn set(policy: impl FnMut(SocketAddr, &[u8], Call) -> Option<i32> + 'static) {
         POLICY.set(Some(Box::new(policy)));
     }
 
-    pub(super) fn ask(socket: &Socket, bytes: &[u8], segment: Option<u16>) -> Option<i32> {
-        POLICY
-            .with_borrow_mut(|policy| policy.as_mut()?(socket.0.peer_addr().ok()?, bytes, segment))
+    pub(super) fn ask(socket: &Socket, bytes: &[u8], call: Call) -> Option<i32> {
+        POLICY.with_borrow_mut(|policy| policy.as_mut()?(socket.0.peer_addr().ok()?, bytes, call))
     }
 }
 
@@ -396,171 +422,8 @@ impl Control {
     }
 }
 
-/// Receive buffers for [`BATCH`] messages, allocated once.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    buffer: Box<[u8]>,
-    received: [(usize, usize); BATCH],
-    congested: [bool; BATCH],
-    from: [Option<IpAddr>; BATCH],
-    /// Receives in a row that found something.
-    busy: u8,
-}
-
-impl Batch {
-    pub(crate) fn new() -> Self {
-        Batch {
-            buffer: vec![0; BATCH * MESSAGE].into_boxed_slice(),
-            received: [(0, 0); BATCH],
-            congested: [false; BATCH],
-            from: [None; BATCH],
-            busy: 0,
-        }
-    }
-
-    /// Takes what has arrived, without waiting. Returns the number of messages, and whether there may be more; an error
-    /// that the kernel reports in place of data counts as nothing received.
-    ///
-    /// A lone message is the rule where latency counts, and looking for a second one would cost as much as a tenth of
-    /// receiving the first. So more than one are asked for only while one receive after the other finds something, or if
-    /// `all` shall come.
-    pub(crate) fn receive(&mut self, socket: &Socket, all: bool) -> (usize, bool) {
-        let lone = self.is_calm() && !all;
-        let count = if lone { self.receive_one(socket) } else { self.receive_many(socket) };
-        if !all {
-            self.busy = if count == 0 { 0 } else { self.busy.saturating_add(1) };
-        }
-        (count, count == if lone { 1 } else { BATCH })
-    }
-
-    /// What one who spins does all the time: nothing is prepared that is not used.
-    fn receive_one(&mut self, socket: &Socket) -> usize {
-        let mut control = Control::new();
-        let mut iov = libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: MESSAGE };
-        // SAFETY: plain integers; all-zero is a valid value.
-        let mut name: libc::sockaddr_in6 = unsafe { zeroed() };
-        // SAFETY: an all-zero header is a valid one: null pointers with lengths of zero.
-        let mut header: libc::msghdr = unsafe { zeroed() };
-        prepare(&mut header, &mut iov, &mut name, &mut control);
-        // SAFETY: the header points to an iovec over the first chunk of the buffer, to a name and to control space; all of
-        // them live and are not touched otherwise through the call.
-        let len = unsafe { libc::recvmsg(socket.fd(), &raw mut header, libc::MSG_DONTWAIT) };
-        let Ok(len) = usize::try_from(len) else { return 0 };
-        self.keep(0, &header, len, &name);
-        1
-    }
-
-    fn receive_many(&mut self, socket: &Socket) -> usize {
-        let mut controls = [const { Control::new() }; BATCH];
-        let mut iovs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: MESSAGE }; BATCH];
-        // SAFETY: plain integers; all-zero is a valid value.
-        let mut names: [libc::sockaddr_in6; BATCH] = unsafe { zeroed() };
-        // SAFETY: all-zero headers are valid ones: null pointers with lengths of zero.
-        let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-        for (index, chunk) in self.buffer.chunks_exact_mut(MESSAGE).enumerate() {
-            iovs[index].iov_base = chunk.as_mut_ptr().cast();
-            let (iov, name) = (&mut iovs[index], &mut names[index]);
-            prepare(&mut messages[index].msg_hdr, iov, name, &mut controls[index]);
-        }
-        // SAFETY: every header points to one iovec over its own chunk of the buffer, to its own name and to its own
-        // control space; all of them live and are not touched otherwise through the call.
-        let count = unsafe {
-            let flags = libc::MSG_DONTWAIT;
-            libc::recvmmsg(socket.fd(), messages.as_mut_ptr(), BATCH as u32, flags, ptr::null_mut())
-        };
-        let count = usize::try_from(count).unwrap_or(0);
-        for (index, message) in messages.iter().take(count).enumerate() {
-            self.keep(index, &message.msg_hdr, message.msg_len as usize, &names[index]);
-        }
-        count
-    }
-
-    /// Notes what is known of a message whose bytes are in the buffer.
-    fn keep(&mut self, index: usize, header: &libc::msghdr, len: usize, name: &libc::sockaddr_in6) {
-        let len = len.min(MESSAGE);
-        let truncated = header.msg_flags & libc::MSG_TRUNC != 0;
-        let (segment, ecn) = ancillary(header);
-        let segment = segment.unwrap_or(len);
-        self.received[index] = if truncated { (0, 1) } else { (len, segment.max(1)) };
-        self.congested[index] = ecn & CE == CE;
-        self.from[index] = address(name);
-    }
-
-    /// Whether few datagrams came of late, so that the last reception is thought to have emptied the socket.
-    pub(crate) fn is_calm(&self) -> bool {
-        self.busy < LONE
-    }
-
-    /// Whether message `index` met congestion on its way. The kernel joins only datagrams that are alike in that.
-    pub(crate) fn congested(&self, index: usize) -> bool {
-        self.congested[index]
-    }
-
-    /// Where message `index` came from. Anybody can write anything there.
-    pub(crate) fn from(&self, index: usize) -> Option<IpAddr> {
-        self.from[index]
-    }
-
-    /// The datagrams of message `index`: the kernel joined those of one sender that have the same size.
-    pub(crate) fn datagrams(&mut self, index: usize) -> impl Iterator<Item = &mut [u8]> {
-        let (len, segment) = self.received[index];
-        self.buffer[index * MESSAGE..index * MESSAGE + len].chunks_mut(segment)
-    }
-}
-
-/// Tells the kernel where a message and what is known of it belong.
-fn prepare(
-    header: &mut libc::msghdr,
-    iov: &mut libc::iovec,
-    name: &mut libc::sockaddr_in6,
-    control: &mut Control,
-) {
-    header.msg_iov = iov;
-    header.msg_iovlen = 1;
-    header.msg_name = ptr::from_mut(name).cast();
-    header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-    header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = size_of::<Control>() as _;
-}
-
-/// The size of the joined datagrams, if the kernel joined any, and the octet of the IP header that holds the marks of ECN.
-fn ancillary(message: &libc::msghdr) -> (Option<usize>, i32) {
-    let (mut segment, mut ecn) = (None, 0);
-    // SAFETY: (1) the kernel has filled the control buffer and set its length; the iteration macros stay
-    // within it; (2) messages of UDP_GRO and IPV6_TCLASS hold an int, one of IP_TOS a byte, read unaligned.
-    unsafe {
-        let mut header = libc::CMSG_FIRSTHDR(message);
-        while !header.is_null() {
-            let data = libc::CMSG_DATA(header);
-            match ((*header).cmsg_level, (*header).cmsg_type) {
-                (libc::SOL_UDP, libc::UDP_GRO) => {
-                    let size = data.cast::<i32>().read_unaligned();
-                    segment = usize::try_from(size).ok().filter(|&size| size > 0);
-                }
-                (libc::IPPROTO_IP, libc::IP_TOS) => ecn = i32::from(data.read()),
-                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    ecn = data.cast::<i32>().read_unaligned();
-                }
-                _ => {}
-            }
-            header = libc::CMSG_NXTHDR(message, header);
-        }
-    }
-    (segment, ecn)
-}
-
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-/// The address in what the kernel filled in.
-fn address(name: &libc::sockaddr_in6) -> Option<IpAddr> {
-    match i32::from(name.sin6_family) {
-        libc::AF_INET6 => Some(Ipv6Addr::from(name.sin6_addr.s6_addr).to_canonical()),
-        // In place of the flow label of IPv6.
-        libc::AF_INET => Some(Ipv4Addr::from(name.sin6_flowinfo.to_ne_bytes()).into()),
-        _ => None,
-    }
 }
 
 /// An address as the kernel wants it, and its length.

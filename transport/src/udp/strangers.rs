@@ -108,12 +108,14 @@ impl Udp {
     pub(super) fn screen(&mut self, now: Time) {
         let Some(filter) = self.strangers.look(now) else { return };
         self.strangers.attached = filter;
+        self.means.filters(filter.as_ref());
         for door in &self.doors {
             if let Err(error) = door.port.filter(filter.as_ref()) {
                 // A filter that could not be changed any more would be worse than none.
                 let doors = self.doors.iter();
                 doors.for_each(|door| _ = door.port.filter(None));
                 (self.strangers.refused, self.strangers.attached) = (true, None);
+                self.means.cannot_filter(&error);
                 tracing::warn!(
                     "the kernel refuses a socket filter ({error}; seccomp of a container?): floods of forged packets cost \
                      this node more than they need"

@@ -282,8 +282,8 @@ fn over_ipv6_datagrams_are_as_large_as_they_may_be_with_their_tag() {
     drop(sockets);
     let largest = Rc::new(Cell::new(0));
     let seen = largest.clone();
-    refusal::set(move |_, bytes, segment| {
-        seen.set(seen.get().max(segment.map_or(bytes.len(), usize::from)));
+    refusal::set(move |_, bytes, call| {
+        seen.set(seen.get().max(call.size(bytes)));
         None
     });
     let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));

@@ -14,11 +14,12 @@ pub(crate) struct Sleep {
     backend: Backend,
     #[cfg(feature = "faults")]
     deaf: bool,
+    told: String,
 }
 
 enum Backend {
     Uring(Box<Uring>),
-    Ppoll(String),
+    Ppoll,
 }
 
 /// How a poller of this process would sleep in io_uring, or why the kernel refuses it. Sets a ring up and takes it down.
@@ -29,30 +30,33 @@ pub fn probe_io_uring() -> std::io::Result<String> {
 impl Sleep {
     /// Chooses io_uring if it is allowed and there, else ppoll.
     pub(crate) fn new(allow_io_uring: bool) -> Sleep {
-        let backend = match allow_io_uring.then(Uring::new) {
-            Some(Ok(ring)) => Backend::Uring(Box::new(ring)),
-            Some(Err(e)) => Backend::Ppoll(format!("io_uring is refused: {e}")),
-            None => Backend::Ppoll("io_uring is switched off by the configuration".into()),
+        let (backend, told) = match allow_io_uring.then(Uring::new) {
+            Some(Ok(ring)) => {
+                let told = ring.describe();
+                (Backend::Uring(Box::new(ring)), told)
+            }
+            Some(Err(e)) => (Backend::Ppoll, format!("ppoll (io_uring is refused: {e})")),
+            None => {
+                (Backend::Ppoll, "ppoll (io_uring is switched off by the configuration)".into())
+            }
         };
         Sleep {
             sources: Vec::new(),
             backend,
+            told,
             #[cfg(feature = "faults")]
             deaf: false,
         }
     }
 
     /// How it sleeps, for people.
-    pub(crate) fn describe(&self) -> String {
-        match &self.backend {
-            Backend::Uring(ring) => ring.describe(),
-            Backend::Ppoll(why) => format!("ppoll ({why})"),
-        }
+    pub(crate) fn describe(&self) -> &str {
+        &self.told
     }
 
     /// Whether the doorbell must be read after it rang (io_uring watches it by edges).
     pub(crate) fn bell_needs_reading(&self) -> bool {
-        matches!(self.backend, Backend::Ppoll(_))
+        matches!(self.backend, Backend::Ppoll)
     }
 
     /// Waits for `fd` to be readable or hung up. Remove it before it is closed.
@@ -109,7 +113,8 @@ impl Sleep {
                 Ok(woken) => return woken,
                 Err(e) => {
                     tracing::warn!(error = %e, "io_uring stopped working; parking in ppoll from now on");
-                    self.backend = Backend::Ppoll(format!("io_uring stopped working: {e}"));
+                    self.backend = Backend::Ppoll;
+                    self.told = format!("ppoll (io_uring stopped working: {e})");
                 }
             }
         }

@@ -37,7 +37,8 @@ fn fixture(capacity: usize) -> (Fixture, Deliveries) {
         state: State::Outside,
         view: None,
         links: Vec::new(),
-        parking: poller.parking(),
+        parking: poller.parking().into_owned(),
+        udp: poller.udp().cloned(),
         counters: Counters::default(),
         history: Vec::new(),
     };

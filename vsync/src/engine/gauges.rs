@@ -9,7 +9,7 @@ use std::time::Duration;
 use quintet_transport::stats::{Board, Cell, Text};
 use quintet_transport::{
     BULK, CONTROL, GROUP, LaneCounters, LaneId, LaneTraffic, LinkStatus, NodeId, Poller,
-    PollerCounters, Time,
+    PollerCounters, Time, UdpStatus,
 };
 
 use super::sweep::Engine;
@@ -23,6 +23,7 @@ pub(crate) struct Gauges {
     engine: Vec<Cell>,
     lanes: [Vec<Cell>; LANES.len()],
     links: Vec<OfLink>,
+    texts: Vec<Text>,
     next: Time,
 }
 
@@ -55,7 +56,18 @@ pub fn stat_names(peers: impl IntoIterator<Item = NodeId>) -> Vec<String> {
 
 /// Names of the texts beside them.
 pub fn stat_texts(peers: impl IntoIterator<Item = NodeId>) -> Vec<String> {
-    peers.into_iter().flat_map(|peer| TEXTS.map(|name| of_link(peer, name))).collect()
+    let links = peers.into_iter().flat_map(|peer| TEXTS.map(|name| of_link(peer, name)));
+    OWN_TEXTS.map(str::to_owned).into_iter().chain(links).collect()
+}
+
+/// What is said of the node itself: how it waits, and by which calls packets pass the kernel.
+const OWN_TEXTS: [&str; 4] = ["engine.waiting", "udp.sending", "udp.receiving", "udp.filter"];
+
+fn tell(texts: &[Text], poller: &Poller) {
+    let none = UdpStatus::default();
+    let udp = poller.udp().unwrap_or(&none);
+    let words = [&*poller.parking(), &udp.sending, &udp.receiving, &udp.filter];
+    texts.iter().zip(words).for_each(|(text, words)| text.set(words));
 }
 
 /// What is said of a link in words.
@@ -183,12 +195,14 @@ impl Gauges {
             engine: cells("engine", &engine(&Figures::default()))?,
             lanes: lanes("lane", &of_lane(&LaneCounters::default()))?,
             links: links.collect::<Option<_>>()?,
+            texts: OWN_TEXTS.iter().map(|name| board.text(name)).collect::<Option<_>>()?,
             next: Time::ZERO,
         })
     }
 
     fn show(&self, figures: &Figures, poller: Option<&Poller>) {
         put(&self.engine, &engine(figures));
+        poller.into_iter().for_each(|poller| tell(&self.texts, poller));
         for (cells, (lane, _)) in self.lanes.iter().zip(LANES) {
             let counters = poller.map(|poller| poller.lane_counters(lane)).unwrap_or_default();
             put(cells, &of_lane(&counters));
@@ -240,6 +254,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quintet_transport::{Authority, Member, limits::NODES_MAX};
     use std::os::fd::AsRawFd as _;
     use std::sync::atomic::Ordering::Relaxed;
 
@@ -263,6 +278,36 @@ mod tests {
         let bytes = std::fs::read(format!("/proc/self/fd/{}", board.fd().as_raw_fd())).unwrap();
         let shown = quintet_transport::stats::read(&bytes).unwrap();
         assert!(shown.texts.contains(&("link.n7.state", "none".to_owned())), "{:?}", shown.texts);
+    }
+
+    #[test]
+    fn the_largest_cluster_fits() {
+        let peers = || (1..NODES_MAX as u16).map(NodeId);
+        let board = Board::with_texts(stat_names(peers()), stat_texts(peers())).unwrap();
+        assert!(Gauges::find(&board, peers()).is_some());
+    }
+
+    #[test]
+    fn how_packets_pass_the_kernel_is_told() {
+        let (me, bind) = (Member::new(1, 1), "127.0.0.1:0".parse().unwrap());
+        let mut config = quintet_transport::Config::new("gauges", me, bind);
+        let authority = Authority::new("gauges", [1; 32]).unwrap();
+        config.identity = Some(Arc::new(authority.admit(me.node, [2; 32])));
+        (config.offload, config.io_uring) = (false, false);
+        let poller = Poller::new(config).unwrap();
+        let board = Board::with_texts(stat_names([]), stat_texts([])).unwrap();
+        Gauges::find(&board, []).unwrap().show(&Figures::default(), Some(&poller));
+        let bytes = std::fs::read(format!("/proc/self/fd/{}", board.fd().as_raw_fd())).unwrap();
+        let shown = quintet_transport::stats::read(&bytes).unwrap();
+        for (name, says) in [
+            ("engine.waiting", "ppoll (io_uring is switched off"),
+            ("udp.sending", "sendmmsg, up to 60 datagrams a call: UDP_SEGMENT is refused"),
+            ("udp.receiving", "UDP_GRO is refused (switched off by the configuration)"),
+            ("udp.filter", "on"),
+        ] {
+            let text = shown.texts.iter().find(|(known, _)| *known == name).map(|(_, text)| text);
+            assert!(text.is_some_and(|text| text.contains(says)), "{name}: {text:?}");
+        }
     }
 
     #[test]

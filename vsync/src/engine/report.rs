@@ -67,7 +67,8 @@ impl Engine {
             state,
             view: self.core.view().cloned(),
             links: self.poller.links(),
-            parking: self.poller.parking(),
+            parking: self.poller.parking().into_owned(),
+            udp: self.poller.udp().cloned(),
             counters: self.figures(),
             history: self.history.clone(),
         });

@@ -58,7 +58,8 @@ pub(crate) fn start(config: Config) -> Result<(Node, Group, Deliveries), Error> 
         state: State::Outside,
         view: None,
         links: Vec::new(),
-        parking: poller.parking(),
+        parking: poller.parking().into_owned(),
+        udp: poller.udp().cloned(),
         counters: Counters::default(),
         history: Vec::new(),
     };
@@ -144,6 +145,7 @@ fn transport_config(config: &Config, me: Member) -> quintet_transport::Config {
     t.path = config.path;
     t.verbs = config.verbs.clone();
     t.wait = config.wait;
+    t.offload = config.offload;
     t.timing = config.timing;
     t.identity = config.identity.clone();
     t.lanes = vec![

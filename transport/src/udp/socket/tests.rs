@@ -27,7 +27,7 @@ fn the_kernel_sorts_heartbeats_from_the_rest() {
         let to = port.main.local().unwrap();
         assert_eq!(quiet.local().unwrap(), to);
         let sender = Socket::connect(&to.ip().into(), to).unwrap();
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(true);
         for _ in 0..20 {
             sender.send(&[1, FLAG_QUIET, 7], None).unwrap();
             sender.send(&[1, 0, 9], None).unwrap();
@@ -43,7 +43,7 @@ fn marks_of_congestion_are_seen_and_what_is_sent_can_be_marked() {
         let port = port(addr);
         let to = port.main.local().unwrap();
         let sender = Socket::connect(&to.ip().into(), to).unwrap();
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(true);
         for (ecn, marked) in [(None, false), (Some(CE), true), (Some(ECT_0), false)] {
             if let Some(ecn) = ecn {
                 sender.mark(to, ecn).unwrap();
@@ -68,7 +68,7 @@ fn many_datagrams_go_in_one_call() {
     let sender = Socket::connect(&to.ip().into(), to).unwrap();
     let bytes: Vec<u8> = (0..1050u32).map(|i| if i % 100 == 1 { 0 } else { i as u8 }).collect();
     sender.send(&bytes, Some(100)).unwrap();
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(true);
     let mut datagrams = Vec::new();
     while datagrams.len() < 11 {
         datagrams.extend(wait_for(&mut batch, &port.main));
@@ -111,7 +111,7 @@ fn adapters_are_polled_where_that_is_allowed_and_nothing_changes_where_it_is_not
     let port = port("127.0.0.1:0");
     let to = port.main.local().unwrap();
     let sender = Socket::connect(&to.ip().into(), to).unwrap();
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(true);
     let mut arrives = || {
         sender.send(&[1, 0, 9], None).unwrap();
         assert_eq!(wait_for(&mut batch, &port.main), [[1, 0, 9]]);
