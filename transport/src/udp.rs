@@ -402,6 +402,7 @@ impl Udp {
     /// Every heartbeat: links that do not come up, peers that fall silent. Heartbeats are rare, so that idling costs
     /// little; whoever misses one asks often, so that a lossy network does not look like a death.
     fn on_tick(&mut self, now: Time) {
+        let late = now.since(self.tick);
         // On the same instants as the heartbeats of the links, so that one wake-up serves all.
         let interval = self.heartbeat.as_nanos() as u64;
         self.tick = Time::from_nanos((now.as_nanos() / interval + 1) * interval);
@@ -417,7 +418,10 @@ impl Udp {
                 Phase::Up if silence >= self.heartbeat * 2 => {
                     link.connection.probe();
                     self.probing = true;
-                    self.strangers.doubt(now);
+                    // While we were not run nobody was filtered.
+                    if silence.saturating_sub(late) >= self.heartbeat * 2 {
+                        self.strangers.doubt(now);
+                    }
                     let peer = link.peer;
                     self.reopen_if_stranded(peer);
                 }

@@ -5,7 +5,8 @@
 //! many as the budget is for: who is let through is chance, and a node that joins says hello at least twenty times a second.
 //! What comes after the first word, by either side, has a mark and is not concerned.
 //!
-//! While a peer with a link is silent nothing is filtered, so that the filter cannot be what makes it silent.
+//! When a peer with a link falls silent nothing is filtered for a while, so that the filter cannot be what makes it silent. If it
+//! stays silent then, the filter was not it, and is needed all the more: a flood that nothing keeps away may be.
 
 use std::time::Duration;
 
@@ -16,13 +17,14 @@ use crate::reliable::{VERSION, WireError};
 /// Strangers that are answered each second, and at once after silence.
 const PER_SECOND: u32 = 1000;
 const AT_ONCE: u32 = 128;
-/// So many, or so long, are enough to tell how many come.
-const ENOUGH: u32 = 64;
+/// So many, or so long, are enough to tell how many come. More than are answered at once: those are no flood.
+const ENOUGH: u32 = 2 * AT_ONCE;
 const SPAN: Duration = Duration::from_millis(50);
 /// At most one in so many is let through.
 const ONE_IN_MAX: u64 = 4096;
-/// How long nothing is filtered after a peer was silent.
+/// How long nothing is filtered after a peer fell silent, and how long before that it may be so again.
 const DOUBT: Duration = Duration::from_secs(1);
+const DOUBT_APART: Duration = Duration::from_secs(10);
 
 /// The budget, and what the kernel is told.
 #[derive(Debug)]
@@ -33,8 +35,8 @@ pub(super) struct Strangers {
     /// Came since then.
     came: u32,
     since: Time,
-    /// Until then a silent peer is searched for, and nothing filtered.
-    doubt: Time,
+    /// Since when a silent peer was last searched for, with nothing filtered for [`DOUBT`].
+    doubted: Option<Time>,
     /// What the sockets have.
     attached: Option<Filter>,
     /// The first version of the wire format that was met and is not ours.
@@ -50,7 +52,7 @@ impl Strangers {
             spent: now,
             came: 0,
             since: now,
-            doubt: Time::ZERO,
+            doubted: None,
             attached: None,
             foreign: None,
             refused: false,
@@ -82,7 +84,9 @@ impl Strangers {
 
     /// A peer with a link is silent.
     pub(super) fn doubt(&mut self, now: Time) {
-        self.doubt = now + DOUBT;
+        if self.doubted.is_none_or(|since| now >= since + DOUBT_APART) {
+            self.doubted = Some(now);
+        }
     }
 
     /// What the kernel shall filter from now on, if that is another than until now.
@@ -91,14 +95,16 @@ impl Strangers {
         if self.came >= ENOUGH || span >= SPAN {
             let budget = u64::from(PER_SECOND) * span.as_micros().max(1) as u64 / 1_000_000;
             let came = u64::from(self.came) * u64::from(self.filter.one_in);
-            let one_in = (came / budget.max(1)).max(1).next_power_of_two().min(ONE_IN_MAX) as u32;
+            let usual = budget.max(AT_ONCE.into());
+            let one_in = (came / usual).max(1).next_power_of_two().min(ONE_IN_MAX) as u32;
             // Fewer at once, more only when it is clear: each change costs a compilation in the kernel.
             if one_in > self.filter.one_in || one_in <= self.filter.one_in / 4 {
                 self.filter.one_in = one_in;
             }
             (self.came, self.since) = (0, now);
         }
-        let wanted = (now >= self.doubt).then_some(self.filter);
+        let doubts = self.doubted.is_some_and(|since| now < since + DOUBT);
+        let wanted = (!doubts).then_some(self.filter);
         (wanted != self.attached && !self.refused).then_some(wanted)
     }
 }
@@ -185,12 +191,64 @@ mod tests {
         let mut now = Time::from_millis(10_000);
         let mut strangers = Strangers::new([1; 4], now);
         now += Duration::from_secs(3600);
-        for _ in 0..3 * ENOUGH {
+        for _ in 0..7 * ENOUGH {
             strangers.admit(now);
             now += Duration::from_micros(10);
             strangers.look(now);
         }
         assert!(strangers.filter.one_in >= 64, "{strangers:?}");
+    }
+
+    #[test]
+    fn who_says_hello_at_once_with_many_others_is_no_flood() {
+        let mut now = Time::from_millis(10_000);
+        let mut strangers = Strangers::new([1; 4], now);
+        let (mut came, mut answered) = (0, 0);
+        for _ in 0..100 {
+            for _ in 0..64 {
+                came += 1;
+                answered += u32::from(strangers.admit(now));
+                strangers.look(now);
+                assert_eq!(strangers.filter.one_in, 1, "{came} came");
+            }
+            now += SPAN;
+        }
+        // 1,280 a second.
+        assert!(answered > came * 3 / 4, "{answered} of {came}");
+    }
+
+    #[test]
+    fn a_peer_that_stays_silent_does_not_keep_the_filter_off() {
+        let mut now = Time::from_millis(1);
+        let mut strangers = Strangers::new([1; 4], now);
+        let mut unfiltered = Duration::ZERO;
+        for _ in 0..4 * 2000 {
+            strangers.doubt(now);
+            if let Some(filter) = strangers.look(now) {
+                strangers.attached = filter;
+            }
+            if strangers.attached.is_none() {
+                unfiltered += Duration::from_millis(5);
+            }
+            now += Duration::from_millis(5);
+        }
+        assert_eq!(unfiltered, DOUBT * 4, "in forty seconds");
+    }
+
+    #[test]
+    fn the_own_stall_is_no_reason_to_doubt() {
+        let (_, mut a, mut b) = linked_pair();
+        until(&mut [&mut a, &mut b], "signs of life", |nodes| !nodes[0].udp.probing);
+        // Takes what has come, heartbeats too.
+        a.udp.expected = true;
+        a.turn();
+        a.udp.strangers.doubted = None;
+        std::thread::sleep(a.udp.heartbeat * 3);
+        // Nobody has spoken meanwhile, for nobody was run.
+        a.turn();
+        assert!(a.udp.strangers.doubted.is_none());
+        // From here on it is the other one's.
+        until(&mut [&mut a], "doubt", |nodes| nodes[0].udp.strangers.doubted.is_some());
     }
 
     /// A node that nobody is linked to, and where it receives.
@@ -252,7 +310,7 @@ mod tests {
         let (addrs, mut a, mut b) = linked_pair();
         // One of them may have been silent for a moment, before or meanwhile.
         until(&mut [&mut a, &mut b], "signs of life", |nodes| !nodes[0].udp.probing);
-        a.udp.strangers.doubt = Time::ZERO;
+        a.udp.strangers.doubted = None;
         assert!(!is_reached(&mut a, addrs[0]));
         // The filter could be at fault.
         until(&mut [&mut a], "silence", |nodes| nodes[0].udp.probing);
@@ -260,7 +318,7 @@ mod tests {
         assert!(is_reached(&mut a, addrs[0]));
         until(&mut [&mut a, &mut b], "a sign of life", |nodes| !nodes[0].udp.probing);
         assert!(is_reached(&mut a, addrs[0]), "not at once again");
-        a.udp.strangers.doubt = Time::ZERO;
+        a.udp.strangers.doubted = None;
         a.turn();
         assert!(!is_reached(&mut a, addrs[0]));
     }
