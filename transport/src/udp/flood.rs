@@ -5,12 +5,15 @@
 //! QUINTET_MEASURE=1 cargo test --release -p quintet-transport --lib udp::flood -- --nocapture
 //! ```
 
+use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::socket::refusal;
 use super::tests::{addresses, config, identity};
 use super::*;
 use crate::clock;
@@ -126,7 +129,21 @@ fn an_established_link_lives_through_a_flood() {
         config.timing.dead = Duration::from_secs(6);
         Poller::new(config).unwrap()
     });
+    let seen = Rc::new(Cell::new(0));
+    let (first, notes) = (addrs[0], seen.clone());
+    refusal::set(move |peer, bytes, _| {
+        if let Ok(header) = Header::parse(bytes)
+            && peer == first
+            && header.flags & FLAG_HANDSHAKE == 0
+        {
+            notes.set(header.connection);
+        }
+        None
+    });
     let [asking, answering] = up(&mut pollers);
+    // As one knows it who sees its packets.
+    let of_link = seen.get();
+    assert_ne!(of_link, 0, "nothing was sent over the link");
     let [mut poller, other] = pollers;
     let stop = Arc::new(AtomicBool::new(false));
     let answers = echo(other, answering, stop.clone());
@@ -138,18 +155,22 @@ fn an_established_link_lives_through_a_flood() {
     let mut hello = vec![0; INIT_LEN];
     Handshake::Init { claim, cookie: [7; COOKIE_LEN], noise: [9; NOISE_1_LEN] }
         .emit(77, &mut hello);
-    let data = |len| {
+    let data = |connection, len| {
         let mut packet = vec![0; len];
-        Header { flags: 0, connection: 77, number: 5 }.emit(&mut packet);
+        Header { flags: 0, connection, number: 5 }.emit(&mut packet);
         packet
     };
     let bystander = UdpSocket::bind("127.0.0.1:0").unwrap();
     let elsewhere = bystander.local_addr().unwrap();
     for (what, packet, to) in [
         // What the flooder itself takes away from the others on these processors: the floor of what follows.
-        ("to a socket that nobody reads, 100 B", data(100), elsewhere),
-        ("packets of no link, 100 B", data(100), addrs[0]),
-        ("packets of no link, 1400 B", data(1400), addrs[0]),
+        ("to a socket that nobody reads, 100 B", data(77, 100), elsewhere),
+        ("packets of no link, 100 B", data(77, 100), addrs[0]),
+        ("packets of no link, 1400 B", data(77, 1400), addrs[0]),
+        // Past the filter, and as far as the keys.
+        ("packets of the link itself, 100 B", data(of_link, 100), addrs[0]),
+        ("to a socket that nobody reads, 8 KiB", data(77, 8192), elsewhere),
+        ("packets of the link itself, 8 KiB", data(of_link, 8192), addrs[0]),
         ("hellos in the peer's name", hello, addrs[0]),
     ] {
         let (mut calm, mut flooded, mut rate) = (Vec::new(), Vec::new(), 0.0);
