@@ -43,7 +43,13 @@ pub struct VerbsConfig {
     pub device: Option<String>,
     /// How the network shall treat what is sent.
     pub marks: Marks,
+    /// InfiniBand: the key of the partition that links go through, one of those of the port. The port's first, if not said.
+    /// The highest bit, full membership, is not looked at: the port's own is what counts.
+    pub partition: Option<u16>,
 }
+
+/// Bits of a partition's key that say which it is.
+pub(crate) const PARTITION: u16 = 0x7fff;
 
 /// What adapters mark packets with, for switches that treat traffic by it. Unmarked is what a network carries by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -248,6 +254,9 @@ impl Config {
             return wrong(format!(
                 "service level {level}; InfiniBand knows 0..={SERVICE_LEVEL_MAX}"
             ));
+        }
+        if self.verbs.partition.is_some_and(|key| key & PARTITION == 0) {
+            return wrong("partition 0; keys of partitions are 1..=0x7fff".into());
         }
         if self.lanes.is_empty() || self.lanes.len() > LANES_MAX {
             return wrong(format!("{} lanes; 1..={LANES_MAX} are possible", self.lanes.len()));

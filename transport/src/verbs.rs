@@ -57,7 +57,8 @@ pub(crate) enum Outcome {
     Down { handle: UdpLink, member: Member, udp_from: u64, why: String },
 }
 
-/// What verbs links could go through on this host, and what stands in the way. `device`: only that adapter.
-pub fn discover_verbs(device: Option<&str>) -> crate::VerbsReport {
-    look(device)
+/// What verbs links could go through on this host, and what stands in the way. `device`: only that adapter. `partition`: the
+/// key of the partition that it must be in.
+pub fn discover_verbs(device: Option<&str>, partition: Option<u16>) -> crate::VerbsReport {
+    look(device, partition)
 }

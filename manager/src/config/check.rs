@@ -114,6 +114,15 @@ impl Config {
                 "write one that the subnet manager has, or leave the line out",
             );
         }
+        if let Some(key) = transport.partition
+            && key & 0x7fff == 0
+        {
+            return bad(
+                "transport.partition",
+                format!("{key:#06x} is no partition's key"),
+                "write one that the subnet manager has, such as 0x8001 (quintet doctor lists those of a port), or leave the line out",
+            );
+        }
         Ok(())
     }
 

@@ -172,6 +172,9 @@ pub struct TransportConfig {
     pub traffic_class: u8,
     /// The service level on InfiniBand (0 to 15), or the priority in a VLAN.
     pub service_level: u8,
+    /// InfiniBand: the key of the partition that links go through, such as 0x8001; each port's first, if not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u16>,
 }
 
 /// What this node proves itself with.

@@ -47,6 +47,16 @@ fn marks_of_packets_are_possible_ones() {
 }
 
 #[test]
+fn a_partition_is_one() {
+    let with = |more: &str| format!("{GOOD}\n[transport]\n{more}");
+    assert_eq!(Config::parse(GOOD).unwrap().transport.partition, None);
+    let config = Config::parse(&with("partition = 0x8001\n")).unwrap();
+    assert_eq!(config.transport.partition, Some(0x8001));
+    let text = message(&with("partition = 0x8000\n"));
+    assert!(text.contains("transport.partition") && text.contains("0x8000"), "{text}");
+}
+
+#[test]
 fn what_is_written_can_be_read_again() {
     let mut config = Config::parse(GOOD).unwrap();
     config.transport.path = PathChoice::Udp;

@@ -42,7 +42,7 @@ fn on_this_machine(config: &Config) -> Result<(), Error> {
         reaches_out(config)?;
     }
     if config.transport.path == PathChoice::Verbs {
-        let report = discover_verbs(config.transport.device.as_deref());
+        let report = discover_verbs(config.transport.device.as_deref(), config.transport.partition);
         if !report.usable() {
             let what = format!("verbs cannot be used here:\n{report}");
             return Err(Error::value("transport.path", what, ""));

@@ -12,6 +12,8 @@ const WHY_PATH: &str = "a daemon that may use verbs alone does not start without
 
 const WHY_MARKS: &str = "switches that keep RDMA apart, and lose none of it, know it by transport.traffic_class or service_level";
 
+const WHY_PARTITION: &str = "InfiniBand keeps partitions apart: ports hear each other in the same one, if one of the two is a full member";
+
 /// What was seen.
 pub(super) struct Facts {
     /// Names in /sys/class/infiniband.
@@ -22,6 +24,9 @@ pub(super) struct Facts {
     findings: Vec<Finding>,
     /// What packets are marked with.
     marks: Marks,
+    /// The partitions' keys of each port, and the one that is configured.
+    partitions: Vec<(String, Vec<u16>)>,
+    partition: Option<u16>,
     /// The configuration forbids every other path.
     only: bool,
     /// It says that the fabric is to be trusted, and leaves the path open: it counts on verbs.
@@ -32,8 +37,11 @@ impl Facts {
     pub(super) fn look(host: &Host, config: Option<&Config>) -> Facts {
         let adapters = host.names("sys/class/infiniband");
         let device = config.and_then(|config| config.transport.device.as_deref());
-        let found = (!adapters.is_empty()).then(|| discover_verbs(device));
+        let partition = config.and_then(|config| config.transport.partition);
+        let found = (!adapters.is_empty()).then(|| discover_verbs(device, partition));
         Facts {
+            partitions: partitions(host, &adapters),
+            partition,
             adapters,
             findings: found.map_or_else(Vec::new, |report| report.findings),
             library: system::loadable(c"libibverbs.so.1"),
@@ -60,6 +68,10 @@ impl Facts {
         if !self.adapters.is_empty() {
             checks.push(Check::new(AREA, "marks", WHY_MARKS, fine(self.marks.to_string())));
         }
+        if self.partitions.iter().any(|(_, keys)| !keys.is_empty()) {
+            let found = judge_partition(&self.partitions, self.partition);
+            checks.push(Check::new(AREA, "partition", WHY_PARTITION, found));
+        }
         let of = |f: &Finding| Check::new(AREA, f.subject.clone(), why_adapters, finding(f));
         checks.extend(self.findings.iter().map(of));
         let usable = self.findings.iter().any(|f| f.verdict == Worth::Usable);
@@ -82,6 +94,55 @@ fn adapters(names: &[String]) -> Judgement {
         not_applicable("none (/sys/class/infiniband is empty or not there)")
     } else {
         fine(names.join(", "))
+    }
+}
+
+/// The partitions' keys of each port of each adapter. Empty entries of the tables are left out.
+fn partitions(host: &Host, adapters: &[String]) -> Vec<(String, Vec<u16>)> {
+    let mut found = Vec::new();
+    for adapter in adapters {
+        let ports = format!("sys/class/infiniband/{adapter}/ports");
+        for port in host.names(&ports) {
+            let table = format!("{ports}/{port}/pkeys");
+            let mut indices: Vec<u16> =
+                host.names(&table).iter().filter_map(|name| name.parse().ok()).collect();
+            indices.sort_unstable();
+            let key = |index: &u16| {
+                let text = host.text(&format!("{table}/{index}"))?;
+                u16::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+            };
+            let keys = indices.iter().filter_map(key).filter(|key| key & 0x7fff != 0).collect();
+            found.push((format!("{adapter} port {port}"), keys));
+        }
+    }
+    found
+}
+
+/// Whether a port is in the partition that is configured, or else in the default one, as a full member.
+fn judge_partition(ports: &[(String, Vec<u16>)], wanted: Option<u16>) -> Judgement {
+    let listed: Vec<String> = ports
+        .iter()
+        .map(|(port, keys)| {
+            let keys: Vec<String> = keys.iter().map(|key| format!("{key:#06x}")).collect();
+            format!("{port}: {}", keys.join(", "))
+        })
+        .collect();
+    let listed = listed.join("; ");
+    let used = |keys: &[u16]| match wanted {
+        Some(wanted) => keys.iter().copied().filter(|key| (key ^ wanted) & 0x7fff == 0).max(),
+        None => keys.first().copied(),
+    };
+    let used: Vec<u16> = ports.iter().filter_map(|(_, keys)| used(keys)).collect();
+    match (wanted, used.iter().any(|key| key & 0x8000 != 0)) {
+        (Some(wanted), _) if used.is_empty() => warning(
+            format!("no port is in partition {wanted:#06x} ({listed})"),
+            "let the subnet manager add the ports to it, or set transport.partition to one of these keys on all nodes",
+        ),
+        (_, false) => warning(
+            format!("only limited members of it are here ({listed})"),
+            "let the subnet manager make the ports of the nodes full members: two limited ones do not hear each other",
+        ),
+        _ => fine(listed),
     }
 }
 
@@ -134,13 +195,35 @@ mod tests {
     }
 
     #[test]
+    fn the_partition_is_looked_for_among_those_of_the_ports() {
+        let at = "sys/class/infiniband/mlx5_0/ports/1/pkeys";
+        let keys = [("0", "0x7fff\n"), ("1", "0x8001\n"), ("2", "0x0000\n"), ("10", "0x0002\n")];
+        let files = keys.map(|(index, key)| (format!("{at}/{index}"), key));
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, key)| (path.as_str(), *key)).collect();
+        let (_dir, host) = plant(&files);
+        let ports = partitions(&host, &["mlx5_0".to_owned()]);
+        assert_eq!(ports, [("mlx5_0 port 1".to_owned(), vec![0x7fff, 0x8001, 0x0002])]);
+        let judged = |wanted| judge_partition(&ports, wanted);
+        let (verdict, found, _) = judged(Some(0x0001));
+        assert_eq!((verdict, found.as_str()), (Ok, "mlx5_0 port 1: 0x7fff, 0x8001, 0x0002"));
+        for (wanted, said) in [(None, "limited"), (Some(2), "limited"), (Some(3), "0x0003")] {
+            let (verdict, found, fix) = judged(wanted);
+            assert!(verdict == Warning && found.contains(said) && fix.is_some(), "{found}");
+        }
+    }
+
+    #[test]
     fn that_nothing_is_usable_is_said_where_verbs_are_counted_on() {
         let worst = |only, hoped, findings: &[Worth]| {
             let of = |verdict: &Worth| Finding { subject: "rxe0".into(), verdict: verdict.clone() };
             let findings = findings.iter().map(of).collect();
             let (adapters, marks) = (vec![], Marks::default());
             let library = Result::Ok(());
-            let facts = Facts { adapters, library, findings, marks, only, hoped };
+            let partitions = vec![];
+            let partition = None;
+            let facts =
+                Facts { adapters, library, findings, marks, partitions, partition, only, hoped };
             let checks = facts.judge();
             checks.iter().find(|check| check.name == "path").map(|check| check.verdict)
         };

@@ -193,6 +193,7 @@ fn engine_config(config: &Config, identity: Option<Identity>, state: u64) -> vsy
             traffic_class: config.transport.traffic_class,
             service_level: config.transport.service_level,
         },
+        partition: config.transport.partition,
     };
     engine.wait = match config.transport.wait {
         WaitChoice::Spin => Wait::Spin,

@@ -140,7 +140,12 @@ impl Poller {
             PathPolicy::Verbs => "the configuration says verbs",
             _ => "both nodes have adapters, and data went both ways",
         };
-        let via = link.via();
+        let mut via = link.via().to_owned();
+        let (ours, theirs) = (self.config.verbs.marks.service_level, link.remote().service_level);
+        if ours != theirs {
+            // Each way is carried as its sender marks it; but one of the two is hardly meant.
+            via += &format!("; the peer's service level is {theirs}, ours {ours}");
+        }
         match self.config.verbs.marks {
             marks if marks == Marks::default() => format!("{reason}; by {via}"),
             marks => format!("{reason}; by {via}; {marks}"),

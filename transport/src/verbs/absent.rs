@@ -18,7 +18,7 @@ use crate::time::Time;
 use crate::udp::{Lent, UdpLink};
 
 /// What could be used: nothing.
-pub(crate) fn look(_: Option<&str>) -> VerbsReport {
+pub(crate) fn look(_: Option<&str>, _: Option<u16>) -> VerbsReport {
     let mut report = VerbsReport::default();
     report.add(Finding::unusable(
         "binary",
@@ -33,7 +33,7 @@ pub(crate) enum Verbs {}
 
 impl Verbs {
     pub(crate) fn new(_: &Config, _: &Arc<Memory>, _: u64) -> Result<Verbs, VerbsReport> {
-        Err(look(None))
+        Err(look(None, None))
     }
     pub(crate) fn begin(&mut self, _: UdpLink, _: Member, _: u64, _: Time) {
         match *self {}

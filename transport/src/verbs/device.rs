@@ -112,6 +112,17 @@ impl Device {
         Ok(unsafe { gid.raw })
     }
 
+    /// Entry of a port's table of partitions.
+    pub(super) fn partition(&self, port: u8, index: u16) -> io::Result<u16> {
+        let mut key = 0u16;
+        let query = self.library.query_pkey;
+        // SAFETY: live context, live place for the key.
+        match unsafe { query(self.context(), port, index.into(), &mut key) } {
+            0 => Ok(u16::from_be(key)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Where reports wait to be read.
     pub(super) fn events(&self) -> RawFd {
         // SAFETY: the context is live.

@@ -12,12 +12,16 @@ use rdma_sys::{ibv_mtu, ibv_port_state};
 
 use super::device::{Device, Trouble};
 use super::library::Library;
-use crate::config::Marks;
+use crate::config::{Marks, PARTITION};
 use crate::report::{Finding, VerbsReport};
 
 const CLASS: &str = "/sys/class/infiniband";
 /// Addresses looked at per port: the tables have hundreds of entries, the first few are in use.
 const GIDS_MAX: u8 = 32;
+/// Partitions looked at per port.
+const PARTITIONS_MAX: u16 = 128;
+/// In a partition's key: full member, not a limited one.
+const FULL_MEMBER: u16 = 1 << 15;
 /// `IBV_LINK_LAYER_ETHERNET`.
 const ETHERNET: u8 = 2;
 
@@ -29,6 +33,8 @@ pub(super) struct Place {
     pub(super) gid_index: u8,
     pub(super) gid: [u8; 16],
     pub(super) lid: u16,
+    /// Of the port's partitions the one that is used: its place in the table, and its key.
+    pub(super) partition: (u16, u16),
     /// How what goes from there is marked.
     pub(super) marks: Marks,
 }
@@ -48,8 +54,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// Looks at every adapter, or at the one named.
-pub(super) fn discover(only: Option<&str>) -> (Vec<Place>, VerbsReport) {
+/// Looks at every adapter, or at the one named, for addresses in `partition`, or in each port's first.
+pub(super) fn discover(only: Option<&str>, partition: Option<u16>) -> (Vec<Place>, VerbsReport) {
     let mut report = VerbsReport::default();
     let mut places = Vec::new();
     let names = adapters(Path::new(CLASS));
@@ -81,7 +87,7 @@ pub(super) fn discover(only: Option<&str>) -> (Vec<Place>, VerbsReport) {
     for name in names.iter().filter(|name| only.is_none_or(|only| *name == only)) {
         let Some(library) = library else { break };
         match Device::open(library, name) {
-            Ok(device) => look_at(&device, &mut places, &mut report),
+            Ok(device) => look_at(&device, partition, &mut places, &mut report),
             Err(trouble) => report.add(explain(name, &trouble)),
         }
     }
@@ -122,7 +128,12 @@ fn explain(name: &str, trouble: &Trouble) -> Finding {
     }
 }
 
-fn look_at(device: &Arc<Device>, places: &mut Vec<Place>, report: &mut VerbsReport) {
+fn look_at(
+    device: &Arc<Device>,
+    wanted: Option<u16>,
+    places: &mut Vec<Place>,
+    report: &mut VerbsReport,
+) {
     let ports: PathBuf = [CLASS, &device.name, "ports"].iter().collect();
     for port in adapters(&ports).iter().filter_map(|name| name.parse::<u8>().ok()) {
         let subject = format!("{} port {port}", device.name);
@@ -150,6 +161,25 @@ fn look_at(device: &Arc<Device>, places: &mut Vec<Place>, report: &mut VerbsRepo
             let fix = "an Ethernet MTU of 1500 gives 1024, one of 4200 gives 4096";
             report.add(Finding::note(&subject, "its MTU is below 1024: slow".into(), fix));
         }
+        let keys = 0..attributes.pkey_tbl_len.min(PARTITIONS_MAX);
+        let keys: Vec<u16> = keys.map_while(|index| device.partition(port, index).ok()).collect();
+        let Some(partition) = find(&keys, wanted) else {
+            let keys: Vec<String> = keys
+                .iter()
+                .filter(|&&key| is_valid(key))
+                .map(|key| format!("{key:#06x}"))
+                .collect();
+            report.add(Finding::unusable(
+                &subject,
+                format!(
+                    "it is not in partition {:#06x}; its keys are: {}",
+                    wanted.unwrap_or_default(),
+                    keys.join(", ")
+                ),
+                "let the subnet manager add the port to that partition, or name one of these (transport.partition)",
+            ));
+            continue;
+        };
         let mut found = 0;
         let gids = attributes.gid_tbl_len.clamp(0, i32::from(GIDS_MAX)) as u8;
         for gid_index in 0..gids {
@@ -163,6 +193,7 @@ fn look_at(device: &Arc<Device>, places: &mut Vec<Place>, report: &mut VerbsRepo
                 gid_index,
                 gid,
                 lid: attributes.lid,
+                partition,
                 marks: Marks::default(),
             };
             let kind = kind_of(&ports, port, gid_index);
@@ -187,7 +218,66 @@ fn look_at(device: &Arc<Device>, places: &mut Vec<Place>, report: &mut VerbsRepo
     }
 }
 
+fn is_valid(key: u16) -> bool {
+    key & PARTITION != 0
+}
+
+/// Place and key of a partition in a port's table. One that the port is a full member of goes first.
+fn find(keys: &[u16], wanted: Option<u16>) -> Option<(u16, u16)> {
+    let fits = |key: u16| match wanted {
+        Some(wanted) => (key ^ wanted) & PARTITION == 0,
+        None => true,
+    };
+    let found = keys.iter().enumerate().filter(|&(_, &key)| is_valid(key) && fits(key));
+    let found = found.map(|(index, &key)| (index as u16, key));
+    match wanted {
+        // Of the same partition only; without a wish, the table's order is the subnet manager's.
+        Some(_) => found.max_by_key(|&(index, key)| (key & FULL_MEMBER, std::cmp::Reverse(index))),
+        None => found.min(),
+    }
+}
+
+/// Why the ends of a queue pair would not hear each other, if so: by their partitions' keys.
+pub(super) fn parted(own: u16, peer: u16) -> Option<String> {
+    if (own ^ peer) & PARTITION != 0 {
+        return Some(format!(
+            "this end is in partition {own:#06x} and the peer's in {peer:#06x}: transport.partition must be the same on all nodes"
+        ));
+    }
+    ((own | peer) & FULL_MEMBER == 0).then(|| {
+        format!(
+            "both ends are limited members of partition {own:#06x}, and such do not hear each other: let the subnet manager make them full members"
+        )
+    })
+}
+
 fn kind_of(ports: &Path, port: u8, gid_index: u8) -> Option<String> {
     let file = ports.join(format!("{port}/gid_attrs/types/{gid_index}"));
     fs::read_to_string(file).ok().map(|kind| kind.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_found_by_its_number_and_full_membership_goes_first() {
+        let keys = [0, 0x7fff, 0x8000, 0x0001, 0x8002, 0x8001, 0x8001];
+        assert_eq!(find(&keys, None), Some((1, 0x7fff)), "the first that is one");
+        assert_eq!(find(&keys, Some(0x0001)), Some((5, 0x8001)));
+        assert_eq!(find(&keys, Some(0x8001)), Some((5, 0x8001)));
+        assert_eq!(find(&keys, Some(0xffff)), Some((1, 0x7fff)), "a limited member is one");
+        assert_eq!(find(&keys, Some(0x8003)), None);
+        assert_eq!((find(&[], None), find(&[0], None)), (None, None));
+    }
+
+    #[test]
+    fn ends_that_would_not_hear_each_other_are_told_why() {
+        for (own, peer) in [(0xffff, 0xffff), (0x8001, 0x0001), (0x0001, 0x8001)] {
+            assert_eq!(parted(own, peer), None);
+        }
+        let other = parted(0x8001, 0xffff).expect("two partitions");
+        assert!(other.contains("0x8001") && other.contains("0xffff"), "{other}");
+        assert!(parted(1, 1).expect("two limited members").contains("limited"));
+    }
 }

@@ -42,6 +42,7 @@ functions! {
     close_device = "ibv_close_device": fn(*mut ibv_context) -> c_int;
     query_port = "ibv_query_port": fn(*mut ibv_context, u8, *mut ibv_port_attr) -> c_int;
     query_gid = "ibv_query_gid": fn(*mut ibv_context, u8, c_int, *mut ibv_gid) -> c_int;
+    query_pkey = "ibv_query_pkey": fn(*mut ibv_context, u8, c_int, *mut u16) -> c_int;
     get_async_event = "ibv_get_async_event": fn(*mut ibv_context, *mut c_void) -> c_int;
     ack_async_event = "ibv_ack_async_event": fn(*mut c_void);
     alloc_pd = "ibv_alloc_pd": fn(*mut ibv_context) -> *mut ibv_pd;

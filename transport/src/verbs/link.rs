@@ -215,6 +215,8 @@ impl VerbsLink {
             attempt,
             mtu: place.mtu(),
             lid: place.lid,
+            partition: place.partition.1,
+            service_level: place.marks.service_level,
             gid: place.gid,
             qpn: self.pair.as_ref().map_or(0, QueuePair::number),
             psn,
@@ -235,6 +237,9 @@ impl VerbsLink {
     ) -> std::io::Result<()> {
         if peer.inbox_len != self.size {
             return Err(std::io::Error::other("its lanes are not ours"));
+        }
+        if let Some(why) = discover::parted(own.partition, peer.partition) {
+            return Err(std::io::Error::other(why));
         }
         self.remote = *peer;
         self.name = (own.psn, peer.psn);

@@ -65,6 +65,8 @@ pub(super) struct Talk {
     last_why: String,
     /// Of the link that shall go on.
     kept: Option<Kept>,
+    /// An answer to a peer whose offer we could not connect to: it finds out for itself, and tries the next.
+    refusal: Option<Offer>,
     /// Of such a link: no try before that.
     pause: Time,
     /// UDP carries its lanes: there is no hurry, and no end. How long the next pause is.
@@ -109,6 +111,7 @@ impl Talk {
             until: now + PATIENCE,
             last_why: "no pair of addresses was tried".into(),
             kept: None,
+            refusal: None,
             pause: now,
             rarely: None,
         }
@@ -262,8 +265,12 @@ impl Talk {
                 }
                 self.current = None;
                 self.next = now;
+                self.refusal = None;
                 if self.begin(ground, Some(&theirs), now).is_some() {
-                    self.connect(ground, &theirs);
+                    let own = self.current.as_ref().map(|current| current.own);
+                    if !self.connect(ground, &theirs) {
+                        self.refusal = own;
+                    }
                 }
             }
             Message::Answer(theirs) if self.offers => {
@@ -342,6 +349,11 @@ impl Talk {
             match &self.current {
                 Some(current) if current.connected => {
                     say(Message::Answer(current.own));
+                }
+                None if self.refusal.is_some() => {
+                    if let Some(own) = self.refusal.take() {
+                        say(Message::Answer(own));
+                    }
                 }
                 _ => {
                     let (resumes, places) = (self.name().0, ground.count());

@@ -3,6 +3,8 @@
 //! A note may be lost; who waits for an answer says it again. Layout, little-endian: version, kind, then per kind the
 //! fields below in order, the link that is meant, or a reason in UTF-8.
 
+use crate::limits::SERVICE_LEVEL_MAX;
+
 /// Most bytes of a note.
 pub(crate) const NOTE_MAX: usize = 200;
 const VERSION: u8 = 3;
@@ -21,6 +23,9 @@ pub(crate) struct Offer {
     pub(crate) by_udp: bool,
     /// Local id of the port (InfiniBand).
     pub(crate) lid: u16,
+    /// Key of the partition, and the service level of what is sent (InfiniBand).
+    pub(crate) partition: u16,
+    pub(crate) service_level: u8,
     pub(crate) gid: [u8; 16],
     pub(crate) qpn: u32,
     pub(crate) psn: u32,
@@ -74,6 +79,8 @@ impl<'a> Message<'a> {
         if let Some(offer) = offer {
             put(&[offer.attempt, offer.mtu, offer.places, offer.wants, offer.by_udp.into()]);
             put(&offer.lid.to_le_bytes());
+            put(&offer.partition.to_le_bytes());
+            put(&[offer.service_level]);
             put(&offer.gid);
             for field in [offer.qpn, offer.psn, offer.rkey] {
                 put(&field.to_le_bytes());
@@ -136,6 +143,8 @@ fn parse_offer(mut body: &[u8]) -> Option<Offer> {
         wants,
         by_udp: may == 1,
         lid: u16::from_le_bytes(take(body)?),
+        partition: u16::from_le_bytes(take(body)?),
+        service_level: take::<1>(body)?[0],
         gid: take(body)?,
         qpn: u32::from_le_bytes(take(body)?),
         psn: u32::from_le_bytes(take(body)?),
@@ -146,6 +155,7 @@ fn parse_offer(mut body: &[u8]) -> Option<Offer> {
         resumes: u32::from_le_bytes(take(body)?),
     };
     let possible = may <= 1
+        && offer.service_level <= SERVICE_LEVEL_MAX
         && (1..=5).contains(&offer.mtu)
         && offer.qpn < 1 << 24
         && offer.psn < 1 << 24
@@ -168,6 +178,8 @@ mod tests {
             wants: 7,
             by_udp: true,
             lid: 0x0201,
+            partition: 0x8403,
+            service_level: 9,
             gid: *b"0123456789abcdef",
             qpn: 0x0a0b0c,
             psn: 0x0d0e0f,
@@ -179,7 +191,7 @@ mod tests {
         };
         let mut out = [0; NOTE_MAX];
         let len = Message::Answer(offer).emit(&mut out);
-        let mut expected = vec![3, 2, 3, 5, 6, 7, 1, 1, 2];
+        let mut expected = vec![3, 2, 3, 5, 6, 7, 1, 1, 2, 3, 0x84, 9];
         expected.extend(b"0123456789abcdef");
         expected.extend([0x0c, 0x0b, 0x0a, 0, 0x0f, 0x0e, 0x0d, 0, 0x14, 0x13, 0x12, 0x11]);
         expected.extend([0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21]);

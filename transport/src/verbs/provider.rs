@@ -33,8 +33,8 @@ pub(crate) struct Verbs {
 }
 
 /// What could be used.
-pub(crate) fn look(device: Option<&str>) -> VerbsReport {
-    discover(device).1
+pub(crate) fn look(device: Option<&str>, partition: Option<u16>) -> VerbsReport {
+    discover(device, partition).1
 }
 
 impl Verbs {
@@ -53,7 +53,7 @@ impl Verbs {
             ));
             return Err(report);
         }
-        let (mut places, report) = discover(config.verbs.device.as_deref());
+        let (mut places, report) = discover(config.verbs.device.as_deref(), config.verbs.partition);
         if places.is_empty() {
             return Err(report);
         }

@@ -77,7 +77,7 @@ impl QueuePair {
         for inline in INLINE {
             match QueuePair::create(domain.clone(), completions, inline) {
                 Ok(pair) => {
-                    pair.initialise(place.port)?;
+                    pair.initialise(place)?;
                     pair.receive(RECEIVES)?;
                     return Ok(pair);
                 }
@@ -123,11 +123,12 @@ impl QueuePair {
         }
     }
 
-    fn initialise(&self, port: u8) -> io::Result<()> {
+    fn initialise(&self, place: &Place) -> io::Result<()> {
         // SAFETY: all-zero is a valid value of these plain numbers.
         let mut to: ibv_qp_attr = unsafe { zeroed() };
         to.qp_state = ibv_qp_state::IBV_QPS_INIT;
-        to.port_num = port;
+        to.port_num = place.port;
+        to.pkey_index = place.partition.0;
         to.qp_access_flags = ibv_access_flags::IBV_ACCESS_REMOTE_WRITE.0;
         let mask = ibv_qp_attr_mask::IBV_QP_STATE
             | ibv_qp_attr_mask::IBV_QP_PKEY_INDEX

@@ -25,7 +25,7 @@ pub(super) fn adapters() -> Option<[Place; 2]> {
         return None;
     }
     let place = |name| {
-        let (places, report) = discover(Some(name));
+        let (places, report) = discover(Some(name), None);
         assert!(report.usable(), "{report}");
         places.into_iter().next().expect("a usable address")
     };

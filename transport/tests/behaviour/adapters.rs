@@ -84,6 +84,22 @@ fn an_interface_that_stays_down_ends_the_link_and_another_comes_with_it() {
 }
 
 #[test]
+fn a_partition_that_no_port_is_in_is_told_with_those_that_there_are() {
+    if !has_adapters() {
+        return;
+    }
+    let mut config = patient([PathPolicy::Verbs; 2]).remove(0);
+    config.verbs.partition = Some(0x8001);
+    let refusal = Poller::new(config.clone()).err().expect("no partition").to_string();
+    assert!(refusal.contains("partition 0x8001; its keys are: 0xffff"), "{refusal}");
+    // As a limited member says it.
+    config.verbs.partition = Some(0x7fff);
+    drop(Node::new(config.clone()));
+    config.verbs.partition = Some(0x8000);
+    assert!(matches!(Poller::new(config), Err(Error::Config(_))));
+}
+
+#[test]
 fn a_library_that_does_not_load_is_told_in_the_loaders_words() {
     const TEST: &str = "adapters::a_library_that_does_not_load_is_told_in_the_loaders_words";
     if std::env::var_os("T_DAMAGED").is_some() {
@@ -244,6 +260,8 @@ fn who_may_use_anything_and_is_not_in_shared_memory_is_met_by_verbs() {
             let link = &node.poller.links()[0];
             assert_eq!(link.path, Path::Verbs, "{}", link.reason);
             assert_eq!(link.reason.ends_with(marks), marked, "{}", link.reason);
+            let levels = if marked { "is 0, ours 3" } else { "is 3, ours 0" };
+            assert!(link.reason.contains(levels), "{}", link.reason);
         }
     }
 }

@@ -145,3 +145,20 @@ fn a_peer_that_says_nothing_costs_no_address() {
     };
     assert_eq!((again.gid, again.wants), (first.gid, 0));
 }
+
+#[test]
+fn ends_in_different_partitions_say_so_and_do_not_wait_for_data() {
+    let Some([mut a, b]) = adapters() else { return };
+    assert_eq!(b.partition, (0, 0xffff), "software RoCE has one");
+    a.partition.1 = 0x8001;
+    let (mut x, mut y) = (Side::new(2, vec![a]), Side::new(1, vec![b]));
+    let start = Instant::now();
+    while x.end.is_none() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not come to an end");
+        turn(&mut x, &mut y);
+        turn(&mut y, &mut x);
+    }
+    let Some(Outcome::Down { why, .. }) = &x.end else { panic!("they are linked") };
+    assert!(why.contains("partition 0x8001") && why.contains("0xffff"), "{why}");
+    assert!(y.talk.last_why.contains("0x8001"), "{}", y.talk.last_why);
+}
