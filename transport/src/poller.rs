@@ -198,7 +198,7 @@ impl Poller {
         let mut progress = false;
         for (_, link) in self.roster.iter_mut() {
             if link.alive {
-                progress |= match &mut link.wire {
+                let news = match &mut link.wire {
                     // What breaks the format is dealt with by housekeeping, at once.
                     Wire::Shm(shm) => shm.refresh().unwrap_or_else(|_| {
                         self.next_housekeeping = Time::ZERO;
@@ -213,6 +213,10 @@ impl Poller {
                         news
                     }
                 };
+                if news {
+                    probe::probe!(quintet, visible, link.member.node.0);
+                    progress = true;
+                }
             }
         }
         if let Some(udp) = &mut self.udp {
@@ -294,6 +298,7 @@ impl Poller {
     /// If [`Poller::committed`] has nothing.
     #[inline]
     pub fn publish(&mut self, lane: LaneId, index: u64) -> Published {
+        probe::probe!(quintet, publish, lane.0, index);
         let lane = self.own.lane_mut(lane);
         lane.known = false;
         lane.log.publish(index)

@@ -362,7 +362,7 @@ impl Udp {
         let Some(link) = self.slots[index].link.as_deref_mut() else { return false };
         match change {
             Change::None => return false,
-            Change::News => {}
+            Change::News => probe::probe!(quintet, visible, link.member.node.0),
             Change::Up(from) => {
                 if link.open(crate::lane::CONTROL.0, from).is_err() {
                     // No memory for its control log: try again with a new link later.

@@ -219,6 +219,9 @@ impl Deliveries {
                 self.out = Some((d.slot, d.end));
                 let source = self.sources[usize::from(d.slot)].as_ref()?;
                 let bytes = payload(&source.bytes, d);
+                if d.kind == Kind::Message {
+                    probe::probe!(quintet, deliver, d.at, d.position);
+                }
                 Some(match d.kind {
                     Kind::Chunk => Event::Chunk(bytes.get(HEADER..)?),
                     _ => Event::Message(Message {

@@ -170,6 +170,7 @@ impl Poller {
             }
         }
         let (peer, member, heard) = (link.peer, link.member, link.health.heard());
+        probe::probe!(quintet, link_down, member.node.0, member.incarnation.0);
         tracing::info!(link = %id, peer = %member, %evidence, "link dead");
         self.roster.died(id);
         if let Some(rendezvous) = &mut self.rendezvous {

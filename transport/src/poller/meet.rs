@@ -195,6 +195,7 @@ impl Poller {
         let id = self.roster.insert(link);
         #[cfg(feature = "faults")]
         self.spoil(id);
+        probe::probe!(quintet, link_up, member.node.0, member.incarnation.0);
         tracing::info!(link = %id, peer = %member, %path, "link up");
         self.events.push_back(Event::Up { link: id, peer: member, path, control_from });
         // A peer that died between hello and here is to be noticed now: its futex may not wake any more.

@@ -94,6 +94,8 @@ pub(crate) struct Link {
     pub(crate) rails: Rails,
     /// Times that packets took another rail.
     pub(crate) failovers: u64,
+    /// Packets whose content was sent again, as far as a probe has told of it.
+    pub(crate) lost: u64,
     replicas: Replicas,
     table: LaneTable,
     burst: Option<Burst>,
@@ -145,6 +147,7 @@ impl Link {
             connection: Connection::new(settings, now),
             rails,
             failovers: 0,
+            lost: 0,
             replicas: Replicas::new(&settings.peer),
             table: settings.peer,
             burst: None,

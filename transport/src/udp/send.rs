@@ -35,6 +35,11 @@ impl Udp {
             self.kill(index, Evidence::Fenced);
             return now;
         }
+        let lost = link.connection.counters().lost;
+        if lost != link.lost {
+            probe::probe!(quintet, retransmit, link.member.node.0, lost - link.lost);
+            link.lost = lost;
+        }
         let mut out = std::mem::take(&mut self.out);
         self.probe_mtu(index, now, &mut out);
         let mut unfinished = true;

@@ -301,6 +301,7 @@ impl Engine {
             self.poller.refuse(departure.member);
         }
         self.counters.views += 1;
+        probe::probe!(quintet, view, view.id.0, view.members.len());
         self.remember(&change);
         self.outbox.item(Item::View(Arc::new(change)));
         // Their messages are behind the application's back of this view: the memory may go.
