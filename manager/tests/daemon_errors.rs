@@ -51,7 +51,7 @@ fn config_check_and_the_daemon_refuse_the_same_in_the_same_words() {
     let at = |text: &str| text.parse().unwrap();
     type Edit<'a> = &'a dyn Fn(&mut Config);
     let identity = |dir: &str| Some(PathBuf::from(dir));
-    let edits: [(Edit<'_>, &[&str]); 18] = [
+    let edits: [(Edit<'_>, &[&str]); 19] = [
         (
             &|c| c.bind = "127.0.0.1:9".parse().unwrap(),
             &["`bind`: 127.0.0.1:9", "nodes.transport", "the same in both places"],
@@ -102,6 +102,10 @@ fn config_check_and_the_daemon_refuse_the_same_in_the_same_words() {
                 "lo has 127.0.0.1",
                 "correct nodes.transport",
             ],
+        ),
+        (
+            &|c| c.transport.shm_gid = Some(987_654_321),
+            &["`transport.shm_gid`", "not in it", "SupplementaryGroups=987654321"],
         ),
         (
             &|c| c.identity.dir = identity("/nowhere"),

@@ -141,6 +141,8 @@ pub struct Config {
     pub rails: Vec<Rail>,
     /// Which paths may be used.
     pub path: PathPolicy,
+    /// Share memory also with nodes of other users that are in this group (its number). This process must be in it.
+    pub shm_gid: Option<u32>,
     /// InfiniBand and RoCE, where the policy allows them.
     pub verbs: VerbsConfig,
     /// How to wait.
@@ -170,6 +172,7 @@ impl Config {
             peers: Vec::new(),
             rails: Vec::new(),
             path: PathPolicy::default(),
+            shm_gid: None,
             verbs: VerbsConfig::default(),
             wait: Wait::default(),
             timing: Timing::default(),

@@ -69,6 +69,8 @@ pub use poller::Poller;
 pub use report::{Finding, VerbsReport, Verdict};
 #[cfg(not(loom))]
 pub use secure::{Authority, Certificate, Cluster, Identity, IdentityError, NodeKey, PublicKey};
+#[cfg(not(loom))]
+pub use shm::check_shm_gid;
 #[cfg(all(feature = "fuzz", not(loom)))]
 pub use shm::fuzz;
 pub use time::Time;

@@ -9,6 +9,7 @@
 //! - `layout`: where things are in a segment. `segment`: the owner's side. `replica`: the reader's side,
 //!   which believes nothing.
 //! - `socket`, `hello`, `rendezvous`: how two processes find each other and exchange descriptors.
+//! - `trust`: with whom memory is shared.
 //! - `robust`: how the kernel tells within a millisecond that a process has died.
 //! - `thread`: whether a peer that is silent would speak if it got a processor.
 //! - `link`: the operations of an established link.
@@ -26,8 +27,10 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod trust;
 
 pub(crate) use link::ShmLink;
 pub(crate) use rendezvous::{BACKOFF_MAX, Meeting, Reach, Rendezvous, Scene, Standing};
 pub(crate) use segment::{Segment, sealed};
 pub(crate) use socket::readable;
+pub use trust::check_shm_gid;

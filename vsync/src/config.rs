@@ -63,6 +63,8 @@ pub struct Config {
     pub rails: Vec<Rail>,
     /// Which path to use to peers.
     pub path: PathPolicy,
+    /// Share memory also with nodes of other users that are in the group of this number.
+    pub shm_gid: Option<u32>,
     /// InfiniBand and RoCE, where [`path`](Config::path) allows them.
     pub verbs: VerbsConfig,
     /// How the poller waits when there is nothing to do.
@@ -105,6 +107,7 @@ impl Config {
             peers,
             rails: Vec::new(),
             path: PathPolicy::Auto,
+            shm_gid: None,
             verbs: VerbsConfig::default(),
             wait: Wait::Adaptive,
             offload: true,

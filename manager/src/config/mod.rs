@@ -162,6 +162,10 @@ pub struct TransportConfig {
     /// as the node has addresses.
     #[serde(skip_serializing_if = "OneOrMore::is_empty")]
     pub interface: OneOrMore<InterfaceChoice>,
+    /// The number of a group: nodes on this machine whose users are in it share memory, too, not only those of one user. All
+    /// of them must say so, and be in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shm_gid: Option<u32>,
     /// Nobody but the cluster reaches the network of the RDMA adapters, which encrypt nothing. Without this word they
     /// are not used.
     pub trusted_fabric: bool,

@@ -59,6 +59,7 @@ fn a_partition_is_one() {
 #[test]
 fn what_is_written_can_be_read_again() {
     let mut config = Config::parse(GOOD).unwrap();
+    config.transport.shm_gid = Some(1234);
     config.transport.path = PathChoice::Udp;
     config.admin.http = Some("127.0.0.1:7301".parse().unwrap());
     let text = toml::to_string_pretty(&config).unwrap();

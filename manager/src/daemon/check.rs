@@ -5,7 +5,7 @@
 //! can be checked beside the daemon that uses it.
 
 use crate::config::{Config, Error, PathChoice};
-use quintet_transport::discover_verbs;
+use quintet_transport::{check_shm_gid, discover_verbs};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -40,6 +40,9 @@ pub fn load(file: &Path) -> Result<Config, Error> {
 fn on_this_machine(config: &Config) -> Result<(), Error> {
     if config.transport.path != PathChoice::Shm {
         reaches_out(config)?;
+    }
+    if let Some(gid) = config.transport.shm_gid {
+        check_shm_gid(gid).map_err(|what| Error::value("transport.shm_gid", what, ""))?;
     }
     if config.transport.path == PathChoice::Verbs {
         let report = discover_verbs(config.transport.device.as_deref(), config.transport.partition);

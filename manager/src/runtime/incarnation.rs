@@ -186,6 +186,7 @@ fn engine_config(config: &Config, identity: Option<Identity>, state: u64) -> vsy
         PathChoice::Udp => PathPolicy::Udp,
         PathChoice::Verbs => PathPolicy::Verbs,
     };
+    engine.shm_gid = config.transport.shm_gid;
     engine.verbs = VerbsConfig {
         trusted_fabric: config.transport.trusted_fabric,
         device: config.transport.device.clone(),

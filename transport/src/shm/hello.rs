@@ -35,6 +35,8 @@ pub(super) enum Refusal {
     Version = 2,
     /// Other cluster, unknown node, or wrong direction.
     Stranger = 3,
+    /// Not with that user.
+    User = 5,
     /// Not now (too many links not yet forgotten, an older run's hello).
     Busy = 4,
 }
@@ -75,6 +77,7 @@ impl Message {
                 Some(2) => Some(Message::Refused(Refusal::Version)),
                 Some(3) => Some(Message::Refused(Refusal::Stranger)),
                 Some(4) => Some(Message::Refused(Refusal::Busy)),
+                Some(5) => Some(Message::Refused(Refusal::User)),
                 _ => None,
             },
             _ => None,
@@ -140,7 +143,7 @@ impl Bytes<'_> {
 
 /// A message of each kind.
 #[cfg(any(test, feature = "fuzz"))]
-pub(super) fn samples(cluster: &str) -> [Message; 4] {
+pub(super) fn samples(cluster: &str) -> [Message; 5] {
     let greeting = Greeting {
         from: Member::new(3, 77),
         to: NodeId(1),
@@ -154,6 +157,7 @@ pub(super) fn samples(cluster: &str) -> [Message; 4] {
         Message::Welcome(greeting),
         Message::Ready,
         Message::Refused(Refusal::Fenced),
+        Message::Refused(Refusal::User),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! How two processes of one host find each other: an abstract Unix socket named after cluster and node.
 //!
 //! The node with the higher id initiates. Abstract names belong to a network namespace, so whoever is
-//! reachable under the name is on this host and in this namespace; its user id is checked on top. A name
+//! reachable under the name is on this host and in this namespace; its user is checked on top. A name
 //! nobody listens to answers at once, which makes trying cheap.
 
 use std::io;
@@ -13,6 +13,7 @@ use super::link::{ShmLink, Terms};
 use super::replica::Replica;
 use super::segment::Segment;
 use super::socket;
+use super::trust::Trust;
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::{Incarnation, Member, NodeId};
@@ -62,6 +63,8 @@ struct Attempt {
     next: Time,
     backoff: Duration,
     reach: Reach,
+    /// It does not share memory with our user.
+    turned_away: bool,
 }
 
 struct Pending {
@@ -85,6 +88,7 @@ pub(crate) struct Rendezvous {
     cluster: String,
     lanes: usize,
     peers: Vec<NodeId>,
+    trust: Trust,
     listener: OwnedFd,
     pidfd: OwnedFd,
     attempts: Vec<Attempt>,
@@ -110,6 +114,7 @@ fn name_of(cluster: &str, node: NodeId) -> String {
 impl Rendezvous {
     /// Takes the node's name.
     pub(crate) fn new(config: &Config, now: Time) -> Result<Rendezvous, Error> {
+        let trust = Trust::new(config.shm_gid).map_err(Error::Config)?;
         let name = name_of(&config.cluster, config.me.node);
         let listener =
             patiently(|| socket::listen(&name)).map_err(|source| match source.kind() {
@@ -122,13 +127,19 @@ impl Rendezvous {
             })?;
         let pidfd = socket::own_pidfd().map_err(Error::system("pidfd_open"))?;
         let peers: Vec<NodeId> = config.peers.iter().map(|p| p.node).collect();
-        let attempt = || Attempt { next: now, backoff: BACKOFF_MIN, reach: Reach::Unknown };
+        let attempt = || Attempt {
+            next: now,
+            backoff: BACKOFF_MIN,
+            reach: Reach::Unknown,
+            turned_away: false,
+        };
         Ok(Rendezvous {
             me: config.me,
             cluster: config.cluster.clone(),
             lanes: config.lanes.len(),
             attempts: peers.iter().map(|_| attempt()).collect(),
             peers,
+            trust,
             listener,
             pidfd,
             pending: Vec::new(),
@@ -196,10 +207,15 @@ impl Rendezvous {
                 break;
             }
             let Ok(socket) = socket::accept(&self.listener) else { break };
-            if socket::peer_uid(&socket).is_ok_and(|uid| uid == socket::own_uid()) {
-                let deadline = now + PATIENCE;
-                self.pending.push(Pending { socket, deadline, stage: Stage::Hello });
+            if let Err(why) = self.trust.judge(&socket) {
+                tracing::debug!(why, "memory is not shared with a process that");
+                // What it has said is taken, or it would not hear the answer.
+                let _ = socket::receive(&socket);
+                let _ = socket::send(&socket, &Message::Refused(Refusal::User).encode(), &[]);
+                continue;
             }
+            let deadline = now + PATIENCE;
+            self.pending.push(Pending { socket, deadline, stage: Stage::Hello });
         }
         let mut i = 0;
         while i < self.pending.len() {
@@ -239,24 +255,38 @@ impl Rendezvous {
                 return self.retreat(peer, now);
             }
         };
-        match socket::peer_uid(&socket) {
-            Ok(uid) if uid == socket::own_uid() => {}
-            _ => {
-                let why = format!("the process at @{name} runs as another user");
-                self.attempts[peer].reach = Reach::Absent(why);
-                return self.retreat(peer, now);
-            }
+        if let Err(why) = self.trust.judge(&socket) {
+            self.attempts[peer].reach = Reach::Absent(format!("the process at @{name} {why}"));
+            return self.retreat(peer, now);
         }
-        self.attempts[peer].reach = Reach::Here;
+        if !self.attempts[peer].turned_away {
+            self.attempts[peer].reach = Reach::Here;
+        }
         let (session, control_from) = (self.next_session(), scene.control_head);
         let hello = Message::Hello(self.greeting(peer, session, control_from));
         scene.segment.open_row(peer, session);
         let fds = [scene.segment.file(), scene.bell.fd(), self.pidfd.as_fd()];
         if socket::send(&socket, &hello.encode(), &fds).is_err() {
+            // It may have said why.
+            if let Ok(Some(said)) = socket::receive(&socket)
+                && Message::decode(said.message()) == Ok(Message::Refused(Refusal::User))
+            {
+                self.turn_away(peer);
+            }
             return self.retreat(peer, now);
         }
         let stage = Stage::Welcome { peer, session, control_from };
         self.pending.push(Pending { socket, deadline: now + PATIENCE, stage });
+    }
+
+    /// That peer does not share memory with our user.
+    fn turn_away(&mut self, peer: usize) {
+        let name = name_of(&self.cluster, self.peers[peer]);
+        let attempt = &mut self.attempts[peer];
+        attempt.turned_away = true;
+        attempt.reach = Reach::Absent(format!(
+            "the process at @{name} does not share memory with this user: both nodes must name one group"
+        ));
     }
 
     fn next_session(&mut self) -> u64 {
@@ -295,6 +325,7 @@ impl Rendezvous {
                 }
                 // From here on the attempt counts as made: next time it is a new one.
                 self.attempts[peer].backoff = BACKOFF_MIN;
+                (self.attempts[peer].turned_away, self.attempts[peer].reach) = (false, Reach::Here);
                 match self.judge(&welcome, received.fds, (session, control_from), i, scene) {
                     Err(refusal) => {
                         let now = self.pending[i].deadline.saturating_sub(PATIENCE);
@@ -316,8 +347,10 @@ impl Rendezvous {
                 false
             }
             (Stage::Welcome { peer, .. }, Message::Refused(why)) => {
-                if why == Refusal::Fenced {
-                    out.push(Meeting::Refused(peer));
+                match why {
+                    Refusal::Fenced => out.push(Meeting::Refused(peer)),
+                    Refusal::User => self.turn_away(peer),
+                    Refusal::Version | Refusal::Stranger | Refusal::Busy => {}
                 }
                 let now = self.pending[i].deadline.saturating_sub(PATIENCE);
                 self.attempts[peer].next = now + PATIENCE;

@@ -66,24 +66,6 @@ pub(super) fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
     check(unsafe { libc::accept4(listener.as_raw_fd(), null, null.cast(), flags) }).map(owned)
 }
 
-/// User id of the process at the other end, as the kernel recorded it at connect or listen.
-pub(super) fn peer_uid(socket: &OwnedFd) -> io::Result<u32> {
-    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
-    let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
-    // SAFETY: `cred` has `len` writable bytes.
-    check(unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut cred).cast(), &mut len)
-    })?;
-    Ok(cred.uid)
-}
-
-/// Our own user id.
-pub(super) fn own_uid() -> u32 {
-    // SAFETY: no arguments, cannot fail.
-    unsafe { libc::geteuid() }
-}
-
 /// A descriptor for this process, readable once it has exited.
 pub(super) fn own_pidfd() -> io::Result<OwnedFd> {
     // SAFETY: no pointers.

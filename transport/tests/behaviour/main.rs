@@ -17,10 +17,10 @@ mod idle;
 mod logs;
 mod meeting;
 mod overrun;
-#[cfg(feature = "verbs")]
 #[path = "../../../scripts/tidy/skip.rs"]
 mod skip;
 #[cfg(feature = "verbs")]
 mod trouble;
+mod users;
 mod waiting;
 mod words;

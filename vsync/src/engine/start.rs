@@ -143,6 +143,7 @@ fn transport_config(config: &Config, me: Member) -> quintet_transport::Config {
     t.rails.clone_from(&config.rails);
     t.peers = config.peers.clone();
     t.path = config.path;
+    t.shm_gid = config.shm_gid;
     t.verbs = config.verbs.clone();
     t.wait = config.wait;
     t.offload = config.offload;
