@@ -212,7 +212,6 @@ impl Congestion {
             }
             return;
         }
-        self.threshold = self.threshold.min(self.window);
         // Whose window is not the limit has no queue to make shorter.
         if !limited {
             return;
@@ -346,6 +345,57 @@ mod tests {
             extra += 1000;
         }
         assert!(extra > PRIORITY_RESERVE && extra <= 2 * PRIORITY_RESERVE);
+    }
+
+    /// A round of `packets`, each of which took `elapsed`; if `waited` of that was spent unread.
+    fn round(c: &mut Congestion, now: u64, packets: u64, elapsed: Duration, waited: Duration) {
+        let (sent, back) = (Time::from_nanos(now * MS), Time::from_nanos(now * MS) + elapsed);
+        for _ in 0..packets {
+            c.on_acked(1000, sent);
+            c.on_round_trip(back, sent, elapsed, waited);
+        }
+        c.on_marks(back, packets as u32, 0, now + 1, now + 1);
+    }
+
+    #[test]
+    fn a_slow_round_shrinks_the_window_that_was_the_limit_and_no_other() {
+        const SLOW_ROUND: Duration = Duration::from_millis(2);
+        let mut c = Congestion::new(1000);
+        let before = c.window();
+        for at in 1..5 {
+            (0..10).for_each(|_| c.on_sent(1000));
+            round(&mut c, at * 10, 10, SLOW_ROUND, Duration::ZERO);
+        }
+        assert_eq!((c.window(), c.events()), (before, 0), "the window held nothing back");
+        let packets = fill(&mut c) / 1000;
+        round(&mut c, 50, packets, SLOW_ROUND, SLOW_ROUND);
+        assert_eq!(c.events(), 0, "nobody looked at what had come");
+        let packets = fill(&mut c) / 1000;
+        let before = c.window();
+        round(&mut c, 60, packets, SLOW_ROUND, Duration::ZERO);
+        // It doubled first.
+        assert_eq!((c.window(), c.events()), (before, 1));
+    }
+
+    #[test]
+    fn what_was_taken_for_delay_is_given_back_ever_faster() {
+        let (slow, fast) = (Duration::from_millis(2), Duration::from_micros(50));
+        let mut c = Congestion::new(1000);
+        let mut packets = fill(&mut c) / 1000;
+        round(&mut c, 10, packets, slow, Duration::ZERO);
+        let mut grown = Vec::new();
+        for at in 2..8 {
+            let before = c.window();
+            packets = fill(&mut c) / 1000;
+            round(&mut c, at * 10, packets, fast, Duration::ZERO);
+            grown.push(c.window() - before);
+        }
+        assert!(grown.is_sorted() && grown[5] >= 6000, "{grown:?}");
+        c.on_lost(0, Time::from_nanos(90 * MS), Time::from_nanos(91 * MS));
+        let before = c.window();
+        packets = fill(&mut c) / 1000;
+        round(&mut c, 100, packets, fast, Duration::ZERO);
+        assert!(c.window() - before <= 1000, "what a loss took is not");
     }
 
     #[test]

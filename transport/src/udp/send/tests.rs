@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::super::UdpStatus;
+use super::super::socket::Batch;
 use super::super::socket::refusal::{self, Call};
 use super::super::tests::{Node, addresses, config, linked, stream, until};
 use crate::config::Config;
@@ -132,6 +133,16 @@ fn without_cutting_and_joining_the_same_arrives() {
         assert!(sending.starts_with("sendmmsg"), "{sending}");
         assert!(receiving.contains("of one datagram each"), "{receiving}");
     }
+}
+
+#[test]
+fn what_is_taken_one_by_one_is_the_same() {
+    let (mut nodes, _) = start_where(2, 8000);
+    let [a, b] = &mut nodes[..] else { unreachable!() };
+    // As where recvmmsg is refused.
+    b.udp.batch = Some(Box::new(Batch::new(false)));
+    b.udp.doors[0].port.main.join(false).unwrap();
+    stream(a, b, 300);
 }
 
 #[test]

@@ -146,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn where_many_are_refused_they_are_taken_one_by_one() {
+        let port = Port::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        port.main.join(false).unwrap();
+        let to = port.main.local().unwrap();
+        let sender = Socket::connect(&to.ip().into(), to).unwrap();
+        sender.send_many(&mut &[0; 30][..], 10).unwrap();
+        let mut batch = Batch::new(false);
+        let counts = [(); 4].map(|()| batch.receive(&port.main, true));
+        assert_eq!(counts, [(1, true), (1, true), (1, true), (0, false)]);
+    }
+
+    #[test]
     fn what_one_call_does_not_take_remains() {
         let port = Port::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let to = port.main.local().unwrap();
