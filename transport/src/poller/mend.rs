@@ -7,6 +7,9 @@
 //! ([`crate::verbs::VerbsLink::inherit`]). The link is dead if nobody answers, if the next queue pair does not come up
 //! in time, or if too many fail.
 
+#[cfg(all(test, feature = "verbs"))]
+mod verbs_tests;
+
 use super::Poller;
 use crate::event::Evidence;
 use crate::id::LinkId;

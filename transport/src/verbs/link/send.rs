@@ -287,6 +287,20 @@ impl VerbsLink {
         self.unsignaled += 1;
     }
 
+    /// Writes to anywhere, with any key: for tests of the other side.
+    #[cfg(test)]
+    pub(crate) fn trespass(&mut self, key: u32, at: u64) {
+        let values = [0x0bad];
+        let mut write = self.inline(&values, 0);
+        write.remote = write.remote.wrapping_add(at);
+        let ending = Ending { id: self.next, doorbell: Some(0), wakes: true, signaled: false };
+        let pair = self.pair.as_mut().expect("a queue pair");
+        // SAFETY: an inline value, which lives until it is posted.
+        unsafe { pair.post(&[write], self.remote.rkey ^ key, ending) }.expect("posted");
+        self.posted += 1;
+        self.unsignaled += 1;
+    }
+
     fn post(&mut self, writes: &[Write], bell: Immediate) {
         let Some(pair) = &mut self.pair else { return };
         let count = writes.len() as u32;
