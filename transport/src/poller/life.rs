@@ -232,5 +232,9 @@ impl Drop for Poller {
             }
             self.end(id, Evidence::Fenced, now);
         }
+        // By UDP the news of it is a packet.
+        if let Some(udp) = &mut self.udp {
+            udp.flush(now, &self.own);
+        }
     }
 }

@@ -158,3 +158,14 @@ fn verbs_alone_are_refused_where_they_cannot_be_with_what_to_do() {
     };
     assert!(error.to_string().contains(expected), "{error}");
 }
+
+#[test]
+fn a_node_that_goes_says_so_by_every_path() {
+    for path in [PathPolicy::Shm, PathPolicy::Udp] {
+        let mut nodes = connected(configs(2, path));
+        let link = nodes[0].link(2);
+        drop(nodes.pop());
+        until(&mut nodes, "it is dead", |nodes| nodes[0].dead(link).is_some());
+        assert_eq!(nodes[0].dead(link), Some(Evidence::ClosedByPeer), "{path:?}");
+    }
+}
