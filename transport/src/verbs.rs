@@ -44,6 +44,8 @@ use crate::udp::UdpLink;
 pub(crate) use absent::{Verbs, VerbsLink, look};
 #[cfg(feature = "verbs")]
 pub(crate) use link::VerbsLink;
+#[cfg(all(test, feature = "verbs"))]
+pub(crate) use offer::Ask;
 pub(crate) use offer::{Message, NOTE_MAX};
 #[cfg(feature = "verbs")]
 pub(crate) use provider::{Verbs, look};

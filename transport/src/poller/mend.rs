@@ -70,19 +70,23 @@ impl Poller {
         now: Time,
     ) {
         let Some(link) = self.roster.get(id).and_then(Link::verbs) else { return };
+        let (about, after) = match message {
+            Message::Offer(offer) | Message::Answer(offer) => (Some(offer.resumes), offer.after),
+            Message::Ask(ask) => (Some(ask.resumes), ask.after),
+            Message::Decline(_) => (None, 0),
+        };
+        // Notes may be overtaken by what they have led to: of a queue pair that has been replaced none matters any more.
+        let goes_on = !link.is_suspended();
+        let replaced = about == Some(link.name().1) && after != link.psn();
         let late = match message {
-            Message::Answer(_) => !link.is_suspended(),
-            Message::Offer(offer) => offer == *link.remote(),
-            Message::Ask(_) | Message::Decline(_) => false,
+            Message::Answer(_) => goes_on,
+            Message::Offer(offer) => offer == *link.remote() || replaced && goes_on,
+            Message::Ask(_) => replaced && goes_on,
+            Message::Decline(_) => false,
         };
         if late {
             return;
         }
-        let about = match message {
-            Message::Offer(offer) | Message::Answer(offer) => Some(offer.resumes),
-            Message::Ask(ask) => Some(ask.resumes),
-            Message::Decline(_) => None,
-        };
         match about {
             Some(name) if name == link.name().1 => self.mend(id, now),
             // To an offer that was made for the queue pair before.

@@ -183,6 +183,9 @@ impl VerbsLink {
     pub(crate) fn name(&self) -> (u32, u32) {
         match *self {}
     }
+    pub(crate) fn psn(&self) -> u32 {
+        match *self {}
+    }
     pub(crate) fn failures(&self) -> u32 {
         match *self {}
     }

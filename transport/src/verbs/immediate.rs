@@ -2,7 +2,8 @@
 //!
 //! Often a batch is the news of one log and nothing else. Then the bell carries the published end itself, and the write
 //! of the log is the only one: a second write would cost both adapters as much as the first. The low bits of the end
-//! suffice, since it lies within a ring of what was told before. An end told by the bell is *not* in the inbox, so it
+//! suffice, since it lies within a ring of what was told before, or is late by two at most; of rings too large for that no
+//! bell tells the end ([`RING_MAX`]). An end told by the bell is *not* in the inbox, so it
 //! orders nothing: before words that speak of it go, it is written there ([`super::link`]).
 //!
 //! ```text
@@ -11,7 +12,7 @@
 //! 1 | lane: 3 bits | end / 8: 28 bits      the lane's log is published to `end`
 //! ```
 
-use crate::limits::{LANES_MAX, LOG_BYTES_MAX};
+use crate::limits::LANES_MAX;
 
 /// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +28,10 @@ pub(super) enum Immediate {
 const END: u32 = 1 << 31;
 const LOW_BITS: u32 = 28;
 const LOW: u32 = (1 << LOW_BITS) - 1;
-/// An end is at most so far beyond one that is known; what seems further is older.
-const FURTHEST: u32 = 1 << (LOW_BITS - 1);
-const _: () = assert!(LANES_MAX <= 8 && LOG_BYTES_MAX as u64 / 8 <= FURTHEST as u64);
+/// Largest ring whose ends bells tell. Such an end is at most a ring beyond one that is known. It may also come late: what
+/// rang after it may have been looked at, all of it released, and another ring written. So three rings must be told apart.
+pub(super) const RING_MAX: usize = 1 << 29;
+const _: () = assert!(LANES_MAX <= 8 && 3 * RING_MAX as u64 <= 8 << LOW_BITS);
 
 impl Immediate {
     /// Tells the end of a lane's log.
@@ -57,10 +59,11 @@ impl Immediate {
     }
 }
 
-/// The end that `low` stands for, beside one that was told before it or after it. Never less than that one.
+/// The end that `low` stands for, beside one that was told before it or after it. Never less than that one: what seems
+/// further ahead than the largest ring is older.
 pub(super) fn rebuilt(low: u32, known: u64) -> u64 {
-    let ahead = low.wrapping_sub((known / 8) as u32) & LOW;
-    if ahead > FURTHEST { known } else { known.saturating_add(8 * u64::from(ahead)) }
+    let ahead = 8 * u64::from(low.wrapping_sub((known / 8) as u32) & LOW);
+    if ahead > RING_MAX as u64 { known } else { known.saturating_add(ahead) }
 }
 
 #[cfg(test)]
@@ -82,25 +85,26 @@ mod tests {
 
     #[test]
     fn ends_are_rebuilt_over_the_wrap_and_never_go_back() {
-        let ring = LOG_BYTES_MAX as u64;
         let low = |end| match Immediate::end(0, end) {
             Immediate::End { low, .. } => low,
             other => panic!("{other:?}"),
         };
-        for known in [0, 8, ring - 8, 2 * ring - 8, 2 * ring, (7 << 40) + 16] {
-            for ahead in [0, 8, 64, ring - 8, ring] {
-                assert_eq!(rebuilt(low(known + ahead), known), known + ahead);
-                // One that comes late.
-                assert_eq!(
-                    rebuilt(low(known), known + ahead.min(ring - 8)),
-                    known + ahead.min(ring - 8)
-                );
+        for size in [128, 4096, RING_MAX] {
+            let ring = size as u64;
+            for known in [0, 8, ring - 8, 2 * ring - 8, 2 * ring, (7 << 40) + 16] {
+                for ahead in [0, 8, 64, ring - 8, ring] {
+                    assert_eq!(rebuilt(low(known + ahead), known), known + ahead);
+                }
+                // One that comes late, by as much as it may.
+                for late in [8, 64, ring, ring + 8, 2 * ring - 8] {
+                    assert_eq!(rebuilt(low(known), known + late), known + late);
+                }
             }
-        }
-        // What is known may be as high as a stranger likes.
-        for known in [u64::MAX, u64::MAX - 7, u64::MAX - 8] {
-            for low in [0, 1, LOW / 2, LOW] {
-                assert!(rebuilt(low, known) >= known);
+            // What is known may be as high as a stranger likes.
+            for known in [u64::MAX, u64::MAX - 7, u64::MAX - 8] {
+                for low in [0, 1, LOW / 2, LOW] {
+                    assert!(rebuilt(low, known) >= known);
+                }
             }
         }
     }

@@ -118,6 +118,8 @@ pub(crate) struct VerbsLink {
     mark: ((Option<u64>, u64), Time),
     /// By what the link is called in notes: the packet numbers that its first queue pairs began with, ours and theirs.
     name: (u32, u32),
+    /// The packet number that our end of this queue pair began with.
+    psn: u32,
     /// Which pair of addresses it goes between, as one who makes offers counts them, and ours in words.
     pub(super) course: Course,
     via: String,
@@ -200,6 +202,7 @@ impl VerbsLink {
             gate: Gate::open(),
             mark: ((None, 0), Time::ZERO),
             name: (0, 0),
+            psn: 0,
             course: Course::default(),
             via: place.to_string(),
             suspended: Time::ZERO,
@@ -242,7 +245,7 @@ impl VerbsLink {
             return Err(std::io::Error::other(why));
         }
         self.remote = *peer;
-        self.name = (own.psn, peer.psn);
+        (self.name, self.psn) = ((own.psn, peer.psn), own.psn);
         self.packet = 128 << own.mtu.min(peer.mtu).clamp(1, 5);
         self.pair.as_ref().map_or(Ok(()), |pair| pair.connect(place, own, peer))
     }

@@ -151,6 +151,11 @@ impl Talk {
         self.kept.as_ref().map_or((0, 0), |kept| kept.name)
     }
 
+    /// Which of its queue pairs failed, as the peer knows it.
+    fn after(&self) -> u32 {
+        self.kept.as_ref().map_or(0, |kept| kept.after)
+    }
+
     /// Our CONTROL log from here on is promised to the peer.
     pub(super) fn promised(&self) -> u64 {
         let current = self.current.as_ref().filter(|_| !self.mends());
@@ -198,7 +203,7 @@ impl Talk {
                     link.attach(CONTROL, ground.control_head);
                 }
                 let mut own = link.offer(at, self.attempt, ground.psn, ground.control_head);
-                own.resumes = self.name().0;
+                (own.resumes, own.after) = (self.name().0, self.after());
                 (own.places, own.wants) = (ground.count(), wants as u8);
                 own.by_udp = ground.by_udp;
                 link.course = self.course;
@@ -356,8 +361,8 @@ impl Talk {
                     }
                 }
                 _ => {
-                    let (resumes, places) = (self.name().0, ground.count());
-                    say(Message::Ask(Ask { resumes, places }));
+                    let (resumes, after) = (self.name().0, self.after());
+                    say(Message::Ask(Ask { resumes, after, places: ground.count() }));
                     self.next = now + self.rarely.map_or(AGAIN, |_| RARELY[0]);
                 }
             }

@@ -37,13 +37,16 @@ pub(crate) struct Offer {
     pub(crate) control_from: u64,
     /// The link that shall go on over it: the packet number that its first queue pair began with here. 0: a new one.
     pub(crate) resumes: u32,
+    /// Of that link's queue pair that failed: the packet number that the other's end of it began with.
+    pub(crate) after: u32,
 }
 
 /// What the node says that may not make offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ask {
-    /// The link that shall go on, as in an offer.
+    /// The link that shall go on, and which of its queue pairs failed, as in an offer.
     pub(crate) resumes: u32,
+    pub(crate) after: u32,
     /// How many addresses it has.
     pub(crate) places: u8,
 }
@@ -89,9 +92,11 @@ impl<'a> Message<'a> {
                 put(&field.to_le_bytes());
             }
             put(&offer.resumes.to_le_bytes());
+            put(&offer.after.to_le_bytes());
         }
         if let Message::Ask(ask) = self {
             put(&ask.resumes.to_le_bytes());
+            put(&ask.after.to_le_bytes());
             put(&[ask.places]);
         }
         if let Message::Decline(why) = self {
@@ -129,8 +134,9 @@ fn take<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
 fn parse_ask(mut body: &[u8]) -> Option<Ask> {
     let body = &mut body;
     let resumes = u32::from_le_bytes(take(body)?);
+    let after = u32::from_le_bytes(take(body)?);
     let [places] = take(body)?;
-    body.is_empty().then_some(Ask { resumes, places })
+    body.is_empty().then_some(Ask { resumes, after, places })
 }
 
 fn parse_offer(mut body: &[u8]) -> Option<Offer> {
@@ -153,6 +159,7 @@ fn parse_offer(mut body: &[u8]) -> Option<Offer> {
         inbox_len: u64::from_le_bytes(take(body)?),
         control_from: u64::from_le_bytes(take(body)?),
         resumes: u32::from_le_bytes(take(body)?),
+        after: u32::from_le_bytes(take(body)?),
     };
     let possible = may <= 1
         && offer.service_level <= SERVICE_LEVEL_MAX
@@ -188,6 +195,7 @@ mod tests {
             inbox_len: 0x1000,
             control_from: 0x40,
             resumes: 0x31323334,
+            after: 0x41424344,
         };
         let mut out = [0; NOTE_MAX];
         let len = Message::Answer(offer).emit(&mut out);
@@ -196,7 +204,7 @@ mod tests {
         expected.extend([0x0c, 0x0b, 0x0a, 0, 0x0f, 0x0e, 0x0d, 0, 0x14, 0x13, 0x12, 0x11]);
         expected.extend([0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21]);
         expected.extend([0, 0x10, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0]);
-        expected.extend([0x34, 0x33, 0x32, 0x31]);
+        expected.extend([0x34, 0x33, 0x32, 0x31, 0x44, 0x43, 0x42, 0x41]);
         assert_eq!(&out[..len], expected);
         assert_eq!(Message::parse(&expected), Some(Message::Answer(offer)));
         for cut in 0..expected.len() {
@@ -206,10 +214,10 @@ mod tests {
 
     #[test]
     fn asking_looks_like_this() {
-        let ask = Message::Ask(Ask { resumes: 0x0a0b0c0d, places: 2 });
+        let ask = Message::Ask(Ask { resumes: 0x0a0b0c0d, after: 0x01020304, places: 2 });
         let mut out = [0; NOTE_MAX];
         let len = ask.emit(&mut out);
-        let expected = [3, 3, 0x0d, 0x0c, 0x0b, 0x0a, 2];
+        let expected = [3, 3, 0x0d, 0x0c, 0x0b, 0x0a, 4, 3, 2, 1, 2];
         assert_eq!(out[..len], expected);
         assert_eq!(Message::parse(&expected), Some(ask));
         for cut in 0..expected.len() {

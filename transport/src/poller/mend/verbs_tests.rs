@@ -12,6 +12,7 @@ use crate::lane::CONTROL;
 use crate::poller::Poller;
 use crate::roster::Wire;
 use crate::secure::Authority;
+use crate::verbs::{Ask, Message};
 
 struct Node {
     poller: Poller,
@@ -102,6 +103,36 @@ fn carries(nodes: &mut [Node], from: usize, to: usize) {
     let value = nodes[from].value;
     let link = nodes[to].link(from as u16 + 1);
     until(nodes, "a word arrives", |nodes| nodes[to].poller.peer_word(link, CONTROL, 0) > value);
+}
+
+#[test]
+fn what_was_said_of_a_queue_pair_that_is_replaced_costs_the_next_one_nothing() {
+    let Some(mut nodes) = nodes(2) else { return };
+    until(&mut nodes, "they are linked", |nodes| nodes.iter().all(|node| node.up.len() == 1));
+    let link = nodes[0].link(2);
+    let state = |nodes: &[Node]| {
+        let link = nodes[0].poller.roster.get(link).expect("a link");
+        let Wire::Verbs(handle, verbs) = &link.wire else { panic!("by verbs") };
+        let keys = (verbs.remote().rkey, verbs.remote().inbox);
+        (*handle, verbs.name().1, verbs.psn(), verbs.failures(), keys)
+    };
+    let (handle, resumes, first, _, keys) = state(&nodes);
+    nodes[0].trespasses(link, 0x5500, 0);
+    let has_another = |nodes: &mut [Node]| !nodes[0].reason(link).contains("being made");
+    until(&mut nodes, "the queue pair is replaced", |nodes| {
+        has_another(nodes) && state(nodes).3 == 1
+    });
+    let (_, name, second, ..) = state(&nodes);
+    assert!(name == resumes && first != second);
+    assert_eq!(state(&nodes).4, keys, "the peer has registered nothing anew");
+    for (after, failures) in [(first, 1), (0, 1), (second, 2)] {
+        let ask = Message::Ask(Ask { resumes, after, places: 1 });
+        nodes[0].poller.take_note_of_link(link, handle, ask, clock::now());
+        assert_eq!(state(&nodes).3, failures, "after {after}, of {first} and {second}");
+    }
+    until(&mut nodes, "the queue pair is replaced again", has_another);
+    carries(&mut nodes, 0, 1);
+    assert!(nodes.iter().all(|node| node.deaths.is_empty()));
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(crate) struct Kept {
     held: Option<Arc<Held>>,
     /// By what this link is called in notes: ours, and the peer's.
     pub(in crate::verbs) name: (u32, u32),
+    /// The packet number that the peer's end of the last one began with.
+    pub(in crate::verbs) after: u32,
     /// Between which addresses the last one went.
     pub(in crate::verbs) course: Course,
     /// Too many have failed lately.
@@ -65,6 +67,7 @@ impl VerbsLink {
             memory: self.memory.clone(),
             held: self.held.take(),
             name: self.name,
+            after: self.remote.psn,
             course: self.course,
             often: self.failures > FAILURES_MAX,
         }
@@ -97,6 +100,11 @@ impl VerbsLink {
     /// By what this link is called in notes: ours, and the peer's.
     pub(crate) fn name(&self) -> (u32, u32) {
         self.name
+    }
+
+    /// The packet number that our end of its queue pair began with.
+    pub(crate) fn psn(&self) -> u32 {
+        self.psn
     }
 
     /// How often its queue pair failed lately.

@@ -11,7 +11,7 @@ use crate::event::Evidence;
 use crate::lane::LaneId;
 use crate::limits::LANES_MAX;
 use crate::own::Own;
-use crate::verbs::immediate::Immediate;
+use crate::verbs::immediate::{Immediate, RING_MAX};
 use crate::verbs::layout::{AT_HEADS, AT_PROOF, ENDS, PACKET_MAX};
 use crate::verbs::queue_pair::{Ending, SENDS, Write};
 
@@ -81,6 +81,10 @@ impl VerbsLink {
     /// Our log at and above this may still be read by the adapter. Asking for more makes the next batch ask for a
     /// completion.
     pub(crate) fn floor(&mut self, lane: LaneId, upto: u64) -> u64 {
+        if self.batches.is_empty() && self.unsignaled == 0 {
+            // Nothing is under way: what a lane seems to have beside that was never posted.
+            self.lanes.iter_mut().for_each(|lane| lane.done = lane.sent);
+        }
         match self.lanes.get(lane.index()) {
             Some(l) if self.pair.is_some() && l.done < l.sent && l.done < upto => {
                 self.hurry = true;
@@ -139,7 +143,9 @@ impl VerbsLink {
         let news = self.fill_logs(own, room - 1, &mut writes);
         let mut bell = Immediate::Look { wakes: self.wakes };
         let (words, behind) = self.words_to_go(own);
-        let alone = news.count == 1 && news.known && !words && !self.owed.now && self.wakes;
+        let small = self.lanes.get(news.lane).is_some_and(|l| l.place.log_bytes <= RING_MAX);
+        let told = news.count == 1 && news.known && small;
+        let alone = told && !words && !self.owed.now && self.wakes;
         if alone {
             bell = Immediate::end(news.lane, self.lanes[news.lane].sent);
         } else if news.count > 0
