@@ -302,6 +302,29 @@ fn counters_are_read_of_a_daemon_that_is_stopped() {
     daemons[0].signal(libc::SIGCONT);
 }
 
+/// Each of these daemons says something only after all of them have been asked.
+#[test]
+fn all_daemons_are_asked_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = [1, 2, 3].map(|n| dir.path().join(n.to_string()));
+    let doors = paths.each_ref().map(|path| UnixListener::bind(path).unwrap());
+    let asked = std::thread::spawn(move || {
+        let streams = doors.each_ref().map(|door| door.accept().unwrap().0);
+        // Its end is an answer too.
+        drop(streams);
+        doors
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+    for path in &paths {
+        command.arg("--admin").arg(path);
+    }
+    let output = command.env_remove("QUINTET_TOKEN_FILE").arg("links").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text.matches("no answer").count(), 3, "{text}");
+    assert!(!text.contains("gave no answer within"), "one was asked after the other: {text}");
+    drop(asked.join().unwrap());
+}
+
 #[test]
 fn counters_end_with_their_daemon_and_nothing_else_is_taken_for_them() {
     let layout = Layout::new(1);

@@ -26,6 +26,7 @@ pub(super) struct Proxy {
 }
 
 /// One daemon.
+#[derive(Clone)]
 pub(super) struct Daemon {
     /// The node, where it is known before asking.
     pub(super) node: Option<u16>,

@@ -9,6 +9,7 @@ use crate::limits::Limits;
 use crate::print::say;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tokio::task::JoinSet;
 
 /// What `quintet status -o json` prints.
 #[derive(Serialize)]
@@ -183,8 +184,14 @@ pub(super) fn nobody() -> Error {
 pub(super) async fn gather(cluster: &Cluster) -> Whole {
     let mut whole =
         Whole { cluster: None, view: None, nodes: Vec::new(), proxy: None, proxy_problem: None };
-    for daemon in &cluster.daemons {
-        let (row, answer) = ask(daemon).await;
+    // All at once: one that hangs holds up no other.
+    let mut asked = JoinSet::new();
+    for (place, daemon) in cluster.daemons.iter().cloned().enumerate() {
+        asked.spawn(async move { (place, ask(&daemon).await) });
+    }
+    let mut answers = asked.join_all().await;
+    answers.sort_by_key(|(place, _)| *place);
+    for (_, (row, answer)) in answers {
         whole.nodes.push(row);
         let Some(status) = answer else { continue };
         if status.state == NodeState::Member
