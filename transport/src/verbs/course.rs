@@ -43,6 +43,11 @@ impl Course {
         self.step >= (own * self.theirs()).min(PAIRS_MAX)
     }
 
+    /// Whether with this pair all have been tried as often.
+    pub(super) fn ends_round(self, own: usize) -> bool {
+        (self.step + 1).is_multiple_of((own * self.theirs()).max(1))
+    }
+
     fn theirs(self) -> usize {
         usize::from(self.theirs.unwrap_or(1)).max(1)
     }
@@ -79,6 +84,21 @@ mod tests {
             pairs.dedup();
             assert_eq!(pairs.len(), own * usize::from(theirs), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn a_round_ends_with_the_last_pair() {
+        let mut course = Course::default();
+        course.learn(3);
+        let ends: Vec<bool> = (0..12)
+            .map(|_| {
+                let ends = course.ends_round(2);
+                course.advance();
+                ends
+            })
+            .collect();
+        let sixth = |i: usize| i % 6 == 5;
+        assert!(ends.iter().enumerate().all(|(i, &end)| end == sixth(i)), "{ends:?}");
     }
 
     #[test]

@@ -182,7 +182,9 @@ impl Talk {
         }
         if let Some(pause) = &mut self.rarely
             && self.offers
+            && self.course.ends_round(ground.places.len())
         {
+            // All pairs have had their turn: which of them carries is not known before.
             *pause = (*pause * 2).min(RARELY[1]);
             self.pause = now + *pause;
         }
