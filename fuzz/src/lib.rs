@@ -8,7 +8,8 @@
 //! cargo run --release -p quintet-fuzz -- packet --seconds 300
 //! ```
 //!
-//! `corpus/TARGET/` holds one input a file: samples of every kind, and whatever has once made a target fail.
+//! `corpus/TARGET/` holds one input a file: seeds, which are samples as some build wrote them (`quintet-fuzz seeds` writes
+//! those of this one beside them, worth doing when a format changes), and whatever has once made a target fail.
 
 mod mutate;
 mod samples;
@@ -32,12 +33,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "packet", run: targets::packet, cost_us: 1 },
     Target { name: "connection", run: targets::connection, cost_us: 20 },
     Target { name: "handshake", run: targets::handshake, cost_us: 1 },
     Target { name: "shm_hello", run: targets::shm_hello, cost_us: 1 },
     Target { name: "shm_segment", run: targets::shm_segment, cost_us: 100 },
+    Target { name: "verbs_note", run: targets::verbs_note, cost_us: 1 },
     Target { name: "stats", run: targets::stats, cost_us: 1 },
     Target { name: "frame", run: targets::frame, cost_us: 1 },
     Target { name: "config", run: targets::config, cost_us: 20 },
@@ -53,6 +55,20 @@ pub fn target(name: &str) -> Option<Target> {
 /// Where a target's inputs lie.
 pub fn corpus_dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name)
+}
+
+/// Seeds of a target at most.
+const SEEDS_MAX: usize = 12;
+
+/// Writes samples of a target as this build makes them into its corpus, each under the sum of its bytes. How many there are.
+pub fn write_seeds(name: &str) -> std::io::Result<usize> {
+    let (dir, samples) = (corpus_dir(name), samples(name));
+    fs::create_dir_all(&dir)?;
+    let step = samples.len().div_ceil(SEEDS_MAX).max(1);
+    for sample in samples.iter().step_by(step) {
+        fs::write(dir.join(format!("seed-{:08x}", crc32fast::hash(sample))), sample)?;
+    }
+    Ok(samples.len().div_ceil(step))
 }
 
 /// A target's inputs: the files, and what the encoders of this build write.

@@ -1,10 +1,10 @@
 //! `quintet-fuzz TARGET|all [--seconds N] [--seed N]`: tries mutations of a target's corpus for so long. An input that
-//! makes it fail is kept in the corpus.
+//! makes it fail is kept in the corpus. `quintet-fuzz seeds` writes samples of this build's formats into all of them.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use quintet_fuzz::{Mutator, TARGETS, Target, corpus, corpus_dir, target};
+use quintet_fuzz::{Mutator, TARGETS, Target, corpus, corpus_dir, target, write_seeds};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -16,13 +16,19 @@ fn main() {
     let seed = option("--seed").unwrap_or(1);
     let names = || TARGETS.map(|target| target.name).join(", ");
     match arguments.first().map(String::as_str) {
+        Some("seeds") => {
+            for target in TARGETS {
+                let count = write_seeds(target.name).expect("the corpus can be written");
+                println!("{}: {count} seeds", target.name);
+            }
+        }
         Some("all") => TARGETS.into_iter().for_each(|target| fuzz(target, length, seed)),
         Some(name) if target(name).is_some() => {
             target(name).into_iter().for_each(|target| fuzz(target, length, seed));
         }
         _ => {
             eprintln!(
-                "usage: quintet-fuzz TARGET|all [--seconds N] [--seed N]\ntargets: {}",
+                "usage: quintet-fuzz TARGET|all|seeds [--seconds N] [--seed N]\ntargets: {}",
                 names()
             );
             std::process::exit(2);

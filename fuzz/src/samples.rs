@@ -23,6 +23,7 @@ pub fn samples(name: &str) -> Vec<Vec<u8>> {
         "handshake" => handshakes(),
         "shm_hello" => fuzz::shm_hellos(),
         "shm_segment" => vec![Vec::new(), fuzz::shm_segment_sample()],
+        "verbs_note" => fuzz::verbs_notes(),
         "stats" => vec![board()],
         "frame" => frames(),
         "config" => vec![CONFIG.as_bytes().to_vec()],

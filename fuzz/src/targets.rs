@@ -142,6 +142,11 @@ pub(crate) fn shm_segment(bytes: &[u8]) {
     fuzz::shm_segment(bytes);
 }
 
+/// What a peer says about queue pairs.
+pub(crate) fn verbs_note(bytes: &[u8]) {
+    fuzz::verbs_note(bytes);
+}
+
 /// Counters in another process's memory.
 pub(crate) fn stats(bytes: &[u8]) {
     if let Ok(shown) = stats::read(bytes) {

@@ -28,6 +28,8 @@ macro_rules! targets {
             assert_eq!(names, TARGETS.map(|target| target.name));
             for name in names {
                 assert!(!samples(name).is_empty(), "{name} has samples");
+                let seeds = std::fs::read_dir(corpus_dir(name)).map_or(0, Iterator::count);
+                assert!(seeds > 0, "corpus/{name} has seeds: cargo run -p quintet-fuzz seeds");
             }
             let folders = std::fs::read_dir(corpus_dir("")).expect("the corpus").flatten();
             for folder in folders.filter(|f| f.path().is_dir()) {
@@ -38,7 +40,7 @@ macro_rules! targets {
     };
 }
 
-targets!(packet connection handshake shm_hello shm_segment stats frame config journal control);
+targets!(packet connection handshake shm_hello shm_segment verbs_note stats frame config journal control);
 
 #[test]
 fn mutations_differ_and_come_again_with_their_seed() {

@@ -71,8 +71,12 @@ pub use report::{Finding, VerbsReport, Verdict};
 pub use secure::{Authority, Certificate, Cluster, Identity, IdentityError, NodeKey, PublicKey};
 #[cfg(not(loom))]
 pub use shm::check_shm_gid;
+/// Ways in for the fuzz targets.
 #[cfg(all(feature = "fuzz", not(loom)))]
-pub use shm::fuzz;
+pub mod fuzz {
+    pub use crate::shm::fuzz::*;
+    pub use crate::verbs::fuzz::*;
+}
 pub use time::Time;
 #[cfg(not(loom))]
 pub use traffic::{LaneCounters, LaneTraffic};

@@ -17,6 +17,8 @@ mod course;
 mod device;
 #[cfg(feature = "verbs")]
 mod discover;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 #[cfg(feature = "verbs")]
 mod immediate;
 #[cfg(feature = "verbs")]
