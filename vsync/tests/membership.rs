@@ -3,6 +3,8 @@
 mod cluster;
 
 use cluster::{App, assert_equal, options, start_all, wait_for, wait_for_entries, wait_for_view};
+#[cfg(feature = "verbs")]
+use quintet_transport::Path;
 use quintet_vsync::{NodeId, PathPolicy, SendError};
 
 on_every_path!(
@@ -103,6 +105,65 @@ fn a_cable_that_is_away_for_a_while_removes_nobody_who_is_linked_by_verbs() {
     assert!(all.iter().any(|app| app.ledger().entries.len() < 400), "the cable carries them");
     drop(cut);
     wait_for_entries(&all, 400);
+    assert_equal(&all);
+    for app in all {
+        assert_eq!((app.view(), app.ledger().evictions), (view, 0));
+    }
+}
+
+/// What `act` starts runs as another user: its shared memory is nobody else's.
+#[cfg(feature = "verbs")]
+fn as_user<T: Send>(user: u32, act: impl FnOnce() -> T + Send) -> T {
+    let start = || {
+        // SAFETY: no pointers. The system call, unlike the library's function, is about this thread alone.
+        let failed = unsafe { libc::syscall(libc::SYS_setresuid, -1, user, -1) };
+        assert_eq!(failed, 0, "a guest's root may be anybody");
+        act()
+    };
+    std::thread::scope(|scope| scope.spawn(start).join().expect("started"))
+}
+
+#[test]
+#[cfg(feature = "verbs")]
+fn a_cable_that_stays_away_leaves_the_group_to_udp_as_it_is_and_takes_it_back() {
+    if !cluster::has_adapters() {
+        return;
+    }
+    Cut::sh("chmod 666 /dev/infiniband/*");
+    let options = options(3, PathPolicy::Verbs);
+    let start = |index: usize| {
+        let mut config = options.config(index);
+        config.path = PathPolicy::Auto;
+        as_user(60_000 + index as u32, || App::start(config))
+    };
+    let apps: Vec<App> = (0..3).map(start).collect();
+    let all: Vec<&App> = apps.iter().collect();
+    wait_for_view(&all, 3);
+    let go_by = |app: &App, path: Path| {
+        let status = app.status();
+        status.links.iter().filter(|link| link.alive && link.path == path).count()
+    };
+    // Nodes 1 and 3 have the same end of the cable.
+    let by_verbs = || all.iter().all(|app| go_by(app, Path::Verbs) == 2);
+    wait_for("links over verbs", by_verbs);
+    let view = all[0].view();
+    (0..200).for_each(|k| all[k % 3].send(&format!("a{k}")));
+    wait_for_entries(&all, 200);
+    let (cut, start) = (Cut::now(), std::time::Instant::now());
+    (0..200).for_each(|k| all[k % 3].send(&format!("b{k}")));
+    wait_for_entries(&all, 400);
+    // The second end of the cable is away, and with it what its node has.
+    wait_for("links over udp", || go_by(all[1], Path::Udp) == 2);
+    // Longer than a link may be without a queue pair where it has no other way.
+    while start.elapsed() < std::time::Duration::from_secs(12) {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    (0..200).for_each(|k| all[k % 3].send(&format!("c{k}")));
+    wait_for_entries(&all, 600);
+    drop(cut);
+    wait_for("links over verbs again", by_verbs);
+    (0..200).for_each(|k| all[k % 3].send(&format!("d{k}")));
+    wait_for_entries(&all, 800);
     assert_equal(&all);
     for app in all {
         assert_eq!((app.view(), app.ledger().evictions), (view, 0));
