@@ -15,7 +15,7 @@
 //! - `link`: the operations of an established link.
 
 #[cfg(feature = "fuzz")]
-pub mod fuzz;
+pub(crate) mod fuzz;
 mod hello;
 mod layout;
 mod link;

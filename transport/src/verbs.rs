@@ -18,7 +18,7 @@ mod device;
 #[cfg(feature = "verbs")]
 mod discover;
 #[cfg(feature = "fuzz")]
-pub mod fuzz;
+pub(crate) mod fuzz;
 #[cfg(feature = "verbs")]
 mod immediate;
 #[cfg(feature = "verbs")]
