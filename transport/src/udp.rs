@@ -140,6 +140,8 @@ pub(crate) struct Udp {
     /// How what is taken in at the moment came, and the own end of the rail that it came by.
     arrival: Arrival,
     door: usize,
+    /// Messages taken since the last flush.
+    taken: usize,
     /// Packets that belonged to nothing, were unreadable or forged.
     pub(crate) strays: u64,
     #[cfg(feature = "faults")]
@@ -208,6 +210,7 @@ impl Udp {
             process: std::process::id(),
             arrival: Arrival::default(),
             door: 0,
+            taken: 0,
             strays: 0,
             #[cfg(feature = "faults")]
             faults: faults::Faults::default(),
@@ -271,6 +274,10 @@ impl Udp {
 
     /// Sends all that was published and marked since the last flush, and what the protocol owes.
     pub(crate) fn flush(&mut self, mut now: Time, own: &Own) {
+        // Much was opened since the turn began: that is our time, neither the network's nor the peer's.
+        if std::mem::take(&mut self.taken) > 1 {
+            now = clock::now().max(now);
+        }
         for (index, lane) in own.lanes.iter().enumerate().filter(|(_, lane)| lane.is_marked()) {
             for link in self.slots.iter_mut().filter_map(|slot| slot.link.as_deref_mut()) {
                 link.connection.publish(index as u8, lane.log.head());

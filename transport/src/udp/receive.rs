@@ -41,6 +41,7 @@ impl Udp {
                 if !more {
                     *emptied = now;
                 }
+                self.taken += count;
                 for index in 0..count {
                     let (congested, from) = (batch.congested(index), batch.from(index));
                     self.arrival = Arrival { congested, waited, from };

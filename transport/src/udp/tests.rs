@@ -454,6 +454,28 @@ fn what_lay_in_the_socket_is_told_to_have_waited() {
 }
 
 #[test]
+fn what_opening_much_takes_is_not_the_networks_time() {
+    let (_, mut a, mut b) = linked_pair();
+    let link = b.link_to(0).unwrap();
+    for index in 1..4 {
+        a.publish(CONTROL, b"much", index);
+        a.turn();
+    }
+    let began = clock::now();
+    b.udp.expected = true;
+    b.udp.poll(began, &b.own);
+    assert!(b.udp.taken > 1, "{} messages", b.udp.taken);
+    std::thread::sleep(Duration::from_millis(2));
+    let opened = clock::now();
+    b.udp.links_mut().for_each(|link| link.connection.probe());
+    b.udp.flush(began, &b.own);
+    a.turn();
+    b.udp.expected = true;
+    b.udp.poll(clock::now(), &b.own);
+    assert!(b.udp.confirmed(link) >= opened, "it was packed when the turn began");
+}
+
+#[test]
 fn drivers_say_notes_to_each_other() {
     let addrs = addresses(2);
     let (mut a, mut b) = (Node::start(&addrs, 0, 1), Node::start(&addrs, 1, 1));
