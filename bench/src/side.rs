@@ -174,17 +174,17 @@ impl Side {
         published
     }
 
-    /// Waits for a message, as the policy says.
+    /// Waits for a message, as the policy says: what was sent before is flushed, and of what the last turn showed
+    /// nothing is left.
     pub(crate) fn receive(&mut self) -> Result<(), Box<dyn Error>> {
-        let mut now = clock::now();
         loop {
-            self.turn(now)?;
             if self.take(|_| ()).is_some() {
                 self.give_back(STEP);
                 return Ok(());
             }
-            self.poller.flush(now);
-            now = self.poller.park(now, None::<Time>, &mut || false);
+            self.poller.flush(self.now);
+            let now = self.poller.park(self.now, None, &mut || false);
+            self.turn(now)?;
         }
     }
 

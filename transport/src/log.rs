@@ -19,7 +19,11 @@
 //! A record is `{commit word, index, payload}`, 8-byte aligned, and never wraps: what does not fit
 //! before the end of the ring is preceded by a padding record. The commit word is zero until the
 //! record is complete, which is unambiguous because free space is always zero. Dropping a reservation
-//! gives the space back if it was the last, else leaves an abort record that readers skip.
+//! gives the space back if it was the last, else leaves padding, which readers skip.
+//!
+//! A record that is written while nothing else is under way, and read by somebody who looks at this memory, begins and
+//! ends at a pair of cache lines, and its commit word gets a mark when it is published. Who waits for it then looks at
+//! the line that brings the record too. The log's end, which tells of records otherwise, is one line more on the way.
 
 mod bytes;
 mod entry;

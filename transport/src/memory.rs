@@ -8,8 +8,10 @@
 //! would be copied under its eyes, and copying the page tables of gigabytes would stop the node at every fork.
 
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// Bytes of a huge page.
@@ -112,6 +114,12 @@ impl Memory {
         unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }
     }
 
+    /// The first `N` words, for what looks at them all the time.
+    pub(crate) fn first<const N: usize>(self: &Arc<Memory>) -> FirstWords<N> {
+        let base = NonNull::new(self.at(0, 8 * N)).expect("mapped memory is not at 0").cast();
+        FirstWords { _memory: self.clone(), base }
+    }
+
     /// `count` words from byte `offset` on, as [`Memory::word`] gives one.
     pub(crate) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
         let first = self.at(offset, 8 * count).cast::<AtomicU64>();
@@ -139,6 +147,27 @@ impl Memory {
         );
         // SAFETY: stays within the mapping by the assertion.
         unsafe { self.base.as_ptr().add(offset) }
+    }
+}
+
+/// The words at the beginning of a mapping: that they are there was checked once. Keeps the memory mapped.
+pub(crate) struct FirstWords<const N: usize> {
+    _memory: Arc<Memory>,
+    base: NonNull<[AtomicU64; N]>,
+}
+
+// SAFETY: as for `Memory`, of which these are words that may be used by all threads at once.
+unsafe impl<const N: usize> Send for FirstWords<N> {}
+// SAFETY: as for Send.
+unsafe impl<const N: usize> Sync for FirstWords<N> {}
+
+impl<const N: usize> Deref for FirstWords<N> {
+    type Target = [AtomicU64; N];
+    #[inline]
+    fn deref(&self) -> &[AtomicU64; N] {
+        // SAFETY: (1) in bounds: `Memory::at` checked all `N` words, the base being page-aligned; (2) mapped for as long
+        // as `_memory` is held; (3) as in `Memory::word`.
+        unsafe { self.base.as_ref() }
     }
 }
 

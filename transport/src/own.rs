@@ -4,7 +4,7 @@
 //! log ranges straight from the ring and words by value.
 
 use crate::lane::{LaneId, LaneSpec};
-use crate::log::{Publisher, Ring};
+use crate::log::{Committed, Published, Publisher, Ring};
 use crate::traffic::LaneCounters;
 use crate::wait::Waker;
 
@@ -36,6 +36,10 @@ pub(crate) struct OwnLane {
 /// All own lanes.
 pub(crate) struct Own {
     pub(crate) lanes: Vec<OwnLane>,
+    /// Lanes whose log has grown since the last flush, as a bit set.
+    longer: u64,
+    /// The same of lanes whose words have changed.
+    changed: u64,
 }
 
 impl Own {
@@ -55,7 +59,7 @@ impl Own {
                 sets: 0,
             })
             .collect();
-        Own { lanes }
+        Own { lanes, longer: 0, changed: 0 }
     }
 
     #[inline]
@@ -68,10 +72,60 @@ impl Own {
         &mut self.lanes[lane.index()]
     }
 
-    /// Nothing is marked any more: every provider has taken what it needs.
-    pub(crate) fn flushed(&mut self) {
-        for lane in &mut self.lanes {
+    /// The oldest committed, unpublished record of a lane. Moves the published end over what readers skip anyway.
+    #[inline]
+    pub(crate) fn committed(&mut self, lane: LaneId) -> Option<Committed> {
+        let own = &mut self.lanes[lane.index()];
+        let head = own.log.head();
+        let committed = own.log.committed();
+        own.known = committed.is_some();
+        if own.log.head() != head {
+            self.longer |= 1 << lane.0;
+        }
+        committed
+    }
+
+    /// Publishes that record with the next flush, as number `index` of its sender.
+    #[inline]
+    pub(crate) fn publish(&mut self, lane: LaneId, index: u64) -> Published {
+        let own = &mut self.lanes[lane.index()];
+        own.known = false;
+        self.longer |= 1 << lane.0;
+        own.log.publish(index)
+    }
+
+    /// True if the value is news.
+    pub(crate) fn set_word(&mut self, lane: LaneId, word: usize, value: u64) -> bool {
+        let news = self.lanes[lane.index()].set_word(word, value);
+        self.changed |= u64::from(news) << lane.0;
+        news
+    }
+
+    /// Whether a log has grown since the last flush.
+    #[inline]
+    pub(crate) fn has_grown(&self) -> bool {
+        self.longer != 0
+    }
+
+    /// The lanes of which there is anything to flush.
+    #[inline]
+    pub(crate) fn marked(&self) -> impl Iterator<Item = (LaneId, &OwnLane)> {
+        let mut left = self.longer | self.changed;
+        std::iter::from_fn(move || {
+            let lane = LaneId(left.trailing_zeros() as u8);
+            left &= left.wrapping_sub(1);
+            (lane.0 < 64).then(|| (lane, &self.lanes[lane.index()]))
+        })
+    }
+
+    /// Nothing is marked any more: every provider has taken what it needs. `looked_at`: a peer maps this memory.
+    pub(crate) fn flushed(&mut self, looked_at: bool) {
+        let mut left = std::mem::take(&mut self.longer) | std::mem::take(&mut self.changed);
+        while left != 0 {
+            let lane = &mut self.lanes[left.trailing_zeros() as usize];
+            left &= left - 1;
             lane.flushed = lane.log.head();
+            lane.log.flushed(looked_at);
             for &word in &lane.changed {
                 lane.is_changed[usize::from(word)] = false;
             }
@@ -82,7 +136,7 @@ impl Own {
 
 impl OwnLane {
     /// True if the value is news.
-    pub(crate) fn set_word(&mut self, word: usize, value: u64) -> bool {
+    fn set_word(&mut self, word: usize, value: u64) -> bool {
         let after = self.log.head();
         let slot = &mut self.words[word];
         debug_assert!(value >= slot.value, "word {word} of {} must not decrease", self.spec.name);
@@ -106,10 +160,5 @@ impl OwnLane {
             words: self.sets,
             credit_stalls: self.log.stalls(),
         }
-    }
-
-    /// Whether there is anything to flush.
-    pub(crate) fn is_marked(&self) -> bool {
-        !self.changed.is_empty() || self.flushed != self.log.head()
     }
 }

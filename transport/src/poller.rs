@@ -243,8 +243,7 @@ impl Poller {
 
     /// Makes everything published and set so far visible to the peers, and wakes those that sleep.
     pub fn flush(&mut self, now: Time) {
-        let longer = self.own.lanes.iter().any(|lane| lane.flushed != lane.log.head());
-        let loud = std::mem::take(&mut self.loudly) | longer;
+        let loud = std::mem::take(&mut self.loudly) | self.own.has_grown();
         let marked = std::mem::take(&mut self.quietly) | loud;
         if marked {
             self.segment.publish(&self.own, loud);
@@ -263,7 +262,7 @@ impl Poller {
             udp.flush(now, &self.own);
         }
         if marked {
-            self.own.flushed();
+            self.own.flushed(self.roster.has_near());
         }
         if std::mem::take(&mut self.released) | loud {
             self.wake_sleepers(loud);
@@ -286,10 +285,7 @@ impl Poller {
     /// The oldest committed, unpublished record of an own lane (padding and aborts are skipped).
     #[inline]
     pub fn committed(&mut self, lane: LaneId) -> Option<Committed> {
-        let lane = self.own.lane_mut(lane);
-        let committed = lane.log.committed();
-        lane.known = committed.is_some();
-        committed
+        self.own.committed(lane)
     }
 
     /// Publishes that record under number `index`. Visible at the peers after [`Poller::flush`].
@@ -299,19 +295,17 @@ impl Poller {
     #[inline]
     pub fn publish(&mut self, lane: LaneId, index: u64) -> Published {
         probe::probe!(quintet, publish, lane.0, index);
-        let lane = self.own.lane_mut(lane);
-        lane.known = false;
-        lane.log.publish(index)
+        self.own.publish(lane, index)
     }
 
     /// Sets an own word. It must not decrease; a lower value is ignored. Visible after [`Poller::flush`].
     pub fn set_word(&mut self, lane: LaneId, word: usize, value: u64) {
-        self.loudly |= self.own.lane_mut(lane).set_word(word, value);
+        self.loudly |= self.own.set_word(lane, word, value);
     }
 
     /// As [`Poller::set_word`], for values nobody waits for: sleeping peers are not woken for it.
     pub fn set_word_quietly(&mut self, lane: LaneId, word: usize, value: u64) {
-        self.quietly |= self.own.lane_mut(lane).set_word(word, value);
+        self.quietly |= self.own.set_word(lane, word, value);
     }
 
     /// The value last set of an own word.
@@ -467,7 +461,7 @@ impl Poller {
     }
 
     /// The next message of a peer's log at or after byte `at`.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self, link: LinkId, lane: LaneId, at: u64) -> Option<Record<'_>> {
         let link = self.roster.get(link)?;
         match &link.wire {

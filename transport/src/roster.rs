@@ -75,6 +75,8 @@ pub(crate) struct Roster {
     /// What matters for meeting each peer.
     pub(crate) standings: Vec<Standing>,
     live: Vec<Option<LinkId>>,
+    /// Live links through shared memory.
+    near: usize,
     slots: Vec<Slot>,
 }
 
@@ -83,6 +85,7 @@ impl Roster {
         Roster {
             standings: vec![Standing::default(); peers.len()],
             live: vec![None; peers.len()],
+            near: 0,
             peers,
             slots: Vec::new(),
         }
@@ -133,6 +136,7 @@ impl Roster {
             self.slots.push(Slot { generation: 0, link: None });
             self.slots.len() - 1
         });
+        self.near += usize::from(link.path() == Path::Shm);
         let slot = &mut self.slots[at];
         slot.generation += 1;
         self.standings[peer].live = Some(link.member.incarnation);
@@ -146,8 +150,9 @@ impl Roster {
     /// That link lives no more.
     pub(crate) fn died(&mut self, id: LinkId) {
         let Some(link) = self.get_mut(id) else { return };
-        link.alive = false;
+        let was_near = std::mem::take(&mut link.alive) && link.path() == Path::Shm;
         let peer = link.peer;
+        self.near -= usize::from(was_near);
         if self.live[peer] == Some(id) {
             self.live[peer] = None;
             self.standings[peer].live = None;
@@ -164,6 +169,11 @@ impl Roster {
     fn recount(&mut self, peer: usize) {
         let of_peer = |s: &&Slot| s.link.as_ref().is_some_and(|l| l.peer == peer);
         self.standings[peer].full = self.slots.iter().filter(of_peer).count() >= LINKS_PER_PEER_MAX;
+    }
+
+    /// Whether a live peer maps our memory.
+    pub(crate) fn has_near(&self) -> bool {
+        self.near > 0
     }
 
     /// Never link to this or an earlier run of that peer.

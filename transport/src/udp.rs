@@ -278,10 +278,10 @@ impl Udp {
         if std::mem::take(&mut self.taken) > 1 {
             now = clock::now().max(now);
         }
-        for (index, lane) in own.lanes.iter().enumerate().filter(|(_, lane)| lane.is_marked()) {
+        for (LaneId(id), lane) in own.marked() {
             for link in self.slots.iter_mut().filter_map(|slot| slot.link.as_deref_mut()) {
-                link.connection.publish(index as u8, lane.log.head());
-                lane.changed.iter().for_each(|&word| link.connection.mark_word(index as u8, word));
+                link.connection.publish(id, lane.log.head());
+                lane.changed.iter().for_each(|&word| link.connection.mark_word(id, word));
             }
         }
         for index in 0..self.slots.len() {

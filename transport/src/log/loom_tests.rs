@@ -98,6 +98,44 @@ fn loom_an_abort_races_with_a_reservation() {
     });
 }
 
+/// One who publishes a record alone and lets it show itself that way, and one who waits for it.
+fn publisher_and_reader(show: impl Fn(&Publisher, &Ring) + Clone + Sync + Send + 'static) {
+    loom::model(move || {
+        let (mut publisher, ring) = log(256);
+        publisher.flushed(true);
+        let reader = {
+            let mut reader = Reader::new(ring.clone(), 0);
+            thread::spawn(move || {
+                let Some(word) = reader.shown() else { return };
+                reader.show(word).unwrap();
+                assert_eq!(reader.visible(), 128);
+                let seen = [8, 16].map(|at| reader.ring().word(at).load(Ordering::Relaxed));
+                assert_eq!(seen, [7, 5], "half a record");
+            })
+        };
+        write(&ring, publisher.writer().reserve(8).unwrap(), 5);
+        assert!(publisher.committed().is_some());
+        publisher.publish(7);
+        show(&publisher, &ring);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_a_record_that_shows_itself_is_whole() {
+    publisher_and_reader(|publisher, _| publisher.show_if_alone(0));
+}
+
+#[test]
+#[should_panic(expected = "half a record")]
+fn loom_a_mark_without_release_is_caught() {
+    publisher_and_reader(|_, ring| {
+        let word = ring.word(0);
+        let mark = super::entry::shown(0) << super::entry::SHOWN_SHIFT;
+        word.store(word.load(Ordering::Relaxed) | mark, Ordering::Relaxed);
+    });
+}
+
 /// A ringer's half.
 fn look_and_ring(armed: &AtomicU64, rung: &mut u64) -> bool {
     before_looking();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, HEADER, Kind};
+use super::entry::{Entry, HEADER, SHOWN_SHIFT, shown};
 use super::ring::Ring;
 use super::writer::{LogWriter, Shared};
 use crate::sync::Ordering;
@@ -30,11 +30,14 @@ pub(crate) struct Publisher {
     head: u64,
     low: u64,
     records: u64,
+    /// How many were at the last flush.
+    flushed: u64,
 }
 
 impl Publisher {
     pub(crate) fn new(ring: Ring, waker: Waker) -> Publisher {
-        Publisher { shared: Arc::new(Shared::new(ring, waker)), head: 0, low: 0, records: 0 }
+        let shared = Arc::new(Shared::new(ring, waker));
+        Publisher { shared, head: 0, low: 0, records: 0, flushed: 0 }
     }
 
     /// How many records were published.
@@ -74,12 +77,17 @@ impl Publisher {
     /// The oldest committed, unpublished message. Moves the published end over what readers skip anyway.
     #[inline]
     pub(crate) fn committed(&mut self) -> Option<Committed> {
+        self.message().map(|entry| Committed { len: entry.len as usize })
+    }
+
+    #[inline]
+    fn message(&mut self) -> Option<Entry> {
         loop {
             let entry = self.entry()?;
-            match entry.kind {
-                Kind::Message => return Some(Committed { len: entry.len as usize }),
-                Kind::Abort | Kind::Padding => self.head += entry.size(),
+            if entry.is_message() {
+                return Some(entry);
             }
+            self.head += entry.size();
         }
     }
 
@@ -103,12 +111,38 @@ impl Publisher {
     /// If no message is committed.
     #[inline]
     pub(crate) fn publish(&mut self, index: u64) -> Published {
-        let committed = self.committed().expect("publish() follows committed() = Some");
+        let entry = self.message().expect("publish() follows committed() = Some");
         let position = self.head;
         self.shared.ring.word(position + 8).store(index, Ordering::Relaxed);
-        self.head += super::entry::record_size(committed.len as u32);
+        self.head += entry.size();
         self.records += 1;
-        Published { position, len: committed.len as u32 }
+        Published { position, len: entry.len }
+    }
+
+    /// Before anybody is told of what was published since the log ended at `before`: one record alone shows itself,
+    /// of several the log's end tells. From here on its bytes do not change any more.
+    #[inline]
+    pub(crate) fn show_if_alone(&self, before: u64) {
+        if self.records != self.flushed + 1 {
+            return;
+        }
+        let word = self.shared.ring.word(before);
+        let committed = word.load(Ordering::Relaxed);
+        // Readers look there; if that is padding, they learn of the record behind it by the log's end.
+        if Entry::decode(committed).is_some_and(Entry::is_message) {
+            let mark = shown(self.shared.ring.lap(before)) << SHOWN_SHIFT;
+            // Release: who sees the mark sees the number of the record, and its payload.
+            word.store(committed | mark, Ordering::Release);
+        }
+    }
+
+    /// All were told of what is published. If somebody may be looking at the memory itself, the next record is to have
+    /// its lines to itself, unless more are written with it.
+    #[inline]
+    pub(crate) fn flushed(&mut self, looked_at: bool) {
+        self.flushed = self.records;
+        let at = if looked_at { self.head } else { u64::MAX };
+        self.shared.quiet_at.store(at, Ordering::Relaxed);
     }
 
     /// Frees everything below `upto`, which all readers have released. Clamped to what is published.
@@ -134,7 +168,7 @@ impl Publisher {
         }
         let entry = Entry::decode(self.shared.ring.word(position).load(Ordering::Relaxed))?;
         let fits = HEADER + entry.len as u64 <= self.shared.ring.room(position);
-        if entry.kind != Kind::Message || !fits {
+        if !entry.is_message() || !fits {
             return None;
         }
         let index = self.shared.ring.word(position + 8).load(Ordering::Relaxed);

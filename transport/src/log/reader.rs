@@ -4,7 +4,7 @@
 //! the ring and against what is visible, each read exactly once, and a log that breaks the format is
 //! [`Malformed`], never a panic and never a loop without progress.
 
-use super::entry::{Entry, HEADER, Kind};
+use super::entry::{Entry, HEADER, SHOWN_SHIFT, shown};
 use super::ring::{AHEAD, LINE, Ring};
 use crate::sync::Ordering;
 
@@ -73,6 +73,24 @@ impl Reader {
         Ok(true)
     }
 
+    /// The commit word of the record after what is visible, if that shows itself ([`shown`]).
+    #[inline]
+    pub(crate) fn shown(&self) -> Option<u64> {
+        // Acquire: pairs with `Publisher::show_if_alone`.
+        let word = self.ring.word(self.visible & !7).load(Ordering::Acquire);
+        (word >> SHOWN_SHIFT == shown(self.ring.lap(self.visible))).then_some(word)
+    }
+
+    /// Makes that record visible.
+    #[inline]
+    pub(crate) fn show(&mut self, word: u64) -> Result<(), Malformed> {
+        let size = Entry::decode(word).ok_or(Malformed)?.size();
+        if size < 8 || size > self.ring.room(self.visible) {
+            return Err(Malformed);
+        }
+        self.advance(self.visible + size).map(drop)
+    }
+
     /// As [`Reader::advance`], where bytes arrive rather than whole records: shows those records that lie
     /// below `upto` with all their bytes.
     pub(crate) fn advance_over(&mut self, upto: u64) -> Result<bool, Malformed> {
@@ -95,12 +113,12 @@ impl Reader {
     }
 
     /// The next message at or after `at`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peek(&self, at: u64) -> Result<Option<Record<'_>>, Malformed> {
         let mut at = at.max(self.released);
         while at < self.visible {
             let (entry, end) = self.entry(at)?;
-            if entry.kind == Kind::Message {
+            if entry.is_message() {
                 let index = self.ring.word(at + 8).load(Ordering::Relaxed);
                 // SAFETY: (1) in bounds: `entry` checked it against the ring; (2) below `visible` and not
                 // below `released`: the writer holds such bytes still until we release them, which needs
@@ -151,7 +169,7 @@ impl Reader {
         let before = self.released;
         while self.released < self.visible {
             match self.entry(self.released) {
-                Ok((entry, end)) if entry.kind != Kind::Message => self.released = end,
+                Ok((entry, end)) if !entry.is_message() => self.released = end,
                 _ => break,
             }
         }

@@ -24,6 +24,8 @@ pub(crate) struct Ring {
     base: NonNull<u8>,
     /// The capacity, a power of two and at least 8, less one.
     mask: u64,
+    /// Of which power of two.
+    bits: u32,
     /// loom must own the atomics it models, so under loom the words live beside the memory.
     #[cfg(loom)]
     words: Arc<Vec<AtomicU64>>,
@@ -44,6 +46,7 @@ impl Ring {
             memory,
             base,
             mask: capacity as u64 - 1,
+            bits: capacity.trailing_zeros(),
             #[cfg(loom)]
             words: Arc::new((0..capacity / 8).map(|_| AtomicU64::new(0)).collect()),
         }
@@ -63,6 +66,12 @@ impl Ring {
     #[inline]
     pub(crate) fn room(&self, position: u64) -> u64 {
         self.capacity() - (position & self.mask)
+    }
+
+    /// How often the log has been around the ring at `position`.
+    #[inline]
+    pub(crate) fn lap(&self, position: u64) -> u64 {
+        position >> self.bits
     }
 
     /// Where the byte at `position` is in this process.

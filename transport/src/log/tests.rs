@@ -26,14 +26,27 @@ impl Pair {
     }
 
     fn publish_all(&mut self) -> usize {
-        let mut n = 0;
+        self.flush(false).0
+    }
+
+    /// As a flush does; by `looked_at` the next record may have lines of its own. How many were published, and whether the
+    /// reader knew by the record itself.
+    fn flush(&mut self, looked_at: bool) -> (usize, bool) {
+        let (mut n, before) = (0, self.reader.visible());
         while self.publisher.committed().is_some() {
             self.publisher.publish(self.next);
             self.next += 1;
             n += 1;
         }
+        self.publisher.show_if_alone(before);
+        self.publisher.flushed(looked_at);
+        let shown = self.reader.shown();
+        if let Some(word) = shown {
+            self.reader.show(word).unwrap();
+            assert!(self.reader.visible() <= self.publisher.head());
+        }
         self.reader.advance(self.publisher.head()).unwrap();
-        n
+        (n, shown.is_some())
     }
 
     /// Takes the oldest visible record.
@@ -150,6 +163,71 @@ fn a_dropped_reservation_leaves_no_trace() {
 }
 
 #[test]
+fn a_record_alone_shows_itself_in_lines_of_its_own() {
+    let mut log = Pair::new(1024);
+    let writer = log.publisher.writer();
+    send(&writer, b"not aligned").unwrap();
+    assert_eq!(log.flush(true), (1, true), "alone, wherever it is");
+    for round in 0..100 {
+        // Lines of its own, in the first laps and when what they held was reclaimed. Padding goes before the first one.
+        for is_shown in [false, true, true] {
+            let position = send(&writer, &[round; 64]).unwrap();
+            assert!(position.is_multiple_of(128));
+            assert_eq!(log.flush(true), (1, is_shown));
+            assert_eq!(log.reader.shown(), None, "what lies there of one lap ago");
+        }
+        // Two are told of by the end of the log, and only the first of them is on its own when it is written.
+        let [a, b] = [1, 2].map(|_| send(&writer, &[round; 64]).unwrap());
+        assert_eq!((a % 128, b - a), (0, 128));
+        assert_eq!(log.flush(true), (2, false));
+        while log.take().is_some() {}
+        log.reclaim();
+    }
+    // A flush that nobody looks for in this memory.
+    log.flush(false);
+    send(&writer, b"one").unwrap();
+    log.flush(false);
+    let [a, b] = [b"one", b"two"].map(|text| send(&writer, text).unwrap());
+    assert_eq!(b - a, 24, "close to each other");
+}
+
+#[test]
+fn what_fits_is_not_refused_for_lines_of_its_own() {
+    let mut log = Pair::new(256);
+    let writer = log.publisher.writer();
+    send(&writer, &[1; 112]).unwrap();
+    send(&writer, &[2; 8]).unwrap();
+    log.flush(true);
+    assert_eq!(send(&writer, &[3; 80]), Ok(152), "where no lines are left that would be its own");
+    log.flush(true);
+    assert_eq!(send(&writer, b""), Err(ReserveError::Full));
+}
+
+#[test]
+fn a_record_that_shows_itself_and_is_none_is_refused() {
+    use crate::sync::Ordering::Relaxed;
+    let ring = Ring::private(256).unwrap();
+    for word in [
+        0,                     // no kind
+        4 << 32,               // no such kind
+        1 << 32 | 0xffff_ffff, // longer than the ring
+        1 << 32 | 241,         // by one byte
+        2 << 32 | 113,         // by its lines
+        3 << 32,               // padding of no length
+        3 << 32 | 4,           // unaligned
+        3 << 32 | 0xffff_fff8, // longer than the ring
+    ] {
+        ring.word(128).store(1 << 40 | word, Relaxed);
+        let mut reader = Reader::new(ring.clone(), 128);
+        let shown = reader.shown().expect("the mark of the first lap");
+        assert_eq!(reader.show(shown), Err(Malformed), "{word:x}");
+        assert_eq!(reader.visible(), 128);
+        ring.word(128).store(3 << 40 | word, Relaxed);
+        assert_eq!(reader.shown(), None, "of another lap");
+    }
+}
+
+#[test]
 fn what_a_hostile_writer_leaves_is_refused() {
     use crate::sync::Ordering::Relaxed;
     let ring = Ring::private(128).unwrap();
@@ -189,7 +267,8 @@ enum Op {
     /// Commit or drop the n-th open reservation.
     Commit(usize),
     Abort(usize),
-    Publish,
+    /// Whether somebody looks at this memory.
+    Publish(bool),
     Take,
     Reclaim,
 }
@@ -199,7 +278,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0usize..60).prop_map(Op::Reserve),
         4 => (0usize..4).prop_map(Op::Commit),
         1 => (0usize..4).prop_map(Op::Abort),
-        2 => Just(Op::Publish),
+        2 => any::<bool>().prop_map(Op::Publish),
         3 => Just(Op::Take),
         2 => Just(Op::Reclaim),
     ]
@@ -240,13 +319,13 @@ proptest! {
                     model.retain(|(p, _)| *p != position);
                 }
                 Op::Commit(_) | Op::Abort(_) => {}
-                Op::Publish => {
+                Op::Publish(looked_at) => {
                     let mut expected = 0;
                     while let Some((_, Some(_))) = model.front() {
                         visible.push_back(model.pop_front().unwrap().1.unwrap());
                         expected += 1;
                     }
-                    prop_assert_eq!(log.publish_all(), expected);
+                    prop_assert_eq!(log.flush(looked_at).0, expected);
                 }
                 Op::Take => match (log.take(), visible.pop_front()) {
                     (Some((index, payload)), Some(expected)) => {

@@ -3,10 +3,13 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::entry::{Entry, HEADER, Kind, record_size};
+use super::entry::{Entry, HEADER, Kind, PAIR};
 use super::ring::{AHEAD, LINE, Ring};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Padded};
 use crate::wait::Waker;
+
+/// Longest payload of a record that gets lines of its own: of longer ones the ends are little.
+const ALONE_MAX: u32 = 1024;
 
 /// What writers and the publisher share.
 pub(crate) struct Shared {
@@ -15,6 +18,8 @@ pub(crate) struct Shared {
     pub(super) tail: Padded<AtomicU64>,
     /// `low + capacity`: reservations must end at or below it.
     pub(super) limit: Padded<AtomicU64>,
+    /// A record reserved here is [`Kind::Alone`]: the last flush came up to here.
+    pub(super) quiet_at: AtomicU64,
     /// A reservation was refused since space was last reclaimed.
     pub(super) starved: AtomicBool,
     /// How often that began.
@@ -32,11 +37,35 @@ impl Shared {
             ring,
             tail: Padded(AtomicU64::new(0)),
             limit: Padded(AtomicU64::new(capacity)),
+            quiet_at: AtomicU64::new(u64::MAX),
             starved: AtomicBool::new(false),
             stalls: AtomicU64::new(0),
             len_max,
             waker,
         }
+    }
+}
+
+/// Where a record would be.
+struct Place {
+    entry: Entry,
+    /// Before it.
+    padding: u64,
+    end: u64,
+}
+
+impl Shared {
+    /// The place of such a record when `tail` is the end of what is reserved.
+    #[inline(always)]
+    fn place(&self, tail: u64, kind: Kind, len: u32) -> Place {
+        let entry = Entry { kind, len };
+        let (need, room) = (entry.size(), self.ring.room(tail));
+        let padding = match kind {
+            _ if room < need => room,
+            Kind::Alone => room % PAIR,
+            Kind::Message | Kind::Padding => 0,
+        };
+        Place { entry, padding, end: tail + padding + need }
     }
 }
 
@@ -62,26 +91,28 @@ pub enum ReserveError {
 pub struct Reservation<'a> {
     shared: &'a Shared,
     position: u64,
-    len: u32,
+    entry: Entry,
 }
 
 impl LogWriter {
     /// Space for a record with `len` bytes of payload. Lock-free, never blocks.
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, ReserveError> {
         let shared = &*self.shared;
         if len > shared.len_max as usize {
             return Err(ReserveError::TooLarge);
         }
         let len = len as u32;
-        let need = record_size(len);
         let mut tail = shared.tail.0.load(Ordering::Relaxed);
         loop {
-            let room = shared.ring.room(tail);
-            let padding = if room < need { room } else { 0 };
-            let end = tail + padding + need;
             // Acquire: pairs with `reclaim`, whose zeroes must be there before we write.
             let limit = shared.limit.0.load(Ordering::Acquire);
+            let mut place = shared.place(tail, Kind::Message, len);
+            if shared.quiet_at.load(Ordering::Relaxed) == tail && len <= ALONE_MAX {
+                let alone = shared.place(tail, Kind::Alone, len);
+                place = if alone.end <= limit { alone } else { place };
+            }
+            let Place { entry, padding, end } = place;
             if end > limit {
                 if !shared.starved.swap(true, Ordering::Relaxed) {
                     shared.stalls.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +137,7 @@ impl LogWriter {
                         shared.ring.prefetch::<true>(end + AHEAD);
                         shared.ring.prefetch::<true>(end + AHEAD + LINE);
                     }
-                    return Ok(Reservation { shared, position: tail + padding, len });
+                    return Ok(Reservation { shared, position: tail + padding, entry });
                 }
                 Err(now) => tail = now,
             }
@@ -129,7 +160,7 @@ impl LogWriter {
         while at < self.shared.limit.0.load(Ordering::Acquire)
             && let Some(entry) = Entry::decode(self.shared.ring.word(at).load(Ordering::Acquire))
         {
-            if entry.kind == Kind::Message {
+            if entry.is_message() {
                 found.push(at);
             }
             at += entry.size();
@@ -158,7 +189,7 @@ impl Reservation<'_> {
     #[inline]
     pub fn commit_quietly(self) -> u64 {
         let position = self.position;
-        self.finish(Kind::Message);
+        self.finish(self.entry);
         std::mem::forget(self);
         position
     }
@@ -169,16 +200,17 @@ impl Reservation<'_> {
     }
 
     #[inline]
-    fn finish(&self, kind: Kind) {
+    fn finish(&self, entry: Entry) {
         let word = self.shared.ring.word(self.position);
         debug_assert_eq!(word.load(Ordering::Relaxed), 0, "free space is zero");
-        word.store(Entry { kind, len: self.len }.encode(), Ordering::Release);
+        word.store(entry.encode(), Ordering::Release);
     }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        let end = self.position + record_size(self.len);
+        let size = self.entry.size();
+        let end = self.position + size;
         // SAFETY: the range is ours alone: reserved by us, and not committed, so no reader looks beyond
         // its commit word, which is zero and stays so.
         unsafe { self.shared.ring.zero(self.position + 8, end) };
@@ -187,7 +219,7 @@ impl Drop for Reservation<'_> {
         let tail = &self.shared.tail.0;
         if tail.compare_exchange(end, self.position, Ordering::Release, Ordering::Relaxed).is_err()
         {
-            self.finish(Kind::Abort);
+            self.finish(Entry { kind: Kind::Padding, len: size as u32 });
             self.shared.waker.wake();
         }
     }
@@ -198,7 +230,7 @@ impl Deref for Reservation<'_> {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: see `deref_mut`.
-        unsafe { self.shared.ring.bytes(self.position + HEADER, self.len as usize) }
+        unsafe { self.shared.ring.bytes(self.position + HEADER, self.entry.len as usize) }
     }
 }
 
@@ -209,6 +241,6 @@ impl DerefMut for Reservation<'_> {
         // and readers look at a payload only behind a non-zero commit word, which is stored when `self`
         // is consumed; (3) it becomes free only after it was published and released; (4) the borrow of
         // `self` makes the slice exclusive.
-        unsafe { self.shared.ring.bytes_mut(self.position + HEADER, self.len as usize) }
+        unsafe { self.shared.ring.bytes_mut(self.position + HEADER, self.entry.len as usize) }
     }
 }

@@ -164,7 +164,7 @@ impl Poller {
             (Wire::Shm(shm), _) => {
                 // The last words of a dead process count; those of a fenced one do not.
                 if evidence == Evidence::ProcessExited {
-                    let _ = shm.refresh();
+                    shm.last_words();
                 }
                 shm.freeze(evidence.certain(), &self.segment);
             }

@@ -13,12 +13,12 @@ use crate::time::Time;
 use crate::udp::Udp;
 use crate::wait::{Step, arm, disarm};
 
-/// Looks between two turns of one who spins: a microsecond or two.
-const LOOKS: u32 = 64;
+/// Looks at all there is between two turns of one who spins: a microsecond or two.
+const LOOKS: u32 = 16;
 /// The same where each look asks the kernel for packets.
 const LOOKS_AT_SOCKETS: u32 = 8;
-/// Of which so many are between two pauses: a pause is longer than several looks, and news that come in it wait.
-const LOOKS_A_PAUSE: u32 = 4;
+/// Looks for news in memory in each: what else there is takes longer, and news that come meanwhile wait.
+const LOOKS_AT_MEMORY: u32 = 4;
 
 impl Poller {
     /// Waits for something to happen, but not beyond `until`, as [`Config::wait`](crate::Config::wait)
@@ -73,20 +73,22 @@ impl Poller {
     fn look(&mut self, has_work: &mut dyn FnMut() -> bool) -> Time {
         let now = clock::now();
         let sockets = self.udp.as_ref().is_some_and(Udp::is_used);
-        let looks = if sockets { LOOKS_AT_SOCKETS } else { LOOKS };
-        for look in 0..looks {
-            if look % LOOKS_A_PAUSE == 0 {
-                std::hint::spin_loop();
-            }
+        for _ in 0..if sockets { LOOKS_AT_SOCKETS } else { LOOKS } {
             self.expect();
+            self.catch_up();
+            for _ in 0..LOOKS_AT_MEMORY {
+                if self.has_news().is_some() {
+                    return now;
+                }
+            }
             if sockets && self.udp.as_mut().is_some_and(Udp::look)
-                || self.has_news().is_some()
                 || self.adapters_have_news()
                 || self.has_commits()
                 || has_work()
             {
                 break;
             }
+            std::hint::spin_loop();
         }
         now
     }
@@ -171,6 +173,15 @@ impl Poller {
         for (_, link) in self.roster.iter() {
             if let (true, Wire::Shm(shm)) = (link.alive, &link.wire) {
                 shm.expect();
+            }
+        }
+    }
+
+    /// Takes note of what needs no turn of its own.
+    fn catch_up(&mut self) {
+        for (_, link) in self.roster.iter_mut() {
+            if let (true, Wire::Shm(shm)) = (link.alive, &mut link.wire) {
+                shm.catch_up();
             }
         }
     }

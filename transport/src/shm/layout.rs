@@ -19,7 +19,7 @@ use crate::limits::{LANE_WORDS_MAX, LANES_MAX, LOG_BYTES_MAX, LOG_BYTES_MIN, NOD
 use crate::memory::{LanePlace, pages};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"QNTSEGM\x01");
-pub(super) const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 4;
 
 pub(super) const AT_MAGIC: usize = 0;
 pub(super) const AT_VERSION: usize = 8;
@@ -36,6 +36,8 @@ pub(super) const AT_HEARTBEAT: usize = 768;
 pub(super) const AT_THREAD: usize = 776;
 pub(super) const AT_WANTED: usize = 896;
 pub(super) const AT_LOW: usize = 1024;
+/// What is before the rows.
+pub(super) const HEADER_WORDS: usize = AT_ROWS / 8;
 const AT_ROWS: usize = 4096;
 const ROW: usize = 256;
 const AT_ROBUST: usize = AT_ROWS + ROW * NODES_MAX;

@@ -57,6 +57,8 @@ pub(crate) struct ShmLink {
     /// As of the last refresh; see [`Replica::turns`].
     turns: (u64, u64),
     stale: bool,
+    /// The last refresh showed only records that show themselves.
+    hasty: bool,
     frozen: bool,
     /// The peer overwrote what we had not released.
     overrun: Cell<bool>,
@@ -87,6 +89,7 @@ impl ShmLink {
             lanes: Vec::new(),
             turns: (0, 0),
             stale: true,
+            hasty: false,
             frozen: false,
             overrun: Cell::new(false),
             malformed: Cell::new(false),
@@ -136,6 +139,12 @@ impl ShmLink {
     /// Looks for news of the peer's words and logs. Words are read before the log's end and shown
     /// together with it, so no word is seen before the log bytes it speaks of.
     pub(crate) fn refresh(&mut self) -> Result<bool, Malformed> {
+        // What shows itself, and nothing else: the news of its flush take as long again to come. They are for the next
+        // time, so nothing waits longer than that.
+        self.hasty = !self.hasty && self.show()?;
+        if self.hasty {
+            return Ok(true);
+        }
         let turns = self.replica.turns();
         if turns == self.turns && !self.stale || !self.gate.passes() {
             return Ok(false);
@@ -143,10 +152,10 @@ impl ShmLink {
         let words = turns.1 != self.turns.1 || self.stale;
         self.turns = turns;
         self.stale = false;
-        for (i, lane) in self.lanes.iter_mut().enumerate() {
+        for (lane, id) in self.lanes.iter_mut().zip(0..) {
             let Some(reader) = &mut lane.reader else { continue };
-            let id = LaneId(i as u8);
-            if !words && self.replica.head(id) == reader.visible() {
+            let id = LaneId(id);
+            if !words && self.replica.head(id) <= reader.visible() {
                 continue;
             }
             // Checked first: were the log lost, its words must not be believed.
@@ -160,6 +169,7 @@ impl ShmLink {
                     *seen = (*seen).max(word.load(Ordering::Acquire));
                 }
             }
+            // After its words: they speak of what is below.
             if let Err(malformed) = reader.advance(self.replica.head(id)) {
                 self.overrun.set(true);
                 return Err(malformed);
@@ -168,9 +178,64 @@ impl ShmLink {
         Ok(true)
     }
 
+    /// Looks for all that a process had said when it ended.
+    pub(crate) fn last_words(&mut self) {
+        self.hasty = true;
+        // A log that is none ends here, as the link does.
+        let _ = self.refresh();
+    }
+
+    /// Shows the records that show themselves. True if there are any.
+    #[inline]
+    fn show(&mut self) -> Result<bool, Malformed> {
+        let mut news = false;
+        for (lane, id) in self.lanes.iter_mut().zip(0..) {
+            let Some(reader) = &mut lane.reader else { continue };
+            let Some(word) = reader.shown().filter(|_| self.gate.passes()) else { continue };
+            let shown = reader.show(word);
+            if shown.is_err() || self.replica.low_after_reads(LaneId(id)) > reader.released() {
+                self.overrun.set(true);
+                return Err(Malformed);
+            }
+            news = true;
+        }
+        Ok(news)
+    }
+
     /// Whether the peer has flushed since the last refresh: the last look before sleeping.
+    #[inline]
     pub(crate) fn has_news(&self) -> bool {
-        (self.stale || self.replica.turn() != self.turns.0) && !self.gate.is_cut()
+        (self.stale || self.is_shown() || self.replica.turn() != self.turns.0)
+            && !self.gate.is_cut()
+    }
+
+    /// Whether a record shows itself, which comes before the news of the flush.
+    #[inline]
+    fn is_shown(&self) -> bool {
+        self.lanes
+            .iter()
+            .any(|lane| lane.reader.as_ref().is_some_and(|reader| reader.shown().is_some()))
+    }
+
+    /// Takes note of the news of a flush of which [`ShmLink::refresh`] has shown everything already.
+    #[inline]
+    pub(crate) fn catch_up(&mut self) {
+        if !self.hasty {
+            return;
+        }
+        let turns = self.replica.turns();
+        // Read after the turn: what they say is at least what was flushed with it.
+        let seen = |(lane, id): (&Lane, u8)| {
+            let head = self.replica.head(LaneId(id));
+            lane.reader.as_ref().is_none_or(|reader| head <= reader.visible())
+        };
+        if turns.0 != self.turns.0
+            && turns.1 == self.turns.1
+            && self.lanes.iter().zip(0..).all(seen)
+        {
+            self.turns = turns;
+            self.hasty = false;
+        }
     }
 
     /// Fetches where the peer will write next, if it has written there since it was fetched last. One who spins does
@@ -321,7 +386,7 @@ impl ShmLink {
         self.reader(lane).map_or(0, Reader::visible)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peek(&self, lane: LaneId, at: u64) -> Option<Record<'_>> {
         let l = self.lanes.get(lane.index())?;
         let reader = l.reader.as_ref()?;

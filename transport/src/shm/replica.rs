@@ -11,11 +11,12 @@ use crate::id::{Incarnation, Member, NodeId};
 use crate::lane::LaneId;
 use crate::limits::{LANES_MAX, LOG_BYTES_MAX, NODES_MAX};
 use crate::log::{LogBytes, Ring};
-use crate::memory::{LanePlace, Memory};
+use crate::memory::{FirstWords, LanePlace, Memory};
 
 /// The peer's memory.
 pub(crate) struct Replica {
     memory: Arc<Memory>,
+    header: FirstWords<HEADER_WORDS>,
     places: Vec<LanePlace>,
     member: Member,
     /// The row that the peer keeps for us.
@@ -58,7 +59,8 @@ impl Replica {
         let node = u16::try_from(get(AT_NODE)).map_err(|_| "no such node id".to_owned())?;
         let member = Member { node: NodeId(node), incarnation: Incarnation(get(AT_INCARNATION)) };
         let memory = Arc::new(memory);
-        Ok(Replica { memory, places, member, row: layout::row(row), row_index: row })
+        let header = memory.first();
+        Ok(Replica { memory, header, places, member, row: layout::row(row), row_index: row })
     }
 
     /// Whose memory it says it is.
@@ -71,26 +73,34 @@ impl Replica {
         self.memory.word(at).load(Ordering::Acquire)
     }
 
-    /// Counts the peer's flushes: those meant to wake, and those that changed words. In this order: who sees the turn
-    /// of a flush sees that it changed words.
-    pub(crate) fn turns(&self) -> (u64, u64) {
-        (self.load(AT_TURN), self.load(AT_WORDS))
+    /// A word of the header, which is looked at all the time.
+    #[inline]
+    fn look(&self, at: usize) -> u64 {
+        self.header[at / 8].load(Ordering::Acquire)
     }
 
+    /// Counts the peer's flushes: those meant to wake, and those that changed words. In this order: who sees the turn
+    /// of a flush sees that it changed words.
+    #[inline]
+    pub(crate) fn turns(&self) -> (u64, u64) {
+        (self.look(AT_TURN), self.look(AT_WORDS))
+    }
+
+    #[inline]
     pub(crate) fn turn(&self) -> u64 {
-        self.load(AT_TURN)
+        self.look(AT_TURN)
     }
 
     #[inline]
     pub(crate) fn head(&self, lane: LaneId) -> u64 {
-        self.load(AT_HEADS + 8 * lane.index())
+        self.look(AT_HEADS + 8 * lane.index())
     }
 
     /// Where the owner's reclaiming is, read after everything that was read from the log before.
     #[inline]
     pub(crate) fn low_after_reads(&self, lane: LaneId) -> u64 {
         std::sync::atomic::fence(Ordering::Acquire);
-        self.memory.word(AT_LOW + 8 * lane.index()).load(Ordering::Relaxed)
+        self.header[AT_LOW / 8 + lane.index()].load(Ordering::Relaxed)
     }
 
     pub(crate) fn words(&self, lane: LaneId) -> &[AtomicU64] {
@@ -108,7 +118,7 @@ impl Replica {
     }
 
     pub(crate) fn armed(&self) -> &AtomicU64 {
-        self.memory.word(AT_ARMED)
+        &self.header[AT_ARMED / 8]
     }
 
     pub(crate) fn heartbeat(&self) -> u64 {
@@ -122,7 +132,7 @@ impl Replica {
 
     /// Lanes in which the peer waits for its readers.
     pub(crate) fn wanted(&self) -> u64 {
-        self.load(AT_WANTED)
+        self.look(AT_WANTED)
     }
 
     /// Whether the peer still has our link open under `session`.

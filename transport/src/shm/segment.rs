@@ -12,13 +12,14 @@ use super::thread::own_thread;
 use crate::config::Config;
 use crate::lane::LaneId;
 use crate::log::Ring;
-use crate::memory::{HUGE, LanePlace, Memory};
+use crate::memory::{FirstWords, HUGE, LanePlace, Memory};
 use crate::own::Own;
 use crate::time::Time;
 
 /// This node's segment.
 pub(crate) struct Segment {
     memory: Arc<Memory>,
+    header: FirstWords<HEADER_WORDS>,
     file: OwnedFd,
     places: Vec<LanePlace>,
     turn: u64,
@@ -52,7 +53,8 @@ impl Segment {
         }
         memory.word(AT_MAGIC).store(MAGIC, Ordering::Release);
         let sentinel = Sentinel::start(memory.clone()).map_err(at_size)?;
-        Ok(Segment { memory, file, places, turn: 0, words: 0, _sentinel: sentinel })
+        let header = memory.first();
+        Ok(Segment { memory, header, file, places, turn: 0, words: 0, _sentinel: sentinel })
     }
 
     /// The rings of the lanes' logs.
@@ -75,7 +77,7 @@ impl Segment {
     }
 
     pub(crate) fn armed(&self) -> &AtomicU64 {
-        self.memory.word(AT_ARMED)
+        &self.header[AT_ARMED / 8]
     }
 
     /// Makes everything that is marked visible to all readers: per lane the log's end first, then the
@@ -83,11 +85,16 @@ impl Segment {
     /// is to be woken.
     pub(crate) fn publish(&mut self, own: &Own, loud: bool) {
         let mut words = false;
-        for (i, (lane, place)) in own.lanes.iter().zip(&self.places).enumerate() {
+        for (id, lane) in own.marked() {
             if lane.flushed != lane.log.head() {
-                self.memory.word(AT_HEADS + 8 * i).store(lane.log.head(), Ordering::Release);
+                lane.log.show_if_alone(lane.flushed);
+                self.header[AT_HEADS / 8 + id.index()].store(lane.log.head(), Ordering::Release);
             }
-            words |= !lane.changed.is_empty();
+            if lane.changed.is_empty() {
+                continue;
+            }
+            words = true;
+            let place = &self.places[id.index()];
             for &word in &lane.changed {
                 let value = lane.words[word as usize].value;
                 self.memory
@@ -97,18 +104,18 @@ impl Segment {
         }
         if words {
             self.words += 1;
-            self.memory.word(AT_WORDS).store(self.words, Ordering::Release);
+            self.header[AT_WORDS / 8].store(self.words, Ordering::Release);
         }
         if loud {
             self.turn += 1;
-            self.memory.word(AT_TURN).store(self.turn, Ordering::Release);
+            self.header[AT_TURN / 8].store(self.turn, Ordering::Release);
         }
     }
 
     /// Announces that a log's bytes below `low` are about to be overwritten. A reader that we no longer
     /// wait for checks this after its reads (a sequence lock, of which this is the writer's first half).
     pub(crate) fn reclaiming(&self, lane: LaneId, low: u64) {
-        self.memory.word(AT_LOW + 8 * lane.index()).store(low, Ordering::Relaxed);
+        self.header[AT_LOW / 8 + lane.index()].store(low, Ordering::Relaxed);
         fence(Ordering::Release);
     }
 

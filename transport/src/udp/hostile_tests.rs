@@ -59,7 +59,7 @@ fn a_packet_sent_on_from_elsewhere_moves_nobody() {
             libc::ENETUNREACH
         })
     });
-    b.own.lane_mut(CONTROL).set_word(0, 1);
+    b.own.set_word(CONTROL, 0, 1);
     b.turn();
     let packet = caught.borrow().clone();
     let sent = Rc::new(RefCell::new(Vec::new()));
@@ -229,7 +229,7 @@ fn a_used_up_key_ends_the_link_and_another_comes_up() {
     a.udp.links_mut().for_each(|link| link.keys.limit(u64::MAX, 20));
     until(&mut [&mut *a, &mut *b], "another link", |nodes| {
         let value = nodes[0].own.lane(CONTROL).words[0].value + 1;
-        nodes[0].own.lane_mut(CONTROL).set_word(0, value);
+        nodes[0].own.set_word(CONTROL, 0, value);
         nodes[0].link_to(1).is_some_and(|link| link != old) && nodes[1].events.len() > 2
     });
     assert!(matches!(a.events[1], UdpEvent::Dead { link, .. } if link == old));

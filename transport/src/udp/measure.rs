@@ -45,7 +45,7 @@ fn send(node: &mut Node, writer: &crate::log::LogWriter, len: usize, index: u64)
     let Ok(mut reservation) = writer.reserve(len) else { return false };
     reservation[0] = index as u8;
     reservation.commit();
-    node.own.lane_mut(GROUP).log.publish(index);
+    node.own.publish(GROUP, index);
     true
 }
 

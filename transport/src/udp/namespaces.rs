@@ -150,7 +150,7 @@ fn moving(first: &str, places: [&str; 2], interface: Option<&str>) {
     for (old, new) in [(places[0], places[1]), (places[1], places[0])] {
         b_ip(&format!("del {old}/{bits} dev cable"));
         b_ip(&format!("add {new}/{bits} dev cable{nodad}"));
-        b.own.lane_mut(CONTROL).set_word(0, 1);
+        b.own.set_word(CONTROL, 0, 1);
         stream(&mut a, &mut b, 300);
         assert_eq!((a.link_to(1), b.link_to(0)), (Some(ab), Some(ba)), "the same link");
         let to = a.udp.peers[0].socket().and_then(Socket::peer).unwrap();
@@ -185,12 +185,12 @@ fn a_node_that_is_bound_to_an_address_keeps_its_link_when_that_comes_back() {
     let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
     let b_ip = |command: &str| assert!(ip(&format!("-n {} addr {command}", lab.names[1])));
     b_ip("del 10.231.77.2/24 dev cable");
-    a.own.lane_mut(CONTROL).set_word(0, 1);
+    a.own.set_word(CONTROL, 0, 1);
     (0..50).for_each(|_| [&mut a, &mut b].into_iter().for_each(Node::turn));
     assert_eq!(b.udp.peer_word(ba, CONTROL, 0), 0);
     b_ip("add 10.231.77.2/24 dev cable");
     stream(&mut a, &mut b, 40);
-    b.own.lane_mut(CONTROL).set_word(0, 1);
+    b.own.set_word(CONTROL, 0, 1);
     until(&mut [&mut a, &mut b], "the way back", |n| n[0].udp.peer_word(ab, CONTROL, 0) == 1);
     assert_eq!((a.link_to(1), b.link_to(0)), (Some(ab), Some(ba)), "the same link");
 }
@@ -233,7 +233,7 @@ fn a_cable_an_absent_node_a_cut_and_a_death() {
     let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
     lab.cable("down");
     let cut = clock::now();
-    a.own.lane_mut(CONTROL).set_word(0, 1);
+    a.own.set_word(CONTROL, 0, 1);
     until(&mut [&mut a, &mut b], "time", |_| clock::now().since(cut) > Duration::from_millis(300));
     assert!(
         a.udp.heard(ab).since(cut) < Duration::from_millis(200),

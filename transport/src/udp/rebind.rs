@@ -152,7 +152,7 @@ mod tests {
         });
         let mut numbers = Vec::new();
         for round in 1..=3 {
-            b.own.lane_mut(CONTROL).set_word(0, round);
+            b.own.set_word(CONTROL, 0, round);
             b.turn();
             for mut packet in caught.take() {
                 a.udp.arrival.from = Some("127.0.0.9".parse().unwrap());

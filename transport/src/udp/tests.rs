@@ -67,7 +67,7 @@ impl Node {
             self.events.push(event);
         }
         self.udp.flush(now, &self.own);
-        self.own.flushed();
+        self.own.flushed(false);
     }
 
     /// As if killed: the port closes, nobody is told.
@@ -87,7 +87,7 @@ impl Node {
         let mut reservation = writer.reserve(text.len()).expect("room");
         reservation.copy_from_slice(text);
         let position = reservation.commit();
-        let published = self.own.lane_mut(lane).log.publish(index);
+        let published = self.own.publish(lane, index);
         assert_eq!(published.position, position);
         position
     }
@@ -134,7 +134,7 @@ fn three_nodes_link_and_read_each_other() {
         panic!("no event")
     };
     a.publish(CONTROL, b"hello", 1);
-    a.own.lane_mut(CONTROL).set_word(2, 7);
+    a.own.set_word(CONTROL, 2, 7);
     until(&mut [a, b, c], "news", |n| n[1].udp.peer_word(link, CONTROL, 2) == 7);
     let record =
         b.udp.peek(link, CONTROL, control_from).unwrap().expect("a word never precedes its log");
@@ -180,7 +180,7 @@ fn what_is_found_by_looking_is_taken_by_the_next_turn() {
         while a.udp.look() {
             a.turn();
         }
-        b.own.lane_mut(CONTROL).set_word(0, value);
+        b.own.set_word(CONTROL, 0, value);
         b.turn();
         let received = a.udp.counters(to_b).packets_received;
         assert!(a.udp.look() && a.udp.look(), "it has come, and waits");
@@ -298,7 +298,7 @@ fn a_fenced_link_shows_nothing_more_and_a_new_one_comes_up() {
     let (_, mut a, mut b) = linked_pair();
     let (ab, ba) = (a.link_to(1).unwrap(), b.link_to(0).unwrap());
     a.udp.close(ab);
-    b.own.lane_mut(CONTROL).set_word(0, 1);
+    b.own.set_word(CONTROL, 0, 1);
     until(&mut [&mut a, &mut b], "new link", |n| {
         n[0].link_to(1).is_some_and(|link| link != ab)
             && n[1].link_to(0).is_some_and(|link| link != ba)
@@ -364,7 +364,7 @@ fn a_dead_node_delays_nobody() {
     });
     let link = b.link_to(0).unwrap();
     for value in 1..200 {
-        a.own.lane_mut(CONTROL).set_word(0, value);
+        a.own.set_word(CONTROL, 0, value);
         until(&mut [&mut a, &mut b], "word", |n| n[1].udp.peer_word(link, CONTROL, 0) == value);
     }
 }
@@ -402,7 +402,7 @@ pub(super) fn stream(a: &mut Node, b: &mut Node, records: u64) {
             let Ok(mut reservation) = writer.reserve(len) else { break };
             reservation.fill(sent as u8);
             reservation.commit();
-            a.own.lane_mut(CONTROL).log.publish(sent);
+            a.own.publish(CONTROL, sent);
             sent += 1;
         }
         a.turn();

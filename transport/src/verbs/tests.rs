@@ -67,12 +67,12 @@ impl End {
         let mut slot = writer.reserve(text.len()).expect("room");
         slot.copy_from_slice(text);
         slot.commit();
-        self.own.lane_mut(lane).log.publish(1);
+        self.own.publish(lane, 1);
     }
 
     fn flush(&mut self) {
         self.link.flush(&self.own, true);
-        self.own.flushed();
+        self.own.flushed(false);
     }
 
     /// A turn's housekeeping: what was put off goes with the next flush.
@@ -112,7 +112,7 @@ fn logs_and_words_move_by_remote_writes() {
     }
     a.publish(GROUP, b"by remote write");
     for word in 0..100 {
-        a.own.lane_mut(GROUP).set_word(word, 1000 + word as u64);
+        a.own.set_word(GROUP, word, 1000 + word as u64);
     }
     a.flush();
     until("the last word", || {
@@ -174,12 +174,12 @@ fn the_news_of_one_log_are_one_write_and_words_wait_for_its_end() {
         a.own.lane_mut(GROUP).log.reclaim(end);
     }
     // A word of the lane is ordered after its log by the inbox alone.
-    a.own.lane_mut(GROUP).set_word(0, 1);
+    a.own.set_word(GROUP, 0, 1);
     a.flush();
     until("the word", || b.link.refresh() && b.link.word(GROUP, 0) == 1);
     assert_eq!(b.link.told_end(GROUP), a.head(GROUP), "written before the word");
     // Once it is there, words go alone.
-    a.own.lane_mut(GROUP).set_word(0, 2);
+    a.own.set_word(GROUP, 0, 2);
     a.flush();
     until("the next word", || b.link.refresh() && b.link.word(GROUP, 0) == 2);
 }
@@ -207,7 +207,7 @@ fn bells_that_come_late_change_nothing() {
     for (round, text) in texts.iter().enumerate() {
         a.publish(GROUP, text);
         if round == 3 {
-            a.own.lane_mut(GROUP).set_word(0, 7);
+            a.own.set_word(GROUP, 0, 7);
         }
         a.flush();
     }
@@ -307,7 +307,7 @@ fn releases_go_with_others_or_late_or_when_there_are_many() {
     until("after housekeeping", || released(&mut a, b.link.head(GROUP)));
     assert_eq!(take(&mut a, &mut b, 100), 0, "few: later");
     b.publish(GROUP, b"with something else");
-    b.own.lane_mut(GROUP).set_word(0, 1);
+    b.own.set_word(GROUP, 0, 1);
     b.flush();
     until("with the next ends", || released(&mut a, b.link.head(GROUP)));
     assert_eq!(take(&mut a, &mut b, 600), 1, "an eighth of the ring: at once");
@@ -334,7 +334,7 @@ fn a_key_that_is_not_the_peers_writes_nothing() {
         let (mut a, mut b) = pair(&places, wrong);
         a.link.open(CONTROL, 0);
         b.link.attach(CONTROL, 0);
-        b.own.lane_mut(CONTROL).set_word(0, 0x5151);
+        b.own.set_word(CONTROL, 0, 0x5151);
         b.flush();
         until(what, || {
             a.link.refresh();
@@ -394,7 +394,7 @@ fn a_path_that_carries_small_packets_only_is_not_proven() {
     c.link.attach(CONTROL, 0);
     d.link.open(CONTROL, 0);
     for value in 1..=10 {
-        c.own.lane_mut(CONTROL).set_word(0, value);
+        c.own.set_word(CONTROL, 0, value);
         c.flush();
         until("a small write", || d.link.refresh() && d.link.word(CONTROL, 0) == value);
     }
@@ -485,7 +485,7 @@ fn a_full_completion_queue_loses_nothing() {
     let flushes = 2 * u64::from(SENDS.max(RECEIVES));
     for value in 1..=flushes {
         for end in &mut ends {
-            end.own.lane_mut(GROUP).set_word(0, value);
+            end.own.set_word(GROUP, 0, value);
             end.flush();
         }
     }

@@ -107,3 +107,29 @@ fn arrive_between_records_alone(path: PathPolicy) {
         until(&mut nodes, "the word", |nodes| nodes[1].poller.peer_word(from, GROUP, 0) == round);
     }
 }
+
+/// Through shared memory a record alone is seen before the news of its flush. A stream of them keeps no word back.
+#[test]
+fn are_at_most_one_turn_behind_a_stream_of_records_alone() {
+    let mut nodes = reading(PathPolicy::Shm, GROUP);
+    let (to, from) = (nodes[0].link(2), nodes[1].link(1));
+    let (mut at, mut seen) = (0, 0);
+    for round in 1..=2000 {
+        assert!(nodes[0].send(GROUP, round - 1, b"a record alone"));
+        nodes[0].poller.set_word(GROUP, 0, round);
+        nodes[0].turn();
+        nodes[1].turn();
+        let poller = &mut nodes[1].poller;
+        while let Some(record) = poller.peek(from, GROUP, at) {
+            (at, seen) = (record.end, record.index + 1);
+        }
+        poller.release(from, GROUP, at);
+        let word = poller.peer_word(from, GROUP, 0);
+        assert!(
+            seen == round && (round - 1..=seen).contains(&word),
+            "{word} of {round}, {seen} seen"
+        );
+        let released = nodes[0].poller.released(to, GROUP);
+        nodes[0].poller.reclaim(GROUP, released);
+    }
+}

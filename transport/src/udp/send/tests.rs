@@ -185,7 +185,7 @@ fn a_full_socket_keeps_its_batch_and_delays_no_other_peer() {
         let (from_a_at_b, from_a_at_c) = (b.link_to(0).unwrap(), c.link_to(0).unwrap());
         let full = Rc::new(Cell::new(true));
         let (is_full, to_c) = (full.clone(), addrs[2]);
-        a.own.lane_mut(CONTROL).set_word(0, 1);
+        a.own.set_word(CONTROL, 0, 1);
         let sends = kernel(errno, move |peer, _, _| peer == to_c && is_full.get());
         let arrived = |node: &Node, link| node.udp.peer_word(link, CONTROL, 0) == 1;
         until(&mut [a, b, c], "the word at b", |n| arrived(n[1], from_a_at_b));
