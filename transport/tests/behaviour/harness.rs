@@ -1,10 +1,10 @@
 //! Nodes in one process, driven by hand, and nodes in child processes.
 
 use std::cell::Cell;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use quintet_transport::*;
@@ -55,11 +55,17 @@ thread_local! {
     pub(crate) static IPV6: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Loopback addresses with ports that were free a moment ago.
+/// Loopback addresses that no other process takes. All of 127.0.0.0/8 is this machine's, and a process id fits into it; with
+/// IPv6 there is one address for all, and a port that was free a moment ago may be somebody else's by then.
 pub(crate) fn addresses(n: usize) -> Vec<SocketAddr> {
-    let any = if IPV6.get() { "[::1]:0" } else { "127.0.0.1:0" };
-    let sockets: Vec<UdpSocket> = (0..n).map(|_| UdpSocket::bind(any).unwrap()).collect();
-    sockets.iter().map(|s| s.local_addr().unwrap()).collect()
+    if IPV6.get() {
+        let sockets: Vec<UdpSocket> = (0..n).map(|_| UdpSocket::bind("[::1]:0").unwrap()).collect();
+        return sockets.iter().map(|s| s.local_addr().unwrap()).collect();
+    }
+    static NEXT: AtomicU16 = AtomicU16::new(7100);
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, 64 + a, b, c);
+    (0..n).map(|_| SocketAddr::from((own, NEXT.fetch_add(1, Ordering::Relaxed)))).collect()
 }
 
 /// The identity of a node, the same in every process.
