@@ -141,7 +141,8 @@ pub struct Config {
     pub rails: Vec<Rail>,
     /// Which paths may be used.
     pub path: PathPolicy,
-    /// Share memory also with nodes of other users that are in this group (its number). This process must be in it.
+    /// Share memory also with nodes of other users that are in this group (its number). This process must be in it. They are
+    /// trusted as this user is: what they publish is read where they wrote it, and they could still change it.
     pub shm_gid: Option<u32>,
     /// InfiniBand and RoCE, where the policy allows them.
     pub verbs: VerbsConfig,

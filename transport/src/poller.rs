@@ -190,7 +190,8 @@ impl Poller {
     }
 
     /// Receives, runs timers and failure detection. True if anything happened: words or logs of a peer
-    /// moved, or an event waits.
+    /// moved, or an event waits. Within a lane no word is seen before the log that it speaks of; lanes may be seen in
+    /// another order than they were written in, on every path.
     pub fn poll(&mut self, now: Time) -> bool {
         if let Some(stall) = self.stalls.tick(now) {
             self.excuse(stall, now);

@@ -123,7 +123,8 @@ impl Publisher {
     /// of several the log's end tells. From here on its bytes do not change any more.
     #[inline]
     pub(crate) fn show_if_alone(&self, before: u64) {
-        if self.records != self.flushed + 1 {
+        // What is reclaimed already, as nobody reads it, may be somebody's reservation again.
+        if self.records != self.flushed + 1 || before < self.low {
             return;
         }
         let word = self.shared.ring.word(before);

@@ -88,7 +88,9 @@ impl Reader {
         if size < 8 || size > self.ring.room(self.visible) {
             return Err(Malformed);
         }
-        self.advance(self.visible + size).map(drop)
+        // Where a log begins is the peer's choice, too.
+        let end = self.visible.checked_add(size).ok_or(Malformed)?;
+        self.advance(end)?.then_some(()).ok_or(Malformed)
     }
 
     /// As [`Reader::advance`], where bytes arrive rather than whole records: shows those records that lie
@@ -122,8 +124,9 @@ impl Reader {
                 let index = self.ring.word(at + 8).load(Ordering::Relaxed);
                 // SAFETY: (1) in bounds: `entry` checked it against the ring; (2) below `visible` and not
                 // below `released`: the writer holds such bytes still until we release them, which needs
-                // `&mut self`; it is of the same trust as we are (same uid, or our own memory that the
-                // UDP provider fills, only at and above `visible`).
+                // `&mut self`; it is trusted as we are (of our user, or of the group that the
+                // configuration trusts as that; or it is our own memory, which the UDP provider
+                // fills, only at and above `visible`).
                 let payload = unsafe { self.ring.bytes(at + HEADER, entry.len as usize) };
                 if self.visible - end > AHEAD {
                     self.ring.prefetch::<false>(end + AHEAD);

@@ -192,6 +192,22 @@ fn a_record_alone_shows_itself_in_lines_of_its_own() {
 }
 
 #[test]
+fn what_was_reclaimed_before_it_was_flushed_is_not_marked() {
+    let mut log = Pair::new(128);
+    let writer = log.publisher.writer();
+    send(&writer, &[1; 48]).unwrap();
+    send(&writer, &[2; 48]).unwrap();
+    log.publisher.committed().unwrap();
+    log.publisher.publish(0);
+    // Nobody reads it: it may be reclaimed at once, and is somebody's again before the flush.
+    log.publisher.reclaim(64);
+    send(&writer, &[3; 48]).unwrap();
+    let before = log.publisher.ring().word(0).load(crate::sync::Ordering::Relaxed);
+    log.publisher.show_if_alone(0);
+    assert_eq!(log.publisher.ring().word(0).load(crate::sync::Ordering::Relaxed), before);
+}
+
+#[test]
 fn what_fits_is_not_refused_for_lines_of_its_own() {
     let mut log = Pair::new(256);
     let writer = log.publisher.writer();
@@ -225,6 +241,13 @@ fn a_record_that_shows_itself_and_is_none_is_refused() {
         ring.word(128).store(3 << 40 | word, Relaxed);
         assert_eq!(reader.shown(), None, "of another lap");
     }
+    // A log that begins where no more positions are.
+    let last = 0u64.wrapping_sub(128);
+    let mark = super::entry::shown(ring.lap(last)) << super::entry::SHOWN_SHIFT;
+    ring.word(last).store(mark | 2 << 32 | 112, Relaxed);
+    let mut reader = Reader::new(ring, last);
+    let shown = reader.shown().unwrap();
+    assert_eq!(reader.show(shown), Err(Malformed));
 }
 
 #[test]
