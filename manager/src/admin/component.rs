@@ -38,6 +38,7 @@ pub(super) async fn deploy(
         shared.try_send(&Message::Deploy(Deploy { digest, source, name, version, classes }))?;
     }
     let component = settled(shared, &digest, removals).await?;
+    kept(shared).await?;
     if component.state == ComponentState::Rejected {
         let why = component.reason.clone().unwrap_or_default();
         return Err(Refusal::new(
@@ -50,6 +51,22 @@ pub(super) async fn deploy(
     let status = if unchanged { StatusCode::OK } else { StatusCode::CREATED };
     let digest = digest.to_string();
     Ok((status, Json(Deployed { digest, component, unchanged })))
+}
+
+/// Waits until a quorum keeps what was seen here. What is told before could be undone by the end of this process.
+async fn kept(shared: &Shared) -> Result<(), Refusal> {
+    let (upto, until) = (shared.directory.load().upto, Instant::now() + PATIENCE);
+    while !shared.outbox.is_kept(upto) {
+        if Instant::now() > until {
+            let what = "it was ordered, but no quorum has written it to disk in time".to_owned();
+            return Err(Refusal::too_late(
+                what,
+                "look at quintet component list and at quintet status",
+            ));
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
 }
 
 fn unusable(why: packages::Error) -> Refusal {
@@ -174,5 +191,6 @@ pub(super) async fn undeploy(
         }
         sleep(LOOK_AGAIN).await;
     }
+    kept(shared).await?;
     Ok(StatusCode::NO_CONTENT)
 }

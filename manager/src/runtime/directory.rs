@@ -19,6 +19,8 @@ pub struct Directory {
     pub catalogue: Catalogue,
     /// How often this node has seen packages go, of late: whoever waits for one may not have seen it come.
     pub removed: BTreeMap<Digest, u64>,
+    /// The position up to which this is what was ordered.
+    pub upto: u64,
 }
 
 /// Where a path leads.
@@ -39,6 +41,7 @@ impl Directory {
         instances: Vec<Arc<Instance>>,
         catalogue: Catalogue,
         removed: BTreeMap<Digest, u64>,
+        upto: u64,
     ) -> Directory {
         let mut routes = HashMap::new();
         for instance in &instances {
@@ -49,7 +52,7 @@ impl Directory {
                 routes.insert(method.path().to_owned(), route);
             }
         }
-        Directory { routes, instances, catalogue, removed }
+        Directory { routes, instances, catalogue, removed, upto }
     }
 
     /// The method a person means: class `bank`, `Bank` or `bank.Bank`, method in any case. `Err`

@@ -246,7 +246,7 @@ impl Machine {
     pub fn publish(&self) {
         let instances = self.executors.values().map(|e| e.instance().clone()).collect();
         let catalogue = self.replica.catalogue().clone();
-        let directory = Directory::build(instances, catalogue, self.removed.clone());
+        let directory = Directory::build(instances, catalogue, self.removed.clone(), self.upto());
         self.shared.directory.store(Arc::new(directory));
         self.shared.delivered.store(self.upto(), Ordering::Release);
     }

@@ -169,6 +169,11 @@ impl Outbox {
         }
     }
 
+    /// Whether a quorum keeps everything below `upto`.
+    pub fn is_kept(&self, upto: u64) -> bool {
+        upto <= self.kept.load(Ordering::Acquire)
+    }
+
     /// A quorum keeps everything below `upto`; cheap, called by the poller. True if answers are
     /// held: then somebody has to call [`Outbox::release`].
     pub fn kept(&self, upto: u64) -> bool {
